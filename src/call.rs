@@ -1,0 +1,197 @@
+//! One question on its way through the gateway.
+use std::{
+    net::IpAddr,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use parking_lot::Mutex;
+
+use crate::chat::{Request, Usage};
+
+/// One question on its way through the gateway. Cloning copies no message.
+#[derive(Clone, Debug)]
+pub struct Call {
+    /// Who asks, and how.
+    pub context: Arc<Context>,
+    /// What is asked.
+    pub chat: Arc<Request>,
+    /// Who is to answer; set by the `route` stage.
+    pub target: Option<Arc<Target>>,
+}
+
+impl Call {
+    /// A call that begins.
+    pub fn new(context: Context, chat: Request) -> Self {
+        Self { context: Arc::new(context), chat: Arc::new(chat), target: None }
+    }
+
+    /// The chat, to be changed. Copies it only if another attempt still holds it.
+    pub fn chat_mut(&mut self) -> &mut Request {
+        Arc::make_mut(&mut self.chat)
+    }
+
+    /// The notebook of this call.
+    pub fn trail(&self) -> &Trail {
+        &self.context.trail
+    }
+}
+
+/// Who asks, and how.
+#[derive(Debug)]
+pub struct Context {
+    /// The request id: the client's own where it is sane, else a UUIDv7.
+    pub id: Arc<str>,
+    /// The endpoint's path template, for metrics and logs only: no stage decides by it.
+    pub endpoint: &'static str,
+    /// Who asks.
+    pub caller: Caller,
+    /// The W3C trace that this call belongs to.
+    pub trace: Trace,
+    /// When the call began.
+    pub began: Instant,
+    /// When its time is over.
+    pub deadline: Instant,
+    /// Whether a cached answer will do.
+    pub use_cache: bool,
+    /// What the stages noted.
+    pub trail: Trail,
+}
+
+impl Context {
+    /// The time that is left.
+    pub fn time_left(&self) -> Duration {
+        self.deadline.saturating_duration_since(Instant::now())
+    }
+}
+
+/// Who asks.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Caller {
+    /// The key's configured name; `anonymous` where no key is configured.
+    pub key: Arc<str>,
+    /// The tenant that the key belongs to.
+    pub tenant: Arc<str>,
+    /// The person, in the application's words.
+    pub user: Option<Arc<str>>,
+    /// Where the connection comes from.
+    pub address: Option<IpAddr>,
+    /// The routes that the key may use; absent means all.
+    pub models: Option<Arc<[String]>>,
+    /// The key's own limit, in requests per minute.
+    pub requests_per_minute: Option<u32>,
+}
+
+/// A W3C trace context (<https://www.w3.org/TR/trace-context/>).
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Trace {
+    /// The `traceparent` that goes to the provider: the caller's trace id, our own span id.
+    pub parent: Arc<str>,
+    /// The caller's `tracestate`, sent on unread.
+    pub state: Option<Arc<str>>,
+}
+
+impl Trace {
+    /// The trace id, 32 hexadecimal digits.
+    pub fn id(&self) -> &str {
+        self.parent.get(3..35).unwrap_or_default()
+    }
+}
+
+/// Who is to answer: one model of one provider, as configured.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Target {
+    /// The provider's configured name.
+    pub provider: Arc<str>,
+    /// The model, in the provider's words.
+    pub model: Arc<str>,
+    /// The version's name, for A/B and canary; the model's name where none is given.
+    pub version: Arc<str>,
+    /// The model's name where it is configured, else `other`: safe as a metrics label.
+    pub label: Arc<str>,
+}
+
+/// The typed notebook of a call. Stages write into it; the audit line, the
+/// log, the headers and the reply's body read it.
+#[derive(Clone, Debug, Default)]
+pub struct Trail(Arc<Mutex<Notes>>);
+
+/// What is noted about a call.
+#[derive(Clone, Debug, Default)]
+pub struct Notes {
+    /// What the cache did.
+    pub cache: Cached,
+    /// The attempts, in order; at most [`MOST_ATTEMPTS`].
+    pub attempts: Vec<Attempt>,
+    /// Who answered.
+    pub target: Option<Arc<Target>>,
+    /// Whether another target than the first one answered.
+    pub fell_back: bool,
+    /// The input rules that changed the question.
+    pub cleaned: bool,
+    /// The output rule that cut the answer.
+    pub filtered: Option<&'static str>,
+    /// The prompt's version, where one was used.
+    pub prompt_version: Option<Arc<str>>,
+    /// The documents' version, where they were used.
+    pub corpus_version: Option<Arc<str>>,
+    /// The size of the context that was given to the model, in characters.
+    pub context_used: usize,
+    /// How far the answer can be relied on.
+    pub confidence: Option<f64>,
+    /// What it took.
+    pub usage: Option<Usage>,
+    /// When the first content came, after the call began.
+    pub first_token: Option<Duration>,
+    /// The state of the limits, for the headers.
+    pub limit: Option<Limit>,
+}
+
+/// More attempts than this are counted by the retry stage, not noted.
+pub const MOST_ATTEMPTS: usize = 32;
+
+/// One try at one target.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Attempt {
+    /// Who was asked.
+    pub target: Arc<Target>,
+    /// How long until the first content or the failure.
+    pub took: Duration,
+    /// The error's code.
+    pub error: Option<&'static str>,
+}
+
+/// What the cache did.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Cached {
+    /// It was not asked.
+    #[default]
+    Bypass,
+    /// It had nothing.
+    Miss,
+    /// It had the answer.
+    Hit,
+}
+
+/// The state of the tightest request limit.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Limit {
+    /// Requests in a window.
+    pub limit: u32,
+    /// Requests left.
+    pub remaining: u32,
+    /// Until all are there again.
+    pub reset: Duration,
+}
+
+impl Trail {
+    /// Writes into the notebook.
+    pub fn note<T>(&self, write: impl FnOnce(&mut Notes) -> T) -> T {
+        write(&mut self.0.lock())
+    }
+
+    /// A copy of what is noted.
+    pub fn notes(&self) -> Notes {
+        self.0.lock().clone()
+    }
+}

@@ -1,0 +1,286 @@
+//! Everything that can go wrong, by what the caller can do about it.
+//!
+//! [`Error::facts`] is the one place that decides a status, a code, a retry
+//! or a failover. The edges render an error in the shape of the API called;
+//! a message names what happened and what to do, and never a key, a
+//! provider's address or another caller's data.
+use std::{borrow::Cow, time::Duration};
+
+use http::StatusCode;
+
+/// A result whose error is [`Error`].
+pub type Result<T, E = Error> = std::result::Result<T, E>;
+/// A cause, for the log only.
+pub type Cause = Box<dyn std::error::Error + Send + Sync>;
+
+/// One wrong field of a request.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FieldError {
+    /// The field's path, such as `messages[0].role`.
+    pub field: String,
+    /// What is wrong with it.
+    pub message: String,
+}
+
+/// Everything that can go wrong.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// No key, or one that we do not know.
+    #[error("Invalid API key")]
+    Unauthenticated {
+        /// Whether the key came in `X-API-Key`, where the native API answers 403.
+        by_header: bool,
+    },
+    /// The key does not have this right.
+    #[error("{0}")]
+    Forbidden(String),
+    /// The request cannot be read or makes no sense.
+    #[error("{}", .0.first().map_or("the request is not valid", |f| f.message.as_str()))]
+    Invalid(Vec<FieldError>),
+    /// The body is not JSON.
+    #[error("the body is not valid JSON: {0}")]
+    NotJson(String),
+    /// The request is larger than a limit.
+    #[error("the request body is larger than {limit} bytes")]
+    TooLarge {
+        /// The limit, in bytes.
+        limit: usize,
+    },
+    /// The body did not arrive in time.
+    #[error("the request body did not arrive in time")]
+    SlowBody,
+    /// The body is in a form that we do not read.
+    #[error("this endpoint reads `application/json`")]
+    UnsupportedMedia,
+    /// There is no such path.
+    #[error("there is nothing at this path; /docs lists what there is")]
+    NotFound,
+    /// The path does not take this method.
+    #[error("this path does not take this method")]
+    MethodNotAllowed,
+    /// No route has this name, or the key may not use it.
+    #[error("model `{0}` does not exist or you may not use it; GET /v1/models lists those you may")]
+    UnknownModel(String),
+    /// A limit of ours is reached.
+    #[error("Rate limit exceeded")]
+    RateLimited {
+        /// Which limit.
+        scope: &'static str,
+        /// When a request will be admitted.
+        retry_after: Duration,
+    },
+    /// The gateway has no place left.
+    #[error("the gateway is at capacity; try again shortly")]
+    Overloaded {
+        /// When to try again.
+        retry_after: Duration,
+    },
+    /// The gateway is shutting down.
+    #[error("the gateway is shutting down; try again")]
+    Draining,
+    /// A guard forbids the request.
+    #[error("the request was blocked by the rule `{guard}`")]
+    Blocked {
+        /// The guard's name.
+        guard: &'static str,
+    },
+    /// The provider did not answer in time.
+    #[error("the model did not answer in time")]
+    Timeout {
+        /// Which wait ran out: `connect`, `first_token`, `idle` or `total`.
+        phase: &'static str,
+    },
+    /// The provider could not be reached.
+    #[error("the model could not be reached")]
+    Unreachable(#[source] Cause),
+    /// The provider's answer stopped in the middle, or made no sense.
+    #[error("the model's answer broke off")]
+    Broken(#[source] Cause),
+    /// The provider is limited or overloaded.
+    #[error("the model is temporarily over its capacity; try again shortly")]
+    UpstreamBusy {
+        /// Its status, or 429 where it said so within a stream.
+        status: u16,
+        /// When it wants to be asked again.
+        retry_after: Option<Duration>,
+        /// Its words, for the log.
+        #[source]
+        source: Option<Cause>,
+    },
+    /// The provider failed.
+    #[error("the model's provider failed")]
+    UpstreamFailed {
+        /// Its status.
+        status: u16,
+        /// When it wants to be asked again.
+        retry_after: Option<Duration>,
+        /// Its words, for the log.
+        #[source]
+        source: Option<Cause>,
+    },
+    /// The provider does not accept the gateway's own key or account.
+    #[error("the gateway's credentials for this model are not accepted by its provider")]
+    UpstreamRejected {
+        /// Its status.
+        status: u16,
+        /// Its words, for the log.
+        #[source]
+        source: Option<Cause>,
+    },
+    /// The provider finds the caller's request wrong; its words are for the caller.
+    #[error("{message}")]
+    Refused {
+        /// Its status: 400, 404, 413 or 422.
+        status: u16,
+        /// What it says.
+        message: String,
+        /// The parameter that it names.
+        param: Option<String>,
+        /// Its code, such as `context_length_exceeded`.
+        code: Option<String>,
+    },
+    /// The model's provider cannot do what is asked, such as embed a text.
+    #[error("model `{model}` cannot do this: {what}")]
+    Unsupported {
+        /// The route.
+        model: String,
+        /// What it cannot do.
+        what: Cow<'static, str>,
+    },
+    /// The target failed too often lately and is left alone for a while.
+    #[error("the model is temporarily unavailable; try again shortly")]
+    CircuitOpen {
+        /// When it is tried again.
+        retry_after: Duration,
+    },
+    /// A fault of ours.
+    #[error("Internal error — please try again")]
+    Internal(#[source] Cause),
+}
+
+/// How an error looks from outside, and what may be done about it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Facts {
+    /// The HTTP status.
+    pub status: StatusCode,
+    /// OpenAI's `type`, also the family of the native problem type.
+    pub kind: &'static str,
+    /// The code, as in metrics and logs.
+    pub code: &'static str,
+    /// Whether the same target may be asked again.
+    pub retry: bool,
+    /// Whether another target may be asked.
+    pub failover: bool,
+    /// Whether it speaks against the target's health.
+    pub fault: bool,
+}
+
+impl Error {
+    /// One wrong field.
+    pub fn invalid(field: impl Into<String>, message: impl Into<String>) -> Self {
+        Self::Invalid(vec![FieldError { field: field.into(), message: message.into() }])
+    }
+
+    /// A fault of ours, with its cause for the log.
+    pub fn internal(cause: impl Into<Cause>) -> Self {
+        Self::Internal(cause.into())
+    }
+
+    /// A reply that broke off, with the reason for the log.
+    pub fn broken(cause: impl Into<Cause>) -> Self {
+        Self::Broken(cause.into())
+    }
+
+    /// The one table.
+    pub fn facts(&self) -> Facts {
+        use StatusCode as S;
+        // What may be done: nothing; ask the same target again; ask another.
+        const NOTHING: (bool, bool, bool) = (false, false, false);
+        const AGAIN: (bool, bool, bool) = (true, true, true);
+        const ELSEWHERE: (bool, bool, bool) = (false, true, true);
+        let row = |status, kind, code, (retry, failover, fault)| Facts {
+            status,
+            kind,
+            code,
+            retry,
+            failover,
+            fault,
+        };
+        let bad = "invalid_request_error";
+        match self {
+            Self::Unauthenticated { .. } => row(S::UNAUTHORIZED, bad, "invalid_api_key", NOTHING),
+            Self::Forbidden(_) => row(S::FORBIDDEN, "permission_error", "forbidden", NOTHING),
+            Self::Invalid(_) => row(S::BAD_REQUEST, bad, "invalid_value", NOTHING),
+            Self::NotJson(_) => row(S::BAD_REQUEST, bad, "invalid_json", NOTHING),
+            Self::TooLarge { .. } => row(S::PAYLOAD_TOO_LARGE, bad, "request_too_large", NOTHING),
+            Self::SlowBody => row(S::REQUEST_TIMEOUT, bad, "request_timeout", NOTHING),
+            Self::UnsupportedMedia => row(S::UNSUPPORTED_MEDIA_TYPE, bad, "unsupported_media_type", NOTHING),
+            Self::NotFound => row(S::NOT_FOUND, bad, "not_found", NOTHING),
+            Self::MethodNotAllowed => row(S::METHOD_NOT_ALLOWED, bad, "method_not_allowed", NOTHING),
+            Self::UnknownModel(_) => row(S::NOT_FOUND, bad, "model_not_found", NOTHING),
+            Self::RateLimited { .. } => {
+                row(S::TOO_MANY_REQUESTS, "rate_limit_error", "rate_limit_exceeded", NOTHING)
+            }
+            Self::Overloaded { .. } => row(S::SERVICE_UNAVAILABLE, "server_error", "overloaded", NOTHING),
+            Self::Draining => row(S::SERVICE_UNAVAILABLE, "server_error", "draining", NOTHING),
+            Self::Blocked { .. } => row(S::BAD_REQUEST, bad, "content_blocked", NOTHING),
+            Self::Timeout { .. } => row(S::GATEWAY_TIMEOUT, "server_error", "upstream_timeout", AGAIN),
+            Self::Unreachable(_) => row(S::BAD_GATEWAY, "server_error", "upstream_unreachable", AGAIN),
+            Self::Broken(_) => row(S::BAD_GATEWAY, "server_error", "upstream_broken", AGAIN),
+            Self::UpstreamBusy { status: 503 | 529, .. } => {
+                row(S::SERVICE_UNAVAILABLE, "server_error", "upstream_overloaded", AGAIN)
+            }
+            Self::UpstreamBusy { .. } => {
+                row(S::TOO_MANY_REQUESTS, "rate_limit_error", "upstream_rate_limited", AGAIN)
+            }
+            Self::UpstreamFailed { .. } => row(S::BAD_GATEWAY, "server_error", "upstream_failed", AGAIN),
+            Self::UpstreamRejected { .. } => row(S::BAD_GATEWAY, "server_error", "upstream_rejected", ELSEWHERE),
+            Self::Refused { status: 404, .. } => row(S::NOT_FOUND, bad, "model_not_found", NOTHING),
+            Self::Refused { status: 413, .. } => row(S::PAYLOAD_TOO_LARGE, bad, "request_too_large", NOTHING),
+            Self::Refused { status: 422, .. } => row(S::UNPROCESSABLE_ENTITY, bad, "invalid_value", NOTHING),
+            Self::Refused { .. } => row(S::BAD_REQUEST, bad, "invalid_value", NOTHING),
+            Self::Unsupported { .. } => row(S::BAD_REQUEST, bad, "unsupported", (false, true, false)),
+            Self::CircuitOpen { .. } => {
+                row(S::SERVICE_UNAVAILABLE, "server_error", "circuit_open", (false, true, false))
+            }
+            Self::Internal(_) => row(S::INTERNAL_SERVER_ERROR, "server_error", "internal_error", NOTHING),
+        }
+    }
+
+    /// When the caller should come back, where that is known or the field expects a word on it.
+    pub fn retry_after(&self) -> Option<Duration> {
+        match self {
+            Self::RateLimited { retry_after, .. }
+            | Self::Overloaded { retry_after }
+            | Self::CircuitOpen { retry_after } => Some(*retry_after),
+            Self::UpstreamBusy { retry_after, .. } => Some(retry_after.unwrap_or(Duration::from_secs(1))),
+            Self::UpstreamFailed { retry_after, .. } => *retry_after,
+            Self::Draining => Some(Duration::from_secs(1)),
+            _ => None,
+        }
+    }
+
+    /// What the target itself said about when to come back.
+    pub fn upstream_wait(&self) -> Option<Duration> {
+        match self {
+            Self::UpstreamBusy { retry_after, .. } | Self::UpstreamFailed { retry_after, .. } => *retry_after,
+            _ => None,
+        }
+    }
+
+    /// The error and its causes in one line, for the log.
+    pub fn chain(&self) -> String {
+        let mut text = self.to_string();
+        let mut next = std::error::Error::source(self);
+        // A cause that repeats its own cause in its message would be told twice.
+        while let Some(cause) = next {
+            let said = cause.to_string();
+            if !text.contains(&said) {
+                text.push_str(": ");
+                text.push_str(&said);
+            }
+            next = cause.source();
+        }
+        text
+    }
+}

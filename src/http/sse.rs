@@ -1,0 +1,17 @@
+//! Server-sent events on their way to a client.
+use bytes::BytesMut;
+
+use crate::{chat::Event, error::Error};
+
+/// How one API spells a streamed answer. Pure: it writes bytes, nothing else.
+/// The calls come in the order `begin`, `event` …, and one of `end` and `fail`.
+pub trait Encoder: Send + 'static {
+    /// The answer begins.
+    fn begin(&mut self, out: &mut BytesMut);
+    /// A step of the answer.
+    fn event(&mut self, event: Event, out: &mut BytesMut);
+    /// The answer has ended well.
+    fn end(&mut self, out: &mut BytesMut);
+    /// The answer has broken off.
+    fn fail(&mut self, error: &Error, out: &mut BytesMut);
+}

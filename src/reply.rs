@@ -1,0 +1,311 @@
+//! An answer on its way back: always a stream of events.
+//!
+//! A whole answer is a short stream, and only the HTTP edge knows which of
+//! the two the client wants. Whatever must happen when an answer ends hangs
+//! on the reply and is told exactly once how it ended. No stage writes
+//! `poll_next`; the combinators here are all there is.
+use std::{
+    collections::VecDeque,
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll, ready},
+};
+
+use futures_util::{FutureExt, Stream, StreamExt, future::BoxFuture, stream};
+
+use crate::{
+    chat::{Completion, Event},
+    error::{Error, Result},
+};
+
+/// The events of a reply.
+pub type Events = Pin<Box<dyn Stream<Item = Result<Event>> + Send>>;
+
+/// An answer on its way back.
+pub struct Reply {
+    /// What is known before the first event.
+    pub head: Head,
+    events: Events,
+}
+
+/// What is known before the first event.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Head {
+    /// The model that answers, in its provider's words.
+    pub model: Arc<str>,
+    /// The id that the provider gave the answer.
+    pub id: Option<Arc<str>>,
+    /// Where the answer comes from.
+    pub origin: Origin,
+}
+
+/// Where an answer comes from.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Origin {
+    /// A model.
+    #[default]
+    Model,
+    /// The documents, with or without a model.
+    Rag,
+    /// An earlier, equal question.
+    Cache,
+}
+
+impl std::fmt::Debug for Reply {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Reply").field("head", &self.head).finish_non_exhaustive()
+    }
+}
+
+impl Reply {
+    /// A reply whose events come from `events`.
+    pub fn new(head: Head, events: impl Stream<Item = Result<Event>> + Send + 'static) -> Self {
+        Self { head, events: Box::pin(events) }
+    }
+
+    /// A reply that is known already.
+    pub fn whole(head: Head, completion: Completion) -> Self {
+        Self::new(head, stream::iter(completion.into_events().into_iter().map(Ok)))
+    }
+
+    /// Waits for the first content, so that a failure before it is an `Err` of
+    /// the call and may be retried; a failure after it is an `Err` in the stream.
+    pub async fn primed(mut self) -> Result<Self> {
+        let mut early = VecDeque::with_capacity(4);
+        while let Some(event) = self.events.next().await.transpose()? {
+            let content = event.is_content();
+            early.push_back(event);
+            if content {
+                break;
+            }
+        }
+        let events = Box::pin(Primed { early, rest: self.events });
+        Ok(Self { head: self.head, events })
+    }
+
+    /// Lets `tap` watch the events go by, and tells it once how they ended.
+    pub fn tap(self, tap: impl Tap) -> Self {
+        self.with(|inner| Tapped { inner, tap: Some(tap) })
+    }
+
+    /// Keeps `guard` alive until the reply has been read or dropped.
+    pub fn hold(self, guard: impl Send + 'static) -> Self {
+        self.tap(Held { _guard: guard })
+    }
+
+    /// Lets `rewrite` change the events, hold them back, or stop the reply.
+    pub fn rewrite(self, rewrite: impl Rewrite) -> Self {
+        self.with(|inner| Rewritten { inner: Some(inner), rewrite, ready: VecDeque::new() })
+    }
+
+    /// When the reply has ended well, passes the end on only after `last`, and
+    /// whatever events it adds before it. A failure of `last` fails the reply.
+    pub fn then(self, last: impl Future<Output = Result<Vec<Event>>> + Send + 'static) -> Self {
+        self.with(|inner| Then { inner: Some(inner), last: Some(last.boxed()), ready: VecDeque::new() })
+    }
+
+    /// When the reply has ended well, passes the end on only after `last`.
+    pub fn seal(self, last: impl Future<Output = Result<()>> + Send + 'static) -> Self {
+        self.then(last.map(|done| done.map(|()| Vec::new())))
+    }
+
+    /// Reads the reply to its end.
+    pub async fn collect(mut self) -> Result<(Head, Completion)> {
+        let mut whole = Completion::default();
+        while let Some(event) = self.events.next().await {
+            whole.push(&event?);
+        }
+        Ok((self.head, whole))
+    }
+
+    /// The head and the events.
+    pub fn into_parts(self) -> (Head, Events) {
+        (self.head, self.events)
+    }
+
+    fn with<T: Stream<Item = Result<Event>> + Send + 'static>(self, wrap: impl FnOnce(Events) -> T) -> Self {
+        Self { head: self.head, events: Box::pin(wrap(self.events)) }
+    }
+}
+
+/// Watches one reply: the only way in which a stage learns how an answer ended.
+pub trait Tap: Send + 'static {
+    /// An event goes by.
+    fn event(&mut self, _event: &Event) {}
+    /// The reply has ended. Heard exactly once. May run in `drop`: it does not
+    /// await, block or panic.
+    fn end(&mut self, end: End<'_>);
+}
+
+/// How a reply ended.
+#[derive(Clone, Copy, Debug)]
+pub enum End<'a> {
+    /// Read to its end.
+    Complete,
+    /// Broken off by an error.
+    Failed(&'a Error),
+    /// Dropped by its reader.
+    Cancelled,
+}
+
+impl End<'_> {
+    /// The outcome in one word: `complete`, `cancelled`, or the error's code.
+    pub fn code(&self) -> &'static str {
+        match self {
+            Self::Complete => "complete",
+            Self::Failed(error) => error.facts().code,
+            Self::Cancelled => "cancelled",
+        }
+    }
+}
+
+struct Held<G> {
+    _guard: G,
+}
+impl<G: Send + 'static> Tap for Held<G> {
+    fn end(&mut self, _: End<'_>) {}
+}
+
+struct Primed {
+    early: VecDeque<Event>,
+    rest: Events,
+}
+
+impl Stream for Primed {
+    type Item = Result<Event>;
+    fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        match self.early.pop_front() {
+            Some(event) => Poll::Ready(Some(Ok(event))),
+            None => self.rest.as_mut().poll_next(cx),
+        }
+    }
+}
+
+struct Tapped<T: Tap> {
+    inner: Events,
+    tap: Option<T>,
+}
+
+impl<T: Tap> Unpin for Tapped<T> {}
+
+impl<T: Tap> Tapped<T> {
+    fn finish(&mut self, end: End<'_>) {
+        // Taken first: the tap is gone, and what it holds with it, before the end is passed on.
+        if let Some(mut tap) = self.tap.take() {
+            tap.end(end);
+        }
+    }
+}
+
+impl<T: Tap> Stream for Tapped<T> {
+    type Item = Result<Event>;
+    fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        let item = ready!(self.inner.as_mut().poll_next(cx));
+        match &item {
+            Some(Ok(event)) => {
+                if let Some(tap) = &mut self.tap {
+                    tap.event(event);
+                }
+            }
+            Some(Err(error)) => self.finish(End::Failed(error)),
+            None => self.finish(End::Complete),
+        }
+        Poll::Ready(item)
+    }
+}
+
+impl<T: Tap> Drop for Tapped<T> {
+    fn drop(&mut self) {
+        // Inner taps hear the end first, as they do when a reply is read to its end.
+        self.inner = Box::pin(stream::empty());
+        self.finish(End::Cancelled);
+    }
+}
+
+/// Changes one reply as it goes by.
+pub trait Rewrite: Send + Unpin + 'static {
+    /// Passes on what may leave by now. `Stop` drops the upstream at once.
+    fn event(&mut self, event: Event, out: &mut VecDeque<Event>) -> Flow;
+    /// The upstream has ended well: what was held back leaves.
+    fn end(&mut self, _out: &mut VecDeque<Event>) {}
+}
+
+/// Whether a rewritten reply goes on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Flow {
+    /// It goes on.
+    Continue,
+    /// What was passed on is the end of it.
+    Stop,
+}
+
+struct Rewritten<R> {
+    inner: Option<Events>,
+    rewrite: R,
+    ready: VecDeque<Event>,
+}
+
+impl<R: Rewrite> Stream for Rewritten<R> {
+    type Item = Result<Event>;
+    fn poll_next(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        let this = self.get_mut();
+        loop {
+            if let Some(event) = this.ready.pop_front() {
+                return Poll::Ready(Some(Ok(event)));
+            }
+            let Some(inner) = &mut this.inner else { return Poll::Ready(None) };
+            match ready!(inner.as_mut().poll_next(cx)) {
+                Some(Ok(event)) => {
+                    if this.rewrite.event(event, &mut this.ready) == Flow::Stop {
+                        this.inner = None;
+                    }
+                }
+                Some(Err(error)) => {
+                    this.inner = None;
+                    return Poll::Ready(Some(Err(error)));
+                }
+                None => {
+                    this.inner = None;
+                    this.rewrite.end(&mut this.ready);
+                }
+            }
+        }
+    }
+}
+
+struct Then {
+    inner: Option<Events>,
+    last: Option<BoxFuture<'static, Result<Vec<Event>>>>,
+    ready: VecDeque<Event>,
+}
+
+impl Stream for Then {
+    type Item = Result<Event>;
+    fn poll_next(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        let this = self.get_mut();
+        loop {
+            if let Some(event) = this.ready.pop_front() {
+                return Poll::Ready(Some(Ok(event)));
+            }
+            if let Some(inner) = &mut this.inner {
+                match ready!(inner.as_mut().poll_next(cx)) {
+                    Some(Err(error)) => {
+                        (this.inner, this.last) = (None, None);
+                        return Poll::Ready(Some(Err(error)));
+                    }
+                    Some(event) => return Poll::Ready(Some(event)),
+                    None => this.inner = None,
+                }
+            } else if let Some(last) = &mut this.last {
+                let done = ready!(last.as_mut().poll(cx));
+                this.last = None;
+                match done {
+                    Ok(events) => this.ready = events.into(),
+                    Err(error) => return Poll::Ready(Some(Err(error))),
+                }
+            } else {
+                return Poll::Ready(None);
+            }
+        }
+    }
+}

@@ -1,0 +1,96 @@
+//! A step of the pipeline, written as one async function around the rest.
+//!
+//! [`Stage`] is the one clever trait of this code. A stage is given the call
+//! and the rest of the pipeline; it may change the call, refuse it, ask the
+//! rest several times, and watch or change the reply. [`stage`] makes a tower
+//! layer of it.
+use std::{
+    sync::Arc,
+    task::{Context, Poll},
+};
+
+use futures_util::future::BoxFuture;
+use tower::{Layer, Service, ServiceExt};
+
+use crate::{
+    call::Call,
+    error::{Error, Result},
+    reply::Reply,
+};
+
+/// Any service that answers calls.
+pub trait Answer:
+    Service<Call, Response = Reply, Error = Error, Future: Send> + Clone + Send + Sync + 'static
+{
+}
+impl<S> Answer for S where
+    S: Service<Call, Response = Reply, Error = Error, Future: Send> + Clone + Send + Sync + 'static
+{
+}
+
+/// A step of the pipeline.
+pub trait Stage: Send + Sync + 'static {
+    /// Answers the call, as a rule by asking `next`.
+    fn run<S: Answer>(&self, call: Call, next: Next<'_, S>) -> impl Future<Output = Result<Reply>> + Send;
+}
+
+/// The rest of the pipeline. May be called any number of times, so that
+/// retry and failover are plain loops.
+#[derive(Debug)]
+pub struct Next<'a, S>(&'a S);
+
+impl<S> Clone for Next<'_, S> {
+    fn clone(&self) -> Self {
+        *self
+    }
+}
+impl<S> Copy for Next<'_, S> {}
+
+impl<S: Answer> Next<'_, S> {
+    /// Asks the rest of the pipeline.
+    pub async fn call(self, call: Call) -> Result<Reply> {
+        self.0.clone().oneshot(call).await
+    }
+}
+
+/// Makes a tower layer of a stage.
+pub fn stage<T: Stage>(stage: T) -> StageLayer<T> {
+    StageLayer(Arc::new(stage))
+}
+
+/// The layer that [`stage`] makes.
+#[derive(Debug)]
+pub struct StageLayer<T>(Arc<T>);
+
+impl<T: Stage, S: Answer> Layer<S> for StageLayer<T> {
+    type Service = Staged<T, S>;
+    fn layer(&self, inner: S) -> Staged<T, S> {
+        Staged(Arc::new((self.0.clone(), inner)))
+    }
+}
+
+/// A stage around the rest of the pipeline.
+#[derive(Debug)]
+pub struct Staged<T, S>(Arc<(Arc<T>, S)>);
+
+impl<T, S> Clone for Staged<T, S> {
+    fn clone(&self) -> Self {
+        Self(self.0.clone())
+    }
+}
+
+impl<T: Stage, S: Answer> Service<Call> for Staged<T, S> {
+    type Response = Reply;
+    type Error = Error;
+    type Future = BoxFuture<'static, Result<Reply>>;
+
+    /// Always ready: a stage that sheds load says so in `run`, where it can answer.
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, call: Call) -> Self::Future {
+        let shared = self.0.clone();
+        Box::pin(async move { shared.0.run(call, Next(&shared.1)).await })
+    }
+}

@@ -1,0 +1,1 @@
+//! The vendors' JSON, shared by `provider/` (we as client) and `http/` (we as server).
