@@ -5,4 +5,27 @@
 
 mod support;
 
+mod auth;
+mod bad_input;
+mod breaker;
+mod cache;
+mod cancel;
+mod chaos;
+mod chat_completions;
+mod cross_wire;
+mod drain;
+mod embeddings;
+mod errors;
+mod failover;
+mod guards;
+mod limits;
+mod messages;
+mod metrics;
+mod models;
+mod query;
+mod real_model;
+mod reload;
+mod responses;
+mod sdk;
+mod stream;
 mod upstream_works;

@@ -47,7 +47,8 @@ async fn it_calls_tools_thinks_and_embeds() {
 async fn it_follows_the_queue_and_then_the_default() {
     let upstream = Upstream::answering().await;
     upstream.script([Act::busy(Some(3)), Act::failed()]);
-    let ask = || Ask::new(upstream.address, "POST", "/v1/chat/completions").json(&json!({"model": "m"})).send();
+    let ask =
+        || Ask::new(upstream.address, "POST", "/v1/chat/completions").json(&json!({"model": "m"})).send();
     let busy = ask().await;
     assert_eq!((busy.status, busy.header("retry-after")), (429, Some("3")));
     assert_eq!(ask().await.status, 500);

@@ -68,7 +68,10 @@ impl Ask {
     async fn begin(self) -> (Answer, Body) {
         let mut socket = TcpStream::connect(self.address).await.expect("the gateway listens");
         socket.set_nodelay(true).unwrap();
-        let mut head = format!("{} {} HTTP/1.1\r\nhost: {}\r\nconnection: close\r\n", self.method, self.path, self.address);
+        let mut head = format!(
+            "{} {} HTTP/1.1\r\nhost: {}\r\nconnection: close\r\n",
+            self.method, self.path, self.address
+        );
         for (name, value) in &self.headers {
             head += &format!("{name}: {value}\r\n");
         }
@@ -92,7 +95,10 @@ pub struct Answer {
 
 impl Answer {
     pub fn header(&self, name: &str) -> Option<&str> {
-        self.headers.iter().find(|(known, _)| known.eq_ignore_ascii_case(name)).map(|(_, value)| value.as_str())
+        self.headers
+            .iter()
+            .find(|(known, _)| known.eq_ignore_ascii_case(name))
+            .map(|(_, value)| value.as_str())
     }
 
     pub fn text(&self) -> String {
@@ -100,7 +106,8 @@ impl Answer {
     }
 
     pub fn json(&self) -> Value {
-        serde_json::from_slice(&self.body).unwrap_or_else(|e| panic!("{} is no JSON ({e}): {}", self.status, self.text()))
+        serde_json::from_slice(&self.body)
+            .unwrap_or_else(|e| panic!("{} is no JSON ({e}): {}", self.status, self.text()))
     }
 
     /// The JSON body of a reply that must have this status.
@@ -124,7 +131,7 @@ pub struct Frame {
 impl Frame {
     fn read(text: &str) -> Self {
         let mut frame = Self::default();
-        for line in text.lines() {
+        for line in text.trim_end().lines() {
             if let Some(comment) = line.strip_prefix(':') {
                 frame.comment = Some(comment.trim().into());
                 continue;
@@ -241,7 +248,9 @@ impl Body {
                     *left -= count;
                     return Some(self.buffer.drain(..count).collect());
                 }
-                Framing::UntilClose if !self.buffer.is_empty() => return Some(std::mem::take(&mut self.buffer)),
+                Framing::UntilClose if !self.buffer.is_empty() => {
+                    return Some(std::mem::take(&mut self.buffer));
+                }
                 Framing::Chunked => {
                     if let Some(end) = find(&self.buffer, b"\r\n") {
                         let size = std::str::from_utf8(&self.buffer[..end]).unwrap().trim();
@@ -270,7 +279,8 @@ async fn read_head(mut socket: TcpStream, method: &str) -> (Answer, Body) {
         if let Some(end) = find(&buffer, b"\r\n\r\n") {
             break end;
         }
-        let read = timeout(PATIENCE, socket.read_buf(&mut buffer)).await.expect("the gateway does not answer");
+        let read =
+            timeout(PATIENCE, socket.read_buf(&mut buffer)).await.expect("the gateway does not answer");
         let count = read.unwrap_or(0);
         assert!(count > 0, "the gateway closed without an answer: {}", String::from_utf8_lossy(&buffer));
     };

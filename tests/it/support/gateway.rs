@@ -49,11 +49,10 @@ impl Setup {
 
     /// As [`Setup::one`], and `main` falls back to `spare`.
     pub fn two(primary: &Upstream, wire: Wire, spare: &Upstream) -> Self {
-        Self::one(Wire::OpenAi, primary)
-            .set(&json!({
-                "providers": {"spare": provider(wire, spare)},
-                "models": {"main": {"fallback": ["spare/model-b"]}},
-            }))
+        Self::one(Wire::OpenAi, primary).set(&json!({
+            "providers": {"spare": provider(wire, spare)},
+            "models": {"main": {"fallback": ["spare/model-b"]}},
+        }))
     }
 
     /// No configuration at all.
@@ -115,7 +114,8 @@ impl Setup {
         };
         let listens = || gateway.log.lock().unwrap().iter().find_map(|line| address(line));
         soon(Duration::from_secs(15), || listens().is_some() || exited(&gateway)).await;
-        gateway.address = listens().unwrap_or_else(|| panic!("the gateway did not start:\n{}", gateway.log()));
+        gateway.address =
+            listens().unwrap_or_else(|| panic!("the gateway did not start:\n{}", gateway.log()));
         gateway
     }
 }
@@ -219,7 +219,9 @@ impl Gateway {
     /// How many sockets the process has open, the listening ones included.
     pub fn sockets(&self) -> usize {
         let folder = format!("/proc/{}/fd", self.child.id());
-        let links = std::fs::read_dir(folder).unwrap().filter_map(|entry| std::fs::read_link(entry.ok()?.path()).ok());
+        let links = std::fs::read_dir(folder)
+            .unwrap()
+            .filter_map(|entry| std::fs::read_link(entry.ok()?.path()).ok());
         links.filter(|link| link.to_string_lossy().starts_with("socket:")).count()
     }
 }

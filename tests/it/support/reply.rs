@@ -29,7 +29,11 @@ pub struct Act {
 #[derive(Clone)]
 enum Kind {
     Say(Say),
-    Status { code: u16, headers: Vec<(String, String)>, body: String },
+    Status {
+        code: u16,
+        headers: Vec<(String, String)>,
+        body: String,
+    },
     /// The stream's first event is an error.
     ErrorFirst,
     /// These bytes, whatever was asked, and the end of the connection.
@@ -85,7 +89,8 @@ impl Act {
 
     /// A rate limit of the provider's, perhaps with a `Retry-After` in seconds.
     pub fn busy(retry_after: Option<u32>) -> Self {
-        let error = json!({"message": "slow down", "type": "rate_limit_error", "code": "rate_limit_exceeded"});
+        let error =
+            json!({"message": "slow down", "type": "rate_limit_error", "code": "rate_limit_exceeded"});
         let act = Self::status(429, &json!({"type": "error", "error": error}));
         match retry_after {
             Some(seconds) => act.header("retry-after", &seconds.to_string()),
@@ -212,7 +217,11 @@ impl Act {
             Kind::Say(say) if streamed => self.stream(say.frames(request)),
             Kind::Say(say) => match say.whole(request) {
                 Some(body) => Plan::whole(200, &[], body.to_string().as_bytes()),
-                None => Plan::whole(404, &[], br#"{"error":{"message":"no such path","type":"invalid_request_error"}}"#),
+                None => Plan::whole(
+                    404,
+                    &[],
+                    br#"{"error":{"message":"no such path","type":"invalid_request_error"}}"#,
+                ),
             },
         }
     }

@@ -52,7 +52,10 @@ pub struct Seen {
 impl Seen {
     /// The value of a header, whatever its case.
     pub fn header(&self, name: &str) -> Option<&str> {
-        self.headers.iter().find(|(known, _)| known.eq_ignore_ascii_case(name)).map(|(_, value)| value.as_str())
+        self.headers
+            .iter()
+            .find(|(known, _)| known.eq_ignore_ascii_case(name))
+            .map(|(_, value)| value.as_str())
     }
 }
 
@@ -105,7 +108,10 @@ impl Upstream {
     pub async fn start(default: Act) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
-        let shared = Arc::new(Shared { script: Mutex::new(Script { default, ..Script::default() }), ..Shared::default() });
+        let shared = Arc::new(Shared {
+            script: Mutex::new(Script { default, ..Script::default() }),
+            ..Shared::default()
+        });
         let task = tokio::spawn(accept(listener, shared.clone()));
         Self { address, shared, task }
     }

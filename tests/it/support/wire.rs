@@ -71,7 +71,11 @@ impl Say {
 
     /// The events of a streamed reply, each with its blank line.
     pub fn frames(&self, request: &Seen) -> Vec<String> {
-        if request.path == "/v1/messages" { self.message_frames(&request.body) } else { self.chunks(&request.body) }
+        if request.path == "/v1/messages" {
+            self.message_frames(&request.body)
+        } else {
+            self.chunks(&request.body)
+        }
     }
 
     fn completion(&self, asked: &Value) -> Value {
@@ -124,9 +128,15 @@ impl Say {
             }
             for (at, (id, name, arguments)) in self.tools.iter().enumerate() {
                 let function = json!({"name": name, "arguments": ""});
-                delta(json!({"tool_calls": [{"index": at, "id": id, "type": "function", "function": function}]}), Value::Null);
+                delta(
+                    json!({"tool_calls": [{"index": at, "id": id, "type": "function", "function": function}]}),
+                    Value::Null,
+                );
                 for piece in pieces(arguments, self.chunk) {
-                    delta(json!({"tool_calls": [{"index": at, "function": {"arguments": piece}}]}), Value::Null);
+                    delta(
+                        json!({"tool_calls": [{"index": at, "function": {"arguments": piece}}]}),
+                        Value::Null,
+                    );
                 }
             }
             delta(json!({}), self.finish_reason().into());
@@ -197,7 +207,8 @@ impl Say {
             block(json!({"type": "thinking", "thinking": "", "signature": ""}), deltas);
         }
         if !self.text.is_empty() {
-            let deltas = pieces(&self.text, self.chunk).map(|piece| json!({"type": "text_delta", "text": piece}));
+            let deltas =
+                pieces(&self.text, self.chunk).map(|piece| json!({"type": "text_delta", "text": piece}));
             block(json!({"type": "text", "text": ""}), deltas.collect());
         }
         for (id, name, arguments) in &self.tools {
@@ -211,7 +222,10 @@ impl Say {
             "usage": {"output_tokens": output},
         }));
         frames.push(json!({"type": "message_stop"}));
-        frames.iter().map(|frame| format!("event: {}\ndata: {frame}\n\n", frame["type"].as_str().unwrap())).collect()
+        frames
+            .iter()
+            .map(|frame| format!("event: {}\ndata: {frame}\n\n", frame["type"].as_str().unwrap()))
+            .collect()
     }
 
     fn stop_reason(&self) -> &'static str {
@@ -247,7 +261,8 @@ pub fn error_frame(path: &str) -> String {
         let error = json!({"type": "error", "error": {"type": "overloaded_error", "message": "Overloaded"}});
         format!("event: error\ndata: {error}\n\n")
     } else {
-        let error = json!({"error": {"message": "The server had an error", "type": "server_error", "code": null}});
+        let error =
+            json!({"error": {"message": "The server had an error", "type": "server_error", "code": null}});
         format!("data: {error}\n\n")
     }
 }
