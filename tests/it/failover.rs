@@ -15,7 +15,7 @@ fn failures() -> Vec<(&'static str, Act)> {
         ("cut before the status line", Act::close()),
         ("cut within the status line", Act::default().cut_at(7)),
         ("cut within the headers", Act::default().cut_at(40)),
-        ("cut before the body", Act::raw(long[..long.len() - 6].as_bytes())),
+        ("cut before the body", Act::raw(&long.as_bytes()[..long.len() - 6])),
         ("cut within a whole body", Act::raw(long.as_bytes())),
         ("500", Act::failed()),
         ("502 with a page", Act::status(502, &json!("<html>Bad Gateway</html>"))),

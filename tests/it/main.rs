@@ -2,6 +2,8 @@
 //! a client that sees each byte. One module a capability.
 #![allow(unreachable_pub, reason = "a test binary exports nothing")]
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test that fails may panic")]
+#![allow(clippy::print_stdout, reason = "a test says what it saw")]
+#![allow(clippy::format_push_string, clippy::format_collect, reason = "short beats fast in a test")]
 
 mod support;
 

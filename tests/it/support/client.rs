@@ -177,14 +177,12 @@ impl Sse {
                 let frame: Vec<u8> = self.text.drain(..end + 2).collect();
                 return Some(Frame::read(std::str::from_utf8(&frame).expect("events are UTF-8")));
             }
-            match self.body.next().await {
-                Some(bytes) => self.text.extend(bytes),
-                None => {
-                    assert!(self.body.clean, "the stream broke off without a word");
-                    assert!(self.text.is_empty(), "half an event: {}", String::from_utf8_lossy(&self.text));
-                    return None;
-                }
-            }
+            let Some(bytes) = self.body.next().await else {
+                assert!(self.body.clean, "the stream broke off without a word");
+                assert!(self.text.is_empty(), "half an event: {}", String::from_utf8_lossy(&self.text));
+                return None;
+            };
+            self.text.extend(bytes);
         }
     }
 

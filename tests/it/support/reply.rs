@@ -212,9 +212,9 @@ impl Act {
             Kind::Hang => Plan { steps: vec![], after: After::Hang },
             Kind::Raw(bytes) => Plan { steps: vec![(Duration::ZERO, bytes.clone())], after: After::Close },
             Kind::Status { code, headers, body } => Plan::whole(*code, headers, body.as_bytes()),
-            Kind::ErrorFirst if streamed => self.stream(vec![wire::error_frame(&request.path)]),
+            Kind::ErrorFirst if streamed => self.stream(&[wire::error_frame(&request.path)]),
             Kind::ErrorFirst => Self::failed().undisturbed(request),
-            Kind::Say(say) if streamed => self.stream(say.frames(request)),
+            Kind::Say(say) if streamed => self.stream(&say.frames(request)),
             Kind::Say(say) => match say.whole(request) {
                 Some(body) => Plan::whole(200, &[], body.to_string().as_bytes()),
                 None => Plan::whole(
@@ -226,7 +226,7 @@ impl Act {
         }
     }
 
-    fn stream(&self, frames: Vec<String>) -> Plan {
+    fn stream(&self, frames: &[String]) -> Plan {
         let head = "HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ntransfer-encoding: chunked\r\n\r\n";
         let mut plan = Plan { steps: vec![(Duration::ZERO, head.into())], after: After::Reuse };
         for (index, frame) in frames.iter().enumerate() {
