@@ -5,6 +5,8 @@ pub mod config;
 pub mod error;
 pub mod http;
 pub mod knowledge;
+pub mod pipeline;
+pub mod prompt;
 pub mod provider;
 pub mod reply;
 pub mod settings;

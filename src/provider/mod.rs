@@ -2,6 +2,10 @@
 //!
 //! A remote provider is a [`Dialect`], which is pure, and the shared
 //! transport; an embedded one implements [`Provider`] itself.
+pub mod extractive;
+pub mod hashing;
+pub mod sentiment;
+
 use std::borrow::Cow;
 
 use bytes::Bytes;
