@@ -76,7 +76,7 @@ async fn run(loaded: Loaded, logs: &Logs) -> Result<(), String> {
         breakers: Arc::new(Breakers::new(metrics.breaker.clone())),
         knowledge: Arc::new(SharedKnowledge::new(read_knowledge(&config).await?)),
         cache: Arc::new(cache::Cache::new(&config.cache, metrics.cache_bytes.clone())),
-        writer: audit::Writer::start(&config.audit, log_lines(&config, logs), settle(&prices, &metrics), metrics.clone())
+        writer: audit::Writer::start(&config.audit, logs.request_lines(&config.log), settle(&prices, &metrics), metrics.clone())
             .map_err(|error| format!("the audit file cannot be opened: {error}"))?,
         metrics,
     };
@@ -110,7 +110,7 @@ async fn run(loaded: Loaded, logs: &Logs) -> Result<(), String> {
     let router = http::router(&app);
     let accepting = tokio::spawn(async move { server.run(listener, router).await });
     tracing::info!(version = env!("CARGO_PKG_VERSION"), "listening on http://{at}");
-    let reloading = tokio::spawn(reload_on_change(app.clone(), lasting, source, logs.handle()));
+    let reloading = tokio::spawn(reload_on_change(app.clone(), lasting, source, logs.clone()));
 
     stop_signal().await?;
     tracing::info!("stopping: no new requests, waiting for those under way");
@@ -137,11 +137,6 @@ async fn stop_signal() -> Result<(), String> {
         _ = term.recv() => Ok(()),
         _ = int.recv() => Ok(()),
     }
-}
-
-/// Whether, and as what, request lines go to the log.
-fn log_lines(config: &Config, logs: &Logs) -> Option<bool> {
-    logs.shows_requests(&config.log).then(|| logs.json())
 }
 
 /// Accounts for answers whose provider did not say what they took.
@@ -215,18 +210,14 @@ fn stages(
             store: lasting.cache.clone(),
             settings: config.cache.clone(),
             versions: vec![version.to_string(), prompts.version().to_string()],
-            corpus: Arc::new(move || knowledge.load().version()),
+            corpus: Arc::new(move || knowledge.current().version().clone()),
             metrics: metrics.clone(),
         },
         check: CheckOutput {
             guards: guards.into_iter().filter(|(_, rule)| *rule != Rule::Off).collect(),
             metrics: metrics.clone(),
         },
-        ground: Ground {
-            knowledge: lasting.knowledge.clone(),
-            prompts: prompts.clone(),
-            passages: config.knowledge.passages,
-        },
+        ground: Ground::new(lasting.knowledge.clone(), prompts.clone(), config.knowledge.passages),
         fallback: Fallback { table: table.clone(), known, metrics: metrics.clone() },
         retry: Retry {
             settings: config.retry.clone(),
@@ -271,7 +262,7 @@ fn version(config: &Config) -> Arc<str> {
 }
 
 /// Reads everything anew when a file changes, or on SIGHUP. What is bad changes nothing.
-async fn reload_on_change(app: App, lasting: Lasting, source: Source, logs: crate::observe::logs::Handle) {
+async fn reload_on_change(app: App, lasting: Lasting, source: Source, logs: Logs) {
     let Ok(mut hangup) = signal(SignalKind::hangup()) else { return };
     loop {
         let mut watch = Watch::new(&watched(&app.running().config, &source));
@@ -305,19 +296,19 @@ async fn reload(
     lasting: &Lasting,
     config: Config,
     before: &Config,
-    logs: &crate::observe::logs::Handle,
+    logs: &Logs,
 ) -> Result<bool, String> {
     let knowledge = read_knowledge(&config).await?;
-    let fresh = *knowledge.version() != *lasting.knowledge.load().version();
+    let fresh = **knowledge.version() != *lasting.knowledge.current().version().clone();
     if config.server.listen != before.server.listen || config.server.workers != before.server.workers {
         tracing::warn!("`server.listen` and `server.workers` change at the next start");
     }
-    if config.audit != before.audit {
-        lasting.writer.reload(&config.audit).map_err(|error| format!("the audit file cannot be opened: {error}"))?;
+    if config.audit != before.audit || config.log != before.log {
+        lasting.writer.reload(&config.audit, logs.request_lines(&config.log)).map_err(|error| format!("the audit file cannot be opened: {error}"))?;
     }
     let running = running(config, lasting)?;
     if fresh {
-        tracing::info!(corpus_version = %knowledge.version(), documents = knowledge.documents(), "documents indexed anew");
+        tracing::info!(corpus_version = %knowledge.version(), documents = knowledge.document_count(), "documents indexed anew");
         lasting.knowledge.replace(knowledge);
     }
     logs.reload(&running.config.log);

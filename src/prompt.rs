@@ -2,9 +2,16 @@
 //!
 //! A version is a folder, `prompts/{version}/`. What callers and documents say
 //! goes into a template as a value and is never read as a template itself.
-use std::{fs, path::Path, sync::Arc};
+use std::{
+    fs,
+    hash::{DefaultHasher, Hash, Hasher},
+    path::{Path, PathBuf},
+    sync::Arc,
+};
 
 use minijinja::{Environment, UndefinedBehavior, context};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
 
 use crate::chat::Passage;
 
@@ -26,10 +33,29 @@ const FILES: &[(&str, &str)] = &[
     (CLASSIFY, include_str!("../prompts/v1/classify.txt")),
 ];
 
+/// Which prompts are used.
+#[derive(Clone, Debug, PartialEq, Deserialize, Serialize, JsonSchema, garde::Validate)]
+#[serde(deny_unknown_fields, default)]
+pub struct Settings {
+    /// The folder with a folder a version. Absent, version `v1` comes with the program.
+    #[garde(skip)]
+    pub path: PathBuf,
+    /// The version in use, such as `v1`.
+    #[garde(length(min = 1, max = 64))]
+    pub version: String,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self { path: "prompts".into(), version: EMBEDDED.into() }
+    }
+}
+
 /// The prompts of one version.
 #[derive(Debug)]
 pub struct Prompts {
     version: Arc<str>,
+    digest: u64,
     system: Arc<str>,
     templates: Environment<'static>,
 }
@@ -66,6 +92,11 @@ impl Prompts {
         &self.version
     }
 
+    /// A digest of the files, to see that they changed.
+    pub fn digest(&self) -> u64 {
+        self.digest
+    }
+
     /// The standing instructions; empty where the version has none.
     pub fn system(&self) -> &Arc<str> {
         &self.system
@@ -96,11 +127,13 @@ impl Prompts {
         let mut templates = Environment::new();
         templates.set_undefined_behavior(UndefinedBehavior::Strict);
         templates.set_fuel(Some(FUEL));
+        let mut digest = DefaultHasher::new();
         for (name, carried) in FILES {
             let source = read(name)?.unwrap_or_else(|| (*carried).to_owned());
+            (name, &source).hash(&mut digest);
             templates.add_template_owned(*name, source).map_err(|error| said(&error))?;
         }
-        let mut prompts = Self { version: version.into(), system: Arc::from(""), templates };
+        let mut prompts = Self { version: version.into(), digest: digest.finish(), system: Arc::from(""), templates };
         prompts.system = prompts.fill(SYSTEM, context! {})?.trim().into();
         // A variable that does not exist is told at start, not with the first question.
         let trial =

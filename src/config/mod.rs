@@ -114,9 +114,9 @@ impl Default for Config {
     }
 }
 
-/// The embedded providers, and the models that each answers for.
+/// The routes that are always there, and the embedded provider of each.
 pub const EMBEDDED: [(&str, &str); 3] =
-    [("extractive", "extractive"), ("hashing", "hashing"), ("sentiment", "sentiment")];
+    [("extractive", "extractive"), ("hashing", "extractive"), ("sentiment", "sentiment")];
 
 /// Models that OpenAI's own API serves.
 const OPENAI_MODELS: [&str; 6] = ["gpt-*", "chatgpt-*", "o1*", "o3*", "o4*", "text-embedding-*"];
@@ -141,9 +141,10 @@ impl Config {
             let first = own.or(found.map(|(_, model)| model.to_owned()));
             self.default_model = Some(first.unwrap_or_else(|| EMBEDDED[0].0.to_owned()));
         }
-        for (name, model) in EMBEDDED {
-            self.providers.entry(name.into()).or_insert_with(|| provider::Settings::embedded(name));
-            let target = route::TargetSettings { provider: name.into(), model: model.into(), version: None, weight: 1 };
+        for (name, provider) in EMBEDDED {
+            self.providers.entry(provider.into()).or_insert_with(|| provider::Settings::embedded(provider));
+            let target =
+                route::TargetSettings { provider: provider.into(), model: name.into(), version: None, weight: 1 };
             let route = route::RouteSettings { targets: vec![target], ..route::RouteSettings::default() };
             self.models.entry(name.into()).or_insert(route);
         }

@@ -1,5 +1,5 @@
 //! What one section says of another: names that must exist, secrets that must be there.
-use super::{Config, EMBEDDED};
+use super::Config;
 
 /// A mistake, and the path of keys that leads to it.
 pub(super) struct Dangling {
@@ -13,16 +13,13 @@ pub(super) fn check(config: &Config) -> Vec<Dangling> {
     let mut say = |path: &[&str], message: String| {
         found.push(Dangling { path: path.iter().map(|&key| key.to_owned()).collect(), message });
     };
-    let embedded = |name: &str| EMBEDDED.iter().any(|(known, _)| *known == name);
-    let provider = |name: &str| config.providers.contains_key(name) || embedded(name);
+    let provider = |name: &str| config.providers.contains_key(name);
     let route = |name: &str| {
         config.models.contains_key(name)
-            || embedded(name)
             || config.models.values().any(|route| route.aliases.iter().any(|alias| alias == name))
     };
     let providers = || {
-        let own = config.providers.keys().map(String::as_str);
-        own.chain(EMBEDDED.iter().map(|(name, _)| *name)).collect::<Vec<_>>().join("`, `")
+        config.providers.keys().map(String::as_str).collect::<Vec<_>>().join("`, `")
     };
     for (name, settings) in &config.models {
         for (index, target) in settings.targets.iter().enumerate() {

@@ -38,10 +38,10 @@ pub async fn health(State(app): State<App>) -> Response {
 
 fn components(app: &App) -> Value {
     let running = app.running();
-    let corpus = running.knowledge.load();
+    let corpus = running.knowledge.current();
     json!({
-        "knowledge": {"status": "ok", "documents": corpus.documents(), "version": corpus.version()},
-        "prompts": {"status": "ok", "version": running.prompts.version()},
+        "knowledge": {"status": "ok", "documents": corpus.document_count(), "version": &**corpus.version()},
+        "prompts": {"status": "ok", "version": &**running.prompts.version()},
         "breakers": {"status": "ok", "open": app.open_breakers()},
     })
 }

@@ -32,7 +32,7 @@ impl RequestId {
         let sane = |id: &&str| (1..=LONGEST_ID).contains(&id.len()) && id.bytes().all(|b| b.is_ascii_graphic());
         match own.filter(sane) {
             Some(id) => Self(id.into()),
-            None => Self(Uuid::now_v7().hyphenated().encode_lower(&mut Uuid::encode_buffer()).as_ref().into()),
+            None => Self(Arc::from(&*Uuid::now_v7().hyphenated().encode_lower(&mut Uuid::encode_buffer()))),
         }
     }
 }

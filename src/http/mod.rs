@@ -3,7 +3,6 @@ pub mod answer;
 pub mod anthropic;
 mod app;
 pub mod auth;
-pub mod compat;
 pub mod docs;
 pub mod error;
 pub mod fields;
@@ -42,7 +41,7 @@ use error::Shape;
 use inbound::RequestId;
 
 /// Replies smaller than this are not worth compressing, in bytes.
-const SMALL: u16 = 1024;
+const SMALL: u64 = 1024;
 
 /// Every route, once.
 pub fn router(app: &App) -> Router {
@@ -51,12 +50,6 @@ pub fn router(app: &App) -> Router {
         .route("/query", post(query::post))
         .route("/stream", post(stream::any).get(stream::any))
         .route("/predict", post(predict::post))
-        .route("/v1/chat/completions", post(compat::chat))
-        .route("/v1/embeddings", post(compat::embeddings))
-        .route("/v1/responses", post(compat::responses))
-        .route("/v1/messages", post(compat::messages))
-        .route("/v1/models", get(compat::models))
-        .route("/v1/models/{*id}", get(compat::model))
         .route("/health", get(health::health))
         .route("/livez", get(health::live))
         .route("/readyz", get(health::ready))

@@ -8,7 +8,7 @@ use super::{App, answer, error::Shape, fields::Fields, inbound, respond_error};
 use crate::{
     call::{Call, Context, Notes},
     chat::{Completion, Family, Format, Message, Request, Role},
-    error::Result,
+    error::{Error, Result},
     reply::Head,
 };
 
@@ -61,7 +61,7 @@ async fn ask(app: &App, request: HttpRequest<Body>) -> Result<Response> {
     let running = app.running();
     let mut context = inbound.context(app, "/predict", user);
     context.cache_ttl = Some(running.config.cache.predict_ttl.0);
-    let prompt = running.prompts.classify(text, &LABELS)?;
+    let prompt = running.prompts.classify(&LABELS, text).map_err(Error::internal)?;
     let schema = json!({
         "type": "object",
         "properties": {"label": {"type": "string", "enum": LABELS}, "confidence": {"type": "number"}},
@@ -78,7 +78,6 @@ async fn ask(app: &App, request: HttpRequest<Body>) -> Result<Response> {
         ..Request::default()
     };
     let call = Call::new(context, chat);
-    let trail = call.context.clone();
     let render = |_: &Head, done: Completion, _: &Context, notes: &Notes| {
         let labelled = read(done.text());
         let prediction = Prediction {
@@ -89,9 +88,7 @@ async fn ask(app: &App, request: HttpRequest<Body>) -> Result<Response> {
         };
         serde_json::to_vec(&prediction).unwrap_or_default()
     };
-    let response = answer::whole(app, call, Shape::Native, render).await;
-    drop(trail);
-    Ok(response)
+    Ok(answer::whole(app, call, Shape::Native, render).await)
 }
 
 /// The label in what the model wrote. A model that does not keep to the form

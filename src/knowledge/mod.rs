@@ -10,6 +10,7 @@ pub mod handbook;
 pub mod index;
 pub mod load;
 pub mod sentence;
+mod settings;
 pub mod words;
 
 use std::{fmt::Write, path::Path, sync::Arc};
@@ -22,6 +23,7 @@ use self::{
     extract::Extract,
     index::Index,
 };
+pub use self::settings::Settings;
 use crate::chat::{Citation, Passage};
 
 /// A heading says what a passage is about: its words count so many times.

@@ -3,7 +3,7 @@ use std::io::IsTerminal;
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
-use tracing_subscriber::{EnvFilter, Layer, Registry, layer::SubscriberExt, reload, util::SubscriberInitExt};
+use tracing_subscriber::{EnvFilter, filter::LevelFilter, Layer, Registry, layer::SubscriberExt, reload, util::SubscriberInitExt};
 
 /// How the gateway logs.
 #[derive(Clone, Debug, PartialEq, Deserialize, Serialize, JsonSchema, garde::Validate)]
@@ -60,7 +60,8 @@ fn level(settings: &Settings) -> EnvFilter {
     set.or_else(|| filter(&settings.level)).unwrap_or_else(|| EnvFilter::new("info"))
 }
 
-/// A running log whose level can be changed.
+/// A running log whose level can be changed. Cheap to clone.
+#[derive(Clone)]
 pub struct Logs {
     handle: reload::Handle<EnvFilter, Registry>,
     json: bool,
@@ -96,6 +97,12 @@ impl Logs {
     /// Changes the level.
     pub fn reload(&self, settings: &Settings) {
         let _ = self.handle.reload(level(settings));
+    }
+
+    /// As what a request's lines are written: JSON or not; `None` where the level hides them.
+    pub fn request_lines(&self, settings: &Settings) -> Option<bool> {
+        let shown = level(settings).max_level_hint().is_none_or(|level| level >= LevelFilter::INFO);
+        shown.then_some(self.json)
     }
 
     /// Whether lines are JSON.

@@ -17,7 +17,6 @@ use crate::{
 const LONGEST: usize = 100_000;
 
 /// The stage.
-#[derive(Debug)]
 pub struct Cache {
     /// What is kept.
     pub store: Arc<Store>,

@@ -4,8 +4,6 @@
 //! model alone is better than none.
 use std::{collections::VecDeque, sync::Arc};
 
-use arc_swap::ArcSwap;
-
 use crate::{
     call::{Call, Trail},
     chat::{Event, Grounding, Message, Mode, Part, Passage, Purpose, Role},
@@ -24,13 +22,13 @@ const MOST_JUDGED: usize = 16 << 10;
 #[derive(Debug)]
 pub struct Ground {
     knowledge: Arc<SharedKnowledge>,
-    prompts: Arc<ArcSwap<Prompts>>,
+    prompts: Arc<Prompts>,
     passages: usize,
 }
 
 impl Ground {
     /// Gives each call up to `passages` passages.
-    pub fn new(knowledge: Arc<SharedKnowledge>, prompts: Arc<ArcSwap<Prompts>>, passages: usize) -> Self {
+    pub fn new(knowledge: Arc<SharedKnowledge>, prompts: Arc<Prompts>, passages: usize) -> Self {
         Self { knowledge, prompts, passages }
     }
 }
@@ -41,10 +39,9 @@ impl Stage for Ground {
             return next.call(call).await;
         }
         let knowledge = self.knowledge.current();
-        let prompts = self.prompts.load_full();
         let found = find(&knowledge, &call, self.passages).await;
         let grounding = found.map(|(question, passages)| Arc::new(Grounding { question, passages }));
-        prepare(&mut call, &prompts, &knowledge, grounding.as_ref());
+        prepare(&mut call, &self.prompts, &knowledge, grounding.as_ref());
         let trail = call.trail().clone();
         let mut reply = next.call(call).await?;
         let Some(grounding) = grounding else { return Ok(reply) };

@@ -31,7 +31,7 @@ pub struct Row {
 
 /// One route.
 #[derive(Debug)]
-pub struct Entry {
+struct Entry {
     /// Who answers, and their weights.
     versions: Vec<(Arc<Target>, u32)>,
     /// Who is asked next.
@@ -56,8 +56,6 @@ pub struct Plan<'a> {
     pub timeouts: &'a Timeouts,
     /// When a target is left alone.
     pub breaker: &'a BreakerSettings,
-    /// Whether a model's name is configured, in the prices or elsewhere: only then it is a label.
-    pub known: &'a dyn Fn(&str) -> bool,
     /// The breakers, which outlive the table.
     pub breakers: &'a Breakers,
     /// The metrics.
@@ -246,7 +244,6 @@ mod tests {
             providers,
             timeouts: &Timeouts::default(),
             breaker: &BreakerSettings::default(),
-            known: &|_| false,
             breakers: &Breakers::new(metrics.breaker.clone()),
             metrics: &metrics,
         })
