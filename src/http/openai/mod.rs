@@ -1,1 +1,5 @@
 //! OpenAI's API as we serve it.
+pub mod chat;
+mod error;
+
+pub use error::error_body;
