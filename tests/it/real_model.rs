@@ -37,7 +37,7 @@ async fn serve() -> (Child, String) {
 async fn gateway(wire: Wire, address: &str) -> Gateway {
     let unused = Upstream::answering().await;
     let provider = json!({"base_url": wire.base_url(address)});
-    let timeouts = json!({"connect": "5s", "first_token": "120s", "idle": "60s", "total": "180s"});
+    let timeouts = json!({"first_token": "120s", "idle": "60s", "total": "180s"});
     let settings =
         json!({"providers": {"primary": provider}, "timeouts": timeouts, "retry": {"attempts": 1}});
     Setup::one(wire, &unused).set(&settings).start().await

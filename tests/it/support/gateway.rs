@@ -37,7 +37,7 @@ impl Setup {
             },
             "default_model": "main",
             "retry": {"attempts": 2, "base": "5ms", "cap": "20ms", "budget_percent": 100},
-            "timeouts": {"connect": "500ms", "first_token": "700ms", "idle": "700ms", "total": "10s"},
+            "timeouts": {"first_token": "700ms", "idle": "700ms", "total": "10s"},
             "limits": {"requests_per_minute": {"key": null, "user": null, "address": null, "global": null}},
             "cache": {"enabled": false},
             "audit": {"file": folder.path().join("audit.jsonl")},
@@ -255,7 +255,7 @@ pub fn sum(text: &str, name: &str, labels: &[(&str, &str)]) -> f64 {
 
 fn provider(wire: Wire, upstream: &Upstream) -> Value {
     let base_url = wire.base_url(upstream.address);
-    json!({"kind": wire.kind(), "base_url": base_url, "api_key": {"env": "TEST_PROVIDER_KEY"}})
+    json!({"kind": wire.kind(), "base_url": base_url, "api_key": {"env": "TEST_PROVIDER_KEY"}, "connect_timeout": "500ms"})
 }
 
 /// Objects grow together; anything else is replaced.
