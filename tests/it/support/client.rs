@@ -131,7 +131,7 @@ pub struct Frame {
 impl Frame {
     fn read(text: &str) -> Self {
         let mut frame = Self::default();
-        for line in text.trim_end().lines() {
+        for line in text.lines().filter(|line| !line.is_empty()) {
             if let Some(comment) = line.strip_prefix(':') {
                 frame.comment = Some(comment.trim().into());
                 continue;

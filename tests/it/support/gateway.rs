@@ -174,17 +174,6 @@ impl Gateway {
         sum(&self.get("/metrics").await.text(), name, labels)
     }
 
-    /// Waits until a metric has this value.
-    pub async fn reaches(&self, name: &str, labels: &[(&str, &str)], value: f64) -> bool {
-        for _ in 0..100 {
-            if (self.metric(name, labels).await - value).abs() < 1e-9 {
-                return true;
-            }
-            tokio::time::sleep(Duration::from_millis(20)).await;
-        }
-        false
-    }
-
     /// Changes the configuration file.
     pub fn rewrite(&mut self, change: &Value) {
         merge(&mut self.value, change);
