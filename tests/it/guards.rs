@@ -64,7 +64,7 @@ async fn tool_arguments_are_judged_too() {
 
 #[tokio::test]
 async fn an_innocent_answer_is_unchanged() {
-    let text = "Call 555-0199 on 2024-05-11, order 12345678901234567, pay 1,000-00-0001 or 078-05-112.";
+    let text = "Call 555-0199 on 2024-05-11, order 12345678901234567, pay 1000-00-0001 or 078-05-112.";
     for chunk in [1, 3, 7, 100] {
         let upstream = Upstream::start(Act::say(text).chunks_of(chunk)).await;
         let gateway = gateway(&upstream).await;
