@@ -25,7 +25,6 @@ async fn at_least_999_of_1000_answers_are_right_and_nothing_leaks() {
     let settings = json!({
         "retry": {"attempts": 3, "base": "20ms", "cap": "100ms", "budget_percent": 10},
         "timeouts": {"first_token": "5s", "idle": "5s"},
-        "log": {"level": "error"},
     });
     let gateway = Setup::two(&primary, Wire::OpenAi, &spare).set(&settings).start().await;
     gateway.get("/health").await;

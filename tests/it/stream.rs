@@ -131,7 +131,7 @@ async fn the_first_token_does_not_wait_for_the_second() {
 
 #[tokio::test]
 async fn silence_is_filled_with_keep_alive_comments() {
-    let upstream = Upstream::start(Act::say("Hello, quiet world").every(ms(400))).await;
+    let upstream = Upstream::start(Act::say("Hello, quiet world").every(ms(250))).await;
     let gateway =
         Setup::one(Wire::OpenAi, &upstream).set(&json!({"server": {"keep_alive": "100ms"}})).start().await;
     let mut stream = gateway.stream("/stream", &prompt("Hi")).await;
