@@ -2,6 +2,11 @@
 //!
 //! A remote provider is a [`Dialect`], which is pure, and the shared
 //! transport; an embedded one implements [`Provider`] itself.
+mod failure;
+pub mod frames;
+pub mod openai;
+mod text;
+
 use std::borrow::Cow;
 
 use bytes::Bytes;

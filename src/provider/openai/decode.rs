@@ -1,0 +1,241 @@
+//! Whole answers in OpenAI's JSON.
+use std::{fmt, sync::Arc};
+
+use base64::{Engine, engine::general_purpose::STANDARD};
+use serde::{
+    Deserialize, Deserializer,
+    de::{SeqAccess, Visitor},
+};
+use serde_json::Value;
+
+use crate::{
+    chat::{self, Completion, ToolCall},
+    error::{Error, Result},
+    provider::{failure, text::Text},
+    reply::Head,
+    wire::openai::{Usage, finish_of, nullable},
+};
+
+#[derive(Deserialize)]
+struct Whole<'a> {
+    #[serde(borrow, default)]
+    id: Text<'a>,
+    #[serde(borrow, default)]
+    model: Text<'a>,
+    #[serde(borrow, default = "Vec::new", deserialize_with = "nullable")]
+    choices: Vec<Choice<'a>>,
+    #[serde(default)]
+    usage: Option<Usage>,
+    #[serde(default)]
+    error: Option<Value>,
+}
+
+#[derive(Deserialize)]
+struct Choice<'a> {
+    #[serde(default)]
+    index: usize,
+    #[serde(borrow)]
+    message: Message<'a>,
+    #[serde(borrow, default)]
+    finish_reason: Text<'a>,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct Message<'a> {
+    #[serde(borrow)]
+    content: Text<'a>,
+    #[serde(borrow)]
+    reasoning_content: Text<'a>,
+    #[serde(borrow)]
+    reasoning: Text<'a>,
+    #[serde(borrow)]
+    refusal: Text<'a>,
+    #[serde(borrow, deserialize_with = "nullable")]
+    tool_calls: Vec<Call<'a>>,
+}
+
+#[derive(Deserialize)]
+struct Call<'a> {
+    #[serde(borrow, default)]
+    id: Text<'a>,
+    #[serde(borrow, default, deserialize_with = "nullable")]
+    function: Function<'a>,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct Function<'a> {
+    #[serde(borrow)]
+    name: Text<'a>,
+    #[serde(borrow)]
+    arguments: Text<'a>,
+}
+
+/// Reads the body of `/chat/completions`.
+pub(super) fn chat(body: &[u8]) -> Result<(Head, Completion)> {
+    let mut whole: Whole<'_> = serde_json::from_slice(body).map_err(unreadable)?;
+    if let Some(error) = whole.error.filter(|error| !error.is_null()) {
+        return Err(failure::of_stream(&error));
+    }
+    if whole.choices.is_empty() {
+        return Err(Error::broken("the answer has no choices"));
+    }
+    whole.choices.sort_by_key(|choice| choice.index);
+    let choices = whole.choices.into_iter().map(choice).collect();
+    let completion = Completion { choices, usage: whole.usage.map(Into::into), ..Completion::default() };
+    Ok((head(whole.id, whole.model), completion))
+}
+
+fn choice(read: Choice<'_>) -> chat::Choice {
+    let message = read.message;
+    let tool_calls: Vec<_> = message.tool_calls.into_iter().map(call).collect();
+    let reasoning = message.reasoning_content.filled().or_else(|| message.reasoning.filled());
+    let finish = match read.finish_reason.0.as_ref() {
+        "" if !tool_calls.is_empty() => chat::Finish::ToolCalls,
+        reason => finish_of(reason),
+    };
+    chat::Choice {
+        text: message.content.0.into_owned(),
+        reasoning: reasoning.unwrap_or_default(),
+        refusal: message.refusal.0.into_owned(),
+        tool_calls,
+        finish: Some(finish),
+        ..chat::Choice::default()
+    }
+}
+
+fn call(read: Call<'_>) -> ToolCall {
+    let Function { name, arguments } = read.function;
+    ToolCall { id: read.id.0.into_owned(), name: name.0.into_owned(), arguments: arguments.0.into_owned() }
+}
+
+fn head(id: Text<'_>, model: Text<'_>) -> Head {
+    Head { model: model.0.into(), id: id.filled().map(Into::into), ..Head::default() }
+}
+
+/// JSON that is not what it should be. The cause names a place, never the words there.
+pub(super) fn unreadable(error: serde_json::Error) -> Error {
+    let (kind, line, column) = (error.classify(), error.line(), error.column());
+    Error::broken(format!("the provider's JSON is not readable ({kind:?} error at {line}:{column})"))
+}
+
+#[derive(Deserialize)]
+struct Embeddings<'a> {
+    #[serde(borrow, default)]
+    model: Text<'a>,
+    #[serde(default, deserialize_with = "nullable")]
+    data: Vec<Embedding>,
+    #[serde(default)]
+    usage: Option<Usage>,
+    #[serde(default)]
+    error: Option<Value>,
+}
+
+#[derive(Deserialize)]
+struct Embedding {
+    #[serde(default)]
+    index: Option<usize>,
+    embedding: Vector,
+}
+
+/// Reads the body of `/embeddings`, one vector for each of `inputs`.
+pub(super) fn embeddings(body: &[u8], inputs: usize) -> Result<(Head, Completion)> {
+    let whole: Embeddings<'_> = serde_json::from_slice(body).map_err(unreadable)?;
+    if let Some(error) = whole.error.filter(|error| !error.is_null()) {
+        return Err(failure::of_stream(&error));
+    }
+    let mut vectors = vec![None; inputs];
+    for (place, Embedding { index, embedding }) in whole.data.into_iter().enumerate() {
+        if let Some(vector) = vectors.get_mut(index.unwrap_or(place)) {
+            *vector = Some(embedding.0);
+        }
+    }
+    let embeddings: Option<Vec<_>> = vectors.into_iter().collect();
+    let embeddings =
+        embeddings.ok_or_else(|| Error::broken("the answer has fewer vectors than there were inputs"))?;
+    let completion = Completion { embeddings, usage: whole.usage.map(Into::into), ..Completion::default() };
+    Ok((head(Text::default(), whole.model), completion))
+}
+
+/// A vector, as numbers or as their little-endian bytes in base64.
+struct Vector(Arc<[f32]>);
+
+impl<'de> Deserialize<'de> for Vector {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_any(VectorVisitor)
+    }
+}
+
+struct VectorVisitor;
+
+impl<'de> Visitor<'de> for VectorVisitor {
+    type Value = Vector;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("numbers, or their bytes in base64")
+    }
+
+    fn visit_str<E: serde::de::Error>(self, text: &str) -> Result<Vector, E> {
+        let bytes = STANDARD.decode(text).map_err(|_| E::custom("not base64"))?;
+        let (numbers, rest) = bytes.as_chunks::<4>();
+        if !rest.is_empty() {
+            return Err(E::custom("not a whole number of floats"));
+        }
+        Ok(Vector(numbers.iter().map(|bytes| f32::from_le_bytes(*bytes)).collect()))
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut numbers: A) -> Result<Vector, A::Error> {
+        let mut vector = Vec::with_capacity(1536);
+        while let Some(number) = numbers.next_element()? {
+            vector.push(number);
+        }
+        Ok(Vector(vector.into()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+    use crate::chat::Finish;
+
+    #[test]
+    fn a_whole_answer_is_read() {
+        let body = include_bytes!("../../../tests/fixtures/openai/whole.json");
+        let (head, completion) = chat(body).unwrap();
+        assert_eq!((&*head.model, head.id.as_deref()), ("gpt-4o-2024-08-06", Some("chatcmpl-b2")));
+        let first = &completion.choices[0];
+        assert_eq!(first.text, "It is raining.\nTake a coat.");
+        assert_eq!((first.reasoning.as_str(), &first.finish), ("Look outside.", &Some(Finish::Stop)));
+        let second = &completion.choices[1];
+        assert_eq!(second.tool_calls[0].arguments, r#"{"city":"Bergen"}"#);
+        assert_eq!(second.finish, Some(Finish::ToolCalls));
+        assert_eq!(completion.usage.map(|usage| usage.total()), Some(40));
+    }
+
+    #[test]
+    fn an_error_with_status_200_is_an_error() {
+        let body = json!({"error": {"message": "busy", "code": 429}}).to_string();
+        assert_eq!(chat(body.as_bytes()).unwrap_err().facts().code, "upstream_rate_limited");
+        for body in [&b""[..], b"{}", b"[]", b"<html>", b"{\"choices\":[]}", b"{\"choices\":[{}]}"] {
+            assert!(matches!(chat(body), Err(Error::Broken(_))));
+        }
+    }
+
+    #[test]
+    fn vectors_are_read_in_both_forms_and_put_in_order() {
+        let bytes: Vec<u8> = [1.5_f32, -2.0].iter().flat_map(|number| number.to_le_bytes()).collect();
+        let body = json!({"model": "e", "usage": {"prompt_tokens": 4, "total_tokens": 4}, "data": [
+            {"index": 1, "embedding": STANDARD.encode(bytes)},
+            {"index": 0, "embedding": [0.25, 1, -1e-3]},
+        ]})
+        .to_string();
+        let (_, completion) = embeddings(body.as_bytes(), 2).unwrap();
+        assert_eq!(*completion.embeddings[0], [0.25, 1.0, -0.001]);
+        assert_eq!(*completion.embeddings[1], [1.5, -2.0]);
+        assert_eq!(completion.usage.map(|usage| usage.input), Some(4));
+        assert!(embeddings(body.as_bytes(), 3).is_err(), "a vector is missing");
+    }
+}
