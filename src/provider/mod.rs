@@ -2,10 +2,17 @@
 //!
 //! A remote provider is a [`Dialect`], which is pure, and the shared
 //! transport; an embedded one implements [`Provider`] itself.
+pub mod anthropic;
+pub mod catalog;
 mod failure;
 pub mod frames;
 pub mod openai;
+mod settings;
 mod text;
+pub mod transport;
+
+pub use catalog::Kind;
+pub use settings::{Settings, build};
 
 use std::borrow::Cow;
 

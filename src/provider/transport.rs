@@ -1,0 +1,336 @@
+//! Bytes to and from a provider: the only file that knows reqwest.
+//!
+//! Dropping a reply drops its connection at once. What goes wrong is told
+//! without the provider's address or the gateway's key.
+use std::{sync::Arc, time::Duration};
+
+use bytes::{Bytes, BytesMut};
+use futures_util::{FutureExt, future::BoxFuture, stream};
+use http::{
+    HeaderMap, HeaderName, HeaderValue, Method, StatusCode,
+    header::{ACCEPT, CONTENT_TYPE},
+};
+use reqwest::{Client, Request, Response, Url, redirect};
+use tokio::{sync::OnceCell, task, time};
+
+use super::{Decoder, Dialect, Outgoing, Provider, frames::Frames};
+use crate::{
+    call::{Call, Context, Target},
+    chat::Event,
+    error::{Error, Result},
+    reply::{Head, Reply},
+};
+
+/// More of an error's body says nothing more.
+const MOST_OF_AN_ERROR: usize = 64 << 10;
+/// An error whose body takes longer is known by its status alone.
+const LONGEST_ERROR: Duration = Duration::from_secs(3);
+/// How long a finished answer is waited for to end as a body, too, so that its
+/// connection can be used again.
+const LONGEST_GOODBYE: Duration = Duration::from_millis(5);
+
+/// What a provider may take.
+#[derive(Clone, Copy, Debug)]
+pub struct Limits {
+    /// Time to connect.
+    pub connect: Duration,
+    /// Bytes of a whole answer.
+    pub response: usize,
+    /// Bytes of one event of a stream.
+    pub event: usize,
+}
+
+/// A provider on the other side of a network.
+#[derive(Debug)]
+pub struct Remote<D> {
+    name: Arc<str>,
+    dialect: D,
+    base: Base,
+    /// Sent with every request, the key among them.
+    headers: HeaderMap,
+    limits: Limits,
+    /// Made when it is first needed: reading the system's root certificates takes a while.
+    client: OnceCell<Client>,
+}
+
+/// A provider's address, without a slash at its end.
+#[derive(Clone, Debug)]
+pub struct Base(Url);
+
+/// Reads a provider's address. The error does not repeat it, as it may hold a password.
+pub fn base_url(text: &str) -> Result<Base, String> {
+    let url = Url::parse(text).map_err(|error| format!("it is not an address: {error}"))?;
+    if !matches!(url.scheme(), "http" | "https") {
+        return Err("the address has to begin with `http://` or `https://`".to_owned());
+    }
+    if !url.username().is_empty() || url.password().is_some() {
+        return Err("the address must not hold credentials; `api_key` says where they are".to_owned());
+    }
+    if url.query().is_some() || url.fragment().is_some() {
+        return Err("the address must not have a `?` or `#`".to_owned());
+    }
+    Ok(Base(url))
+}
+
+impl Base {
+    fn join(&self, path: &str) -> Url {
+        let mut url = self.0.clone();
+        let before = url.path().trim_end_matches('/');
+        let path = format!("{before}{path}");
+        url.set_path(&path);
+        url
+    }
+}
+
+impl<D: Dialect> Remote<D> {
+    /// A provider at `base`, to which `headers` are sent with every request.
+    pub fn new(name: &str, dialect: D, base: Base, mut headers: HeaderMap, limits: Limits) -> Self {
+        headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+        Self { name: name.into(), dialect, base, headers, limits, client: OnceCell::new() }
+    }
+
+    async fn ask(&self, call: &Call, target: &Target) -> Result<Reply> {
+        let chat = &*call.chat;
+        let outgoing = self.dialect.encode(chat, &target.model)?;
+        let request = self.request(&call.context, outgoing, chat.stream);
+        let mut response = self.client().await?.execute(request).await.map_err(unsent)?;
+        let status = response.status();
+        if !status.is_success() {
+            return Err(self.failed(status, response).await);
+        }
+        // Some servers answer a question for a stream with a whole answer.
+        if !chat.stream || is_json(response.headers()) {
+            let body = self.whole(&mut response).await?;
+            let (head, completion) = self.dialect.decode(chat, &body)?;
+            return Ok(Reply::whole(named(head, target), completion));
+        }
+        let frames = Frames::new(self.limits.event);
+        let (decoder, ready) = (self.dialect.decoder(), Vec::with_capacity(4));
+        let mut streamed = Streamed { response, frames, decoder, ready, failed: None, ended: false };
+        // The id and the model come with the first event that says anything.
+        while streamed.ready.is_empty() && !streamed.ended && streamed.decoder.head().model.is_empty() {
+            streamed.fill().await?;
+        }
+        if streamed.ready.is_empty()
+            && let Some(error) = streamed.failed.take()
+        {
+            return Err(error);
+        }
+        let head = named(streamed.decoder.head(), target);
+        let events = stream::try_unfold(streamed, |mut streamed| async move {
+            Ok(streamed.next().await?.map(|event| (event, streamed)))
+        });
+        Ok(Reply::new(head, events))
+    }
+
+    fn request(&self, context: &Context, outgoing: Outgoing, stream: bool) -> Request {
+        let mut request = Request::new(Method::POST, self.base.join(&outgoing.path));
+        let headers = request.headers_mut();
+        headers.clone_from(&self.headers);
+        headers.extend(outgoing.headers);
+        let accept = if stream { "text/event-stream" } else { "application/json" };
+        headers.insert(ACCEPT, HeaderValue::from_static(accept));
+        let mut tell = |name: &'static str, value: &str| {
+            if let Ok(value) = HeaderValue::from_str(value)
+                && !value.is_empty()
+            {
+                headers.insert(HeaderName::from_static(name), value);
+            }
+        };
+        tell("x-request-id", &context.id);
+        tell("traceparent", &context.trace.parent);
+        tell("tracestate", context.trace.state.as_deref().unwrap_or_default());
+        *request.body_mut() = Some(outgoing.body.into());
+        request
+    }
+
+    async fn client(&self) -> Result<&Client> {
+        let (secure, connect) = (self.base.0.scheme() == "https", self.limits.connect);
+        let make = || async move {
+            // Reading certificates blocks; a client without them is made on the spot.
+            if secure {
+                task::spawn_blocking(move || client(true, connect)).await.map_err(Error::internal)?
+            } else {
+                client(false, connect)
+            }
+        };
+        self.client.get_or_try_init(make).await
+    }
+
+    async fn failed(&self, status: StatusCode, mut response: Response) -> Error {
+        let headers = std::mem::take(response.headers_mut());
+        let mut body = BytesMut::new();
+        let read = async {
+            while body.len() < MOST_OF_AN_ERROR
+                && let Ok(Some(chunk)) = response.chunk().await
+            {
+                body.extend_from_slice(&chunk[..chunk.len().min(MOST_OF_AN_ERROR - body.len())]);
+            }
+        };
+        // What has come until then is all there is.
+        let _ = time::timeout(LONGEST_ERROR, read).await;
+        self.dialect.error(status, &headers, &body)
+    }
+
+    /// Reads a whole body, without a copy where it comes in one piece.
+    async fn whole(&self, response: &mut Response) -> Result<Bytes> {
+        let most = self.limits.response;
+        let too_large = || Error::broken(format!("the answer is larger than {most} bytes"));
+        let announced = response.content_length().unwrap_or_default();
+        if announced > most as u64 {
+            return Err(too_large());
+        }
+        let first = response.chunk().await.map_err(broken)?.unwrap_or_default();
+        let mut next = response.chunk().await.map_err(broken)?;
+        if next.is_none() && first.len() <= most {
+            return Ok(first);
+        }
+        let mut body = BytesMut::with_capacity((announced as usize).max(first.len() * 2));
+        body.extend_from_slice(&first);
+        while let Some(chunk) = next {
+            if body.len() + chunk.len() > most {
+                return Err(too_large());
+            }
+            body.extend_from_slice(&chunk);
+            next = response.chunk().await.map_err(broken)?;
+        }
+        if body.len() > most { Err(too_large()) } else { Ok(body.freeze()) }
+    }
+}
+
+impl<D: Dialect> Provider for Remote<D> {
+    fn name(&self) -> &str {
+        &self.name
+    }
+
+    fn answer<'a>(&'a self, call: &'a Call, target: &'a Target) -> BoxFuture<'a, Result<Reply>> {
+        self.ask(call, target).boxed()
+    }
+}
+
+/// A streamed answer that is being read.
+struct Streamed {
+    response: Response,
+    frames: Frames,
+    decoder: Box<dyn Decoder>,
+    /// What has been read and not passed on, last first.
+    ready: Vec<Event>,
+    /// Why the answer broke off, told after what had come of it.
+    failed: Option<Error>,
+    /// Nothing more is read.
+    ended: bool,
+}
+
+impl Streamed {
+    async fn next(&mut self) -> Result<Option<Event>> {
+        loop {
+            if let Some(event) = self.ready.pop() {
+                return Ok(Some(event));
+            }
+            if let Some(error) = self.failed.take() {
+                return Err(error);
+            }
+            if self.ended {
+                self.part().await;
+                return Ok(None);
+            }
+            self.fill().await?;
+        }
+    }
+
+    /// Reads the next piece of the network's, and the events in it.
+    async fn fill(&mut self) -> Result<()> {
+        let Self { response, frames, decoder, ready, failed, ended } = self;
+        let read = match response.chunk().await.map_err(broken)? {
+            Some(chunk) => {
+                let read = frames.push(&chunk, |name, data| {
+                    if decoder.done() { Ok(()) } else { decoder.frame(name, data, ready) }
+                });
+                *ended = decoder.done();
+                read
+            }
+            None => {
+                *ended = true;
+                match frames.finish(|name, data| decoder.frame(name, data, ready)) {
+                    // A last event that was cut is no worse than none: `close` judges.
+                    Ok(()) | Err(Error::Broken(_)) if !decoder.done() => decoder.close(ready),
+                    told => told,
+                }
+            }
+        };
+        // What came before an error has to be heard before it.
+        if let Err(error) = read {
+            (*failed, *ended) = (Some(error), true);
+        }
+        ready.reverse();
+        Ok(())
+    }
+
+    /// Reads on to the end of the body if that is near: a connection whose
+    /// answer was read to its end is used again.
+    async fn part(&mut self) {
+        let rest = async { while let Ok(Some(_)) = self.response.chunk().await {} };
+        let _ = time::timeout(LONGEST_GOODBYE, rest).await;
+    }
+}
+
+/// A client of one provider. Its answers are not followed elsewhere, unpacked
+/// or asked for through whatever proxy the environment names.
+fn client(secure: bool, connect_timeout: Duration) -> Result<Client> {
+    let builder = Client::builder()
+        .no_proxy()
+        .redirect(redirect::Policy::none())
+        .referer(false)
+        .connect_timeout(connect_timeout)
+        .tcp_nodelay(true)
+        .tcp_keepalive(Duration::from_secs(30))
+        .pool_max_idle_per_host(1024)
+        .http2_adaptive_window(true)
+        .http2_keep_alive_interval(Duration::from_secs(30))
+        .http2_keep_alive_timeout(Duration::from_secs(10));
+    let ring = rustls::crypto::ring::default_provider();
+    let builder = if secure {
+        // Another part may have chosen a provider for the process before; that one will do.
+        let _ = ring.install_default();
+        builder.tls_backend_rustls()
+    } else {
+        let tls =
+            rustls::ClientConfig::builder_with_provider(Arc::new(ring)).with_safe_default_protocol_versions();
+        let tls = tls.map_err(Error::internal)?;
+        let none = rustls::RootCertStore::empty();
+        builder.tls_backend_preconfigured(tls.with_root_certificates(none).with_no_client_auth())
+    };
+    builder.build().map_err(|error| Error::internal(error.without_url()))
+}
+
+fn is_json(headers: &HeaderMap) -> bool {
+    let kind = headers.get(CONTENT_TYPE).and_then(|kind| kind.to_str().ok());
+    kind.is_some_and(|kind| kind.trim_start().to_ascii_lowercase().starts_with("application/json"))
+}
+
+/// The head of an answer whose provider may not have said which model it is.
+fn named(mut head: Head, target: &Target) -> Head {
+    if head.model.is_empty() {
+        head.model = target.model.clone();
+    }
+    head
+}
+
+/// Why no answer came.
+fn unsent(error: reqwest::Error) -> Error {
+    let error = error.without_url();
+    match (error.is_connect(), error.is_timeout()) {
+        (_, true) => Error::Timeout { phase: "connect" },
+        (true, _) => Error::Unreachable(error.into()),
+        _ => broken(error),
+    }
+}
+
+/// Why an answer stopped.
+fn broken(error: reqwest::Error) -> Error {
+    Error::broken(error.without_url())
+}
+
+#[cfg(test)]
+#[path = "transport_tests.rs"]
+mod tests;
