@@ -26,9 +26,9 @@ use crate::{
     limit::Limits,
     observe::{Metrics, logs::Logs},
     pipeline::{
-        admit::Admit, attempt, attempt::Attempt, audit::Audit, authorize::Authorize, breaker::Breaker, cache::Cache,
-        check::CheckOutput, dispatch::Dispatch, fallback::Fallback, ground::Ground, limit::RateLimit,
-        measure::Measure, retry::Retry, screen::CheckInput,
+        admit::Admit, attempt, attempt::Attempt, audit::Audit, authorize::Authorize, breaker::Breaker,
+        cache::Cache, check::CheckOutput, dispatch::Dispatch, fallback::Fallback, ground::Ground,
+        limit::RateLimit, measure::Measure, retry::Retry, screen::CheckInput,
     },
     price::Prices,
     prompt::Prompts,
@@ -76,8 +76,13 @@ async fn run(loaded: Loaded, logs: &Logs) -> Result<(), String> {
         breakers: Arc::new(Breakers::new(metrics.breaker.clone())),
         knowledge: Arc::new(SharedKnowledge::new(read_knowledge(&config).await?)),
         cache: Arc::new(cache::Cache::new(&config.cache, metrics.cache_bytes.clone())),
-        writer: audit::Writer::start(&config.audit, logs.request_lines(&config.log), settle(&prices, &metrics), metrics.clone())
-            .map_err(|error| format!("the audit file cannot be opened: {error}"))?,
+        writer: audit::Writer::start(
+            &config.audit,
+            logs.request_lines(&config.log),
+            settle(&prices, &metrics),
+            metrics.clone(),
+        )
+        .map_err(|error| format!("the audit file cannot be opened: {error}"))?,
         metrics,
     };
     let server_settings = config.server.clone();
@@ -85,12 +90,14 @@ async fn run(loaded: Loaded, logs: &Logs) -> Result<(), String> {
     let app = App::new(running, lasting.metrics.clone(), lasting.writer.clone(), lasting.breakers.clone());
 
     let listen = server_settings.listen;
-    let listener = TcpListener::bind(listen).await.map_err(|error| format!("cannot listen on {listen}: {error}"))?;
+    let listener =
+        TcpListener::bind(listen).await.map_err(|error| format!("cannot listen on {listen}: {error}"))?;
     let at = listener.local_addr().map_err(|error| error.to_string())?;
     let (stop, tracker) = (CancellationToken::new(), TaskTracker::new());
     if let Some(address) = server_settings.metrics_listen {
-        let listener =
-            TcpListener::bind(address).await.map_err(|error| format!("cannot listen on {address}: {error}"))?;
+        let listener = TcpListener::bind(address)
+            .await
+            .map_err(|error| format!("cannot listen on {address}: {error}"))?;
         let server = Server {
             settings: server_settings.clone(),
             open: lasting.metrics.connections.clone(),
@@ -244,11 +251,15 @@ fn keys(config: &Config) -> Result<Vec<Key>, String> {
     let mut keys = config.auth.keys.clone();
     if let Some(path) = &config.auth.keys_file {
         let text = std::fs::read_to_string(path).map_err(|error| format!("{}: {error}", path.display()))?;
-        let rows: Vec<Key> = serde_saphyr::from_str_valid(&text).map_err(|error| format!("{}: {error}", path.display()))?;
+        let rows: Vec<Key> =
+            serde_saphyr::from_str_valid(&text).map_err(|error| format!("{}: {error}", path.display()))?;
         keys.extend(rows);
         // A file that lost its rows must not open the gateway to everyone.
         if keys.is_empty() {
-            return Err(format!("{}: holds no key; without keys every caller would be let in", path.display()));
+            return Err(format!(
+                "{}: holds no key; without keys every caller would be let in",
+                path.display()
+            ));
         }
     }
     Ok(keys)
@@ -304,7 +315,10 @@ async fn reload(
         tracing::warn!("`server.listen` and `server.workers` change at the next start");
     }
     if config.audit != before.audit || config.log != before.log {
-        lasting.writer.reload(&config.audit, logs.request_lines(&config.log)).map_err(|error| format!("the audit file cannot be opened: {error}"))?;
+        lasting
+            .writer
+            .reload(&config.audit, logs.request_lines(&config.log))
+            .map_err(|error| format!("the audit file cannot be opened: {error}"))?;
     }
     let running = running(config, lasting)?;
     if fresh {
@@ -312,7 +326,8 @@ async fn reload(
         lasting.knowledge.replace(knowledge);
     }
     logs.reload(&running.config.log);
-    let changed = fresh || *running.config != *before || running.prompts.digest() != app.running().prompts.digest();
+    let changed =
+        fresh || *running.config != *before || running.prompts.digest() != app.running().prompts.digest();
     app.replace(running);
     Ok(changed)
 }

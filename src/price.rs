@@ -74,7 +74,9 @@ impl Prices {
     fn undated(&self, model: &str) -> Option<Price> {
         let starts = |name: &&String| {
             model.strip_prefix(name.as_str()).is_some_and(|rest| {
-                rest.len() >= 9 && rest.starts_with('-') && rest.bytes().all(|b| b.is_ascii_digit() || b == b'-')
+                rest.len() >= 9
+                    && rest.starts_with('-')
+                    && rest.bytes().all(|b| b.is_ascii_digit() || b == b'-')
             })
         };
         let name = self.models.keys().filter(starts).max_by_key(|name| name.len())?;
@@ -119,7 +121,9 @@ mod tests {
 
     #[test]
     fn a_bad_list_is_refused() {
-        assert!(Prices::parse("models: {a: {input: -1, output: 0}}\nunknown: {input: 1, output: 1}").is_err());
+        assert!(
+            Prices::parse("models: {a: {input: -1, output: 0}}\nunknown: {input: 1, output: 1}").is_err()
+        );
         assert!(Prices::parse("models: {}").is_err());
     }
 }

@@ -133,7 +133,8 @@ impl Prompts {
             (name, &source).hash(&mut digest);
             templates.add_template_owned(*name, source).map_err(|error| said(&error))?;
         }
-        let mut prompts = Self { version: version.into(), digest: digest.finish(), system: Arc::from(""), templates };
+        let mut prompts =
+            Self { version: version.into(), digest: digest.finish(), system: Arc::from(""), templates };
         prompts.system = prompts.fill(SYSTEM, context! {})?.trim().into();
         // A variable that does not exist is told at start, not with the first question.
         let trial =

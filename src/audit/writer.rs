@@ -47,7 +47,9 @@ struct Sink {
 
 impl std::fmt::Debug for Writer {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Writer").field("places_taken", &self.0.taken.load(Ordering::Relaxed)).finish_non_exhaustive()
+        f.debug_struct("Writer")
+            .field("places_taken", &self.0.taken.load(Ordering::Relaxed))
+            .finish_non_exhaustive()
     }
 }
 
@@ -64,7 +66,12 @@ impl Drop for Place {
 impl Writer {
     /// Opens the file and starts the thread. `log` says whether request lines
     /// go to standard error as well, and whether as JSON.
-    pub fn start(settings: &Settings, log: Option<bool>, settle: Settle, metrics: Arc<Metrics>) -> io::Result<Self> {
+    pub fn start(
+        settings: &Settings,
+        log: Option<bool>,
+        settle: Settle,
+        metrics: Arc<Metrics>,
+    ) -> io::Result<Self> {
         let sink = Sink { file: open(settings)?, settings: settings.clone(), log };
         let writer = Self(Arc::new(Shared {
             queue: Mutex::default(),

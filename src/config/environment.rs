@@ -32,11 +32,16 @@ fn with(config: &Config, name: &str, value: &str) -> Result<Config, String> {
         if at.is_null() {
             *at = Value::Object(serde_json::Map::new());
         }
-        let object = at.as_object_mut().ok_or_else(|| format!("`{}` has no keys", path.replace("__", ".")))?;
+        let object =
+            at.as_object_mut().ok_or_else(|| format!("`{}` has no keys", path.replace("__", ".")))?;
         at = object.entry(key).or_insert(Value::Null);
     }
     let as_text = || Value::String(value.to_owned());
-    *at = if value.is_empty() { Value::Null } else { serde_saphyr::from_str(value).unwrap_or_else(|_| as_text()) };
+    *at = if value.is_empty() {
+        Value::Null
+    } else {
+        serde_saphyr::from_str(value).unwrap_or_else(|_| as_text())
+    };
     let read = |tree: &Value| serde_json::from_value::<Config>(tree.clone());
     read(&tree).map_err(|error| format!("`{}`: {error}", path.replace("__", ".")))
 }

@@ -22,7 +22,8 @@ const MOST: usize = 100;
 impl Source {
     /// The named file, else that of `SLUICE_CONFIG`, else `config/sluice.yaml` where there is one.
     pub fn find(named: Option<PathBuf>, listen: Option<std::net::SocketAddr>) -> Self {
-        let set = named.or_else(|| std::env::var_os("SLUICE_CONFIG").filter(|path| !path.is_empty()).map(Into::into));
+        let set = named
+            .or_else(|| std::env::var_os("SLUICE_CONFIG").filter(|path| !path.is_empty()).map(Into::into));
         let usual = || Some(PathBuf::from(USUAL)).filter(|path| path.is_file());
         Self { file: set.or_else(usual), listen }
     }
@@ -46,13 +47,19 @@ pub fn load(source: &Source) -> Result<Loaded, Vec<Problem>> {
         Some(path) => read(path).map_err(|problem| vec![problem])?,
         None => String::new(),
     };
-    let variables = std::env::vars_os().filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)));
+    let variables = std::env::vars_os()
+        .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)));
     let mut config = parse(&name, &text, variables)?;
     if let Some(listen) = source.listen {
         config.server.listen = listen;
     }
     if let Some(why) = config.refusal() {
-        return Err(vec![Problem { origin: name, place: locate(&text, &["server", "listen"]), line: None, message: why }]);
+        return Err(vec![Problem {
+            origin: name,
+            place: locate(&text, &["server", "listen"]),
+            line: None,
+            message: why,
+        }]);
     }
     let warnings = missing_secrets(&config);
     Ok(Loaded { config, source: source.clone(), warnings })
@@ -69,7 +76,7 @@ fn read(path: &Path) -> Result<String, Problem> {
 
 fn missing_secrets(config: &Config) -> Vec<String> {
     let missing = config.providers.iter().filter_map(|(name, provider)| {
-        let from = provider.api_key.as_ref().filter(|from| from.fetch().is_none())?;
+        let from = provider.key_source().filter(|from| from.fetch().is_none())?;
         Some(format!("provider `{name}` has no key: {from} is unset or empty"))
     });
     missing.collect()
@@ -158,7 +165,9 @@ fn blank(lines: &mut [String], at: usize) -> bool {
 }
 
 fn is_secret(text: &str, line: usize) -> bool {
-    text.lines().nth(line - 1).is_some_and(|line| line.trim_start().trim_start_matches("- ").starts_with("api_key:"))
+    text.lines()
+        .nth(line - 1)
+        .is_some_and(|line| line.trim_start().trim_start_matches("- ").starts_with("api_key:"))
 }
 
 /// A line that may be shown: never one that may hold a secret.
@@ -174,7 +183,9 @@ fn without_keys(text: &str) -> String {
             Some(at) if word.len() > at + 8 => {
                 out.push_str(&word[..at + 3]);
                 out.push('…');
-                out.extend(word.chars().last().filter(|c| !c.is_ascii_alphanumeric() && *c != '-' && *c != '_'));
+                out.extend(
+                    word.chars().last().filter(|c| !c.is_ascii_alphanumeric() && *c != '-' && *c != '_'),
+                );
             }
             _ => out.push_str(word),
         }
@@ -189,14 +200,17 @@ fn locate(text: &str, path: &[&str]) -> Option<(usize, usize)> {
     let mut found = None;
     let (mut from, mut to) = (0, lines.len());
     for key in path {
-        let Some((line, column)) = child(&lines[from..to], key).map(|(line, column)| (from + line, column)) else {
+        let Some((line, column)) = child(&lines[from..to], key).map(|(line, column)| (from + line, column))
+        else {
             break;
         };
         found = Some((line + 1, column + 1));
         // What belongs to the key is indented further, or is a list at its own depth.
         let inner = |text: &str| {
             let depth = text.len() - text.trim_start().len();
-            text.trim().is_empty() || depth > column || (depth == column && text.trim_start().starts_with("- "))
+            text.trim().is_empty()
+                || depth > column
+                || (depth == column && text.trim_start().starts_with("- "))
         };
         to = (line + 1..to).find(|at| !inner(lines[*at])).unwrap_or(to);
         from = if key.parse::<usize>().is_ok() { line } else { line + 1 };
@@ -219,7 +233,8 @@ fn child(block: &[&str], key: &str) -> Option<(usize, usize)> {
     let is_key = |line: &str| {
         let rest = &line[start(line)..];
         let rest = rest.trim_start_matches(['"', '\'']);
-        rest.strip_prefix(key).is_some_and(|rest| rest.trim_start_matches(['"', '\'']).trim_start().starts_with(':'))
+        rest.strip_prefix(key)
+            .is_some_and(|rest| rest.trim_start_matches(['"', '\'']).trim_start().starts_with(':'))
     };
     let found = block.iter().position(|line| is_text(line) && start(line) == depth && is_key(line))?;
     Some((found, depth))
@@ -276,7 +291,10 @@ mod tests {
         for (section, value) in sections {
             assert!(text.contains(&format!("\n{section}:")), "`{section}` is not in config/sluice.yaml");
             for key in value.as_object().into_iter().flat_map(serde_json::Map::keys) {
-                assert!(text.contains(&format!("  {key}:")), "`{section}.{key}` is not in config/sluice.yaml");
+                assert!(
+                    text.contains(&format!("  {key}:")),
+                    "`{section}.{key}` is not in config/sluice.yaml"
+                );
             }
         }
     }

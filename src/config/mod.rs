@@ -22,6 +22,7 @@ use crate::{
     knowledge, limit, observe,
     pipeline::settings::{Admit, Input, Output, Retry},
     prompt, provider, route,
+    settings::SecretFrom,
 };
 
 /// All settings.
@@ -142,9 +143,15 @@ impl Config {
             self.default_model = Some(first.unwrap_or_else(|| EMBEDDED[0].0.to_owned()));
         }
         for (name, provider) in EMBEDDED {
-            self.providers.entry(provider.into()).or_insert_with(|| provider::Settings::embedded(provider));
-            let target =
-                route::TargetSettings { provider: provider.into(), model: name.into(), version: None, weight: 1 };
+            if let Ok(kind) = provider.parse() {
+                self.providers.entry(provider.into()).or_insert_with(|| provider::Settings::of(kind));
+            }
+            let target = route::TargetSettings {
+                provider: provider.into(),
+                model: name.into(),
+                version: None,
+                weight: 1,
+            };
             let route = route::RouteSettings { targets: vec![target], ..route::RouteSettings::default() };
             self.models.entry(name.into()).or_insert(route);
         }
@@ -162,7 +169,10 @@ impl Config {
             // Another server has other models: it lends whatever it has.
             let models = if base_url.is_some() { &["*"][..] } else { own };
             let models = models.iter().map(|&model| model.to_owned()).collect();
-            self.providers.insert(kind.into(), provider::Settings::remote(kind, base_url, &key, models));
+            let Ok(known) = kind.parse() else { continue };
+            let api_key = Some(SecretFrom::Env(key));
+            let settings = provider::Settings { base_url, api_key, models, ..provider::Settings::of(known) };
+            self.providers.insert(kind.into(), settings);
         }
     }
 

@@ -24,8 +24,11 @@ impl fmt::Display for Problem {
             let number = line.to_string();
             let margin = " ".repeat(number.len());
             // Tabs keep their width under the caret.
-            let lead: String =
-                text.chars().take(column.saturating_sub(1)).map(|c| if c == '\t' { '\t' } else { ' ' }).collect();
+            let lead: String = text
+                .chars()
+                .take(column.saturating_sub(1))
+                .map(|c| if c == '\t' { '\t' } else { ' ' })
+                .collect();
             write!(f, "\n{margin} |\n{number} | {text}\n{margin} | {lead}^")?;
         }
         Ok(())

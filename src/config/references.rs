@@ -18,13 +18,12 @@ pub(super) fn check(config: &Config) -> Vec<Dangling> {
         config.models.contains_key(name)
             || config.models.values().any(|route| route.aliases.iter().any(|alias| alias == name))
     };
-    let providers = || {
-        config.providers.keys().map(String::as_str).collect::<Vec<_>>().join("`, `")
-    };
+    let providers = || config.providers.keys().map(String::as_str).collect::<Vec<_>>().join("`, `");
     for (name, settings) in &config.models {
         for (index, target) in settings.targets.iter().enumerate() {
             if !provider(&target.provider) {
-                let message = format!("there is no provider `{}`; there are `{}`", target.provider, providers());
+                let message =
+                    format!("there is no provider `{}`; there are `{}`", target.provider, providers());
                 say(&["models", name, "targets", &index.to_string(), "provider"], message);
             }
         }
@@ -39,7 +38,10 @@ pub(super) fn check(config: &Config) -> Vec<Dangling> {
             let twice = config.models.contains_key(alias)
                 || config.models.iter().any(|(other, route)| other != name && route.aliases.contains(alias));
             if twice {
-                say(&["models", name, "aliases", &index.to_string()], format!("`{alias}` names another route too"));
+                say(
+                    &["models", name, "aliases", &index.to_string()],
+                    format!("`{alias}` names another route too"),
+                );
             }
         }
     }

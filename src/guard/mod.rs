@@ -4,7 +4,9 @@ mod numbers;
 pub use numbers::{CARD, SSN};
 
 /// What a finding leads to.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Deserialize, serde::Serialize, schemars::JsonSchema)]
+#[derive(
+    Clone, Copy, Debug, Default, PartialEq, Eq, serde::Deserialize, serde::Serialize, schemars::JsonSchema,
+)]
 #[serde(rename_all = "lowercase")]
 pub enum Rule {
     /// The text is not looked at.

@@ -22,7 +22,8 @@ pub const CARD: Guard = Guard {
 };
 
 // The patterns are constants; a test compiles them.
-static SSN_SHAPE: LazyLock<Option<Regex>> = LazyLock::new(|| Regex::new(r"\b[0-9]{3}-[0-9]{2}-[0-9]{4}\b").ok());
+static SSN_SHAPE: LazyLock<Option<Regex>> =
+    LazyLock::new(|| Regex::new(r"\b[0-9]{3}-[0-9]{2}-[0-9]{4}\b").ok());
 static CARD_SHAPE: LazyLock<Option<Regex>> = LazyLock::new(|| Regex::new(r"\b[0-9]{16}\b").ok());
 
 fn find(shape: &Option<Regex>, text: &str, ended: bool) -> Option<Range<usize>> {

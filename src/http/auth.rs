@@ -42,12 +42,24 @@ impl Keyring {
     }
 
     /// Who is calling. `query` is the URL's query, where a key in it is looked for.
-    pub fn caller(&self, headers: &HeaderMap, query: Option<&str>, address: Option<IpAddr>) -> Result<Caller> {
+    pub fn caller(
+        &self,
+        headers: &HeaderMap,
+        query: Option<&str>,
+        address: Option<IpAddr>,
+    ) -> Result<Caller> {
         let (key, by_header) = presented(headers);
-        let from_query = query.filter(|_| self.query_key && key.is_none()).and_then(|query| super::inbound::parameter(query, "api_key"));
+        let from_query = query
+            .filter(|_| self.query_key && key.is_none())
+            .and_then(|query| super::inbound::parameter(query, "api_key"));
         let key = key.or(from_query.as_deref());
         if self.rows.is_empty() {
-            return Ok(Caller { key: "anonymous".into(), tenant: "default".into(), address, ..Caller::default() });
+            return Ok(Caller {
+                key: "anonymous".into(),
+                tenant: "default".into(),
+                address,
+                ..Caller::default()
+            });
         }
         let denied = || Error::Unauthenticated { by_header };
         let digest: [u8; 32] = Sha256::digest(key.ok_or_else(denied)?.as_bytes()).into();
@@ -76,7 +88,10 @@ impl Keyring {
 fn presented(headers: &HeaderMap) -> (Option<&str>, bool) {
     if let Some(value) = headers.get(AUTHORIZATION).and_then(|value| value.to_str().ok()) {
         let (scheme, key) = value.split_once(' ').unwrap_or((value, ""));
-        return (Some(key.trim()).filter(|key| scheme.eq_ignore_ascii_case("bearer") && !key.is_empty()), false);
+        return (
+            Some(key.trim()).filter(|key| scheme.eq_ignore_ascii_case("bearer") && !key.is_empty()),
+            false,
+        );
     }
     let key = headers.get("x-api-key").and_then(|value| value.to_str().ok());
     (key.map(str::trim), key.is_some())

@@ -1,18 +1,9 @@
 //! The endpoints of OpenAI and Anthropic: their JSON in, the one pipeline, their JSON out.
-use axum::{
-    body::Body,
-    extract::State,
-    response::Response,
-};
+use axum::{body::Body, extract::State, response::Response};
 use http::Request as HttpRequest;
 
 use super::{App, answer, error::Shape, inbound, openai, respond_error};
-use crate::{
-    call::Call,
-    chat::Completion,
-    error::Result,
-    reply::Head,
-};
+use crate::{call::Call, chat::Completion, error::Result, reply::Head};
 
 /// `POST /v1/chat/completions`.
 pub async fn chat(State(app): State<App>, request: HttpRequest<Body>) -> Response {

@@ -9,11 +9,15 @@ use serde_json::{Map, Value, json};
 use super::{error::Problem, predict::Prediction, query::Answer};
 
 /// The document; made once, when it is first asked for.
-static DOCUMENT: LazyLock<String> = LazyLock::new(|| serde_json::to_string_pretty(&document()).unwrap_or_default());
+static DOCUMENT: LazyLock<String> =
+    LazyLock::new(|| serde_json::to_string_pretty(&document()).unwrap_or_default());
 
 /// What `POST /query` reads; `/stream` reads the same, and needs no `user_id`.
 #[derive(JsonSchema)]
-#[expect(dead_code, reason = "only its schema is used; `Fields` reads the body and tells every mistake at once")]
+#[expect(
+    dead_code,
+    reason = "only its schema is used; `Fields` reads the body and tells every mistake at once"
+)]
 struct QueryBody {
     /// The question, 1 to 2000 characters.
     #[schemars(length(min = 1, max = 2000))]
@@ -127,8 +131,10 @@ fn operation(summary: &str, body: Option<&Value>, reply: (&str, &Value), problem
         },
     });
     if let Some(body) = body {
-        operation["requestBody"] = json!({"required": true, "content": {"application/json": {"schema": body}}});
-        operation["responses"]["422"] = failed("The request makes no sense; `errors` names each field (400 on /v1)");
+        operation["requestBody"] =
+            json!({"required": true, "content": {"application/json": {"schema": body}}});
+        operation["responses"]["422"] =
+            failed("The request makes no sense; `errors` names each field (400 on /v1)");
         operation["responses"]["429"] = failed("A limit is reached; `Retry-After` says when to come back");
         operation["responses"]["503"] = failed("No place is left, or no model can answer");
     }
@@ -151,8 +157,10 @@ pub async fn openapi() -> Response {
 
 /// A page that shows the document and sends requests; it loads nothing from elsewhere.
 pub async fn page() -> Response {
-    let policy = "default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'; connect-src 'self'";
-    let headers = [(header::CONTENT_TYPE, "text/html; charset=utf-8"), (header::CONTENT_SECURITY_POLICY, policy)];
+    let policy =
+        "default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'; connect-src 'self'";
+    let headers =
+        [(header::CONTENT_TYPE, "text/html; charset=utf-8"), (header::CONTENT_SECURITY_POLICY, policy)];
     (headers, include_str!("docs.html")).into_response()
 }
 
@@ -164,7 +172,8 @@ mod tests {
     fn every_reference_leads_somewhere() {
         let document = document();
         let text = document.to_string();
-        let targets: Vec<&str> = text.split("\"$ref\":\"").skip(1).filter_map(|rest| rest.split('"').next()).collect();
+        let targets: Vec<&str> =
+            text.split("\"$ref\":\"").skip(1).filter_map(|rest| rest.split('"').next()).collect();
         assert!(!targets.is_empty());
         for target in targets {
             let pointer = target.trim_start_matches('#');

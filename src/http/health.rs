@@ -68,7 +68,9 @@ fn open_metrics(text: &str) -> String {
     for line in text.lines() {
         let mut words = line.splitn(4, ' ');
         let family = match (words.next(), words.next(), words.next()) {
-            (Some("#"), Some("HELP" | "TYPE"), Some(name)) => counters.iter().find(|counter| **counter == name),
+            (Some("#"), Some("HELP" | "TYPE"), Some(name)) => {
+                counters.iter().find(|counter| **counter == name)
+            }
             _ => None,
         };
         match family.and_then(|name| Some((name, name.strip_suffix("_total")?))) {

@@ -29,7 +29,8 @@ impl RequestId {
     /// The client's own id where it is sane (visible ASCII, at most 128 characters), else a UUIDv7.
     pub fn of(headers: &HeaderMap) -> Self {
         let own = headers.get("x-request-id").and_then(|value| value.to_str().ok());
-        let sane = |id: &&str| (1..=LONGEST_ID).contains(&id.len()) && id.bytes().all(|b| b.is_ascii_graphic());
+        let sane =
+            |id: &&str| (1..=LONGEST_ID).contains(&id.len()) && id.bytes().all(|b| b.is_ascii_graphic());
         match own.filter(sane) {
             Some(id) => Self(id.into()),
             None => Self(Arc::from(&*Uuid::now_v7().hyphenated().encode_lower(&mut Uuid::encode_buffer()))),
@@ -89,7 +90,8 @@ async fn read_body(headers: &HeaderMap, body: Body, limit: usize, within: Durati
     if encoded {
         return Err(Error::UnsupportedMedia);
     }
-    let announced = headers.get(header::CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse::<usize>().ok());
+    let announced =
+        headers.get(header::CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse::<usize>().ok());
     if announced.is_some_and(|length| length > limit) {
         return Err(Error::TooLarge { limit });
     }
@@ -104,7 +106,11 @@ async fn read_body(headers: &HeaderMap, body: Body, limit: usize, within: Durati
 impl Inbound {
     /// The context of the call that this request is.
     pub fn context(&self, app: &App, endpoint: &'static str, user: Option<&str>) -> Context {
-        let id = self.parts.extensions.get::<RequestId>().map_or_else(|| RequestId::of(&self.parts.headers).0, |id| id.0.clone());
+        let id = self
+            .parts
+            .extensions
+            .get::<RequestId>()
+            .map_or_else(|| RequestId::of(&self.parts.headers).0, |id| id.0.clone());
         let mut caller = self.caller.clone();
         caller.user = user.filter(|user| !user.is_empty()).map(Into::into);
         Context {
@@ -130,7 +136,8 @@ fn no_cache(headers: &HeaderMap) -> bool {
 
 /// The caller's trace where its `traceparent` is sound, else a new one; our own span either way.
 fn trace(headers: &HeaderMap) -> Trace {
-    let parent = headers.get("traceparent").and_then(|value| value.to_str().ok()).filter(|value| sound(value));
+    let parent =
+        headers.get("traceparent").and_then(|value| value.to_str().ok()).filter(|value| sound(value));
     let span = rand::random::<u64>() | 1;
     match parent {
         Some(parent) => {
@@ -139,7 +146,10 @@ fn trace(headers: &HeaderMap) -> Trace {
             let state = state.filter(|state| state.len() <= 512).map(Into::into);
             Trace { parent: format!("00-{}-{span:016x}-{flags}", &parent[3..35]).into(), state }
         }
-        None => Trace { parent: format!("00-{:032x}-{span:016x}-00", rand::random::<u128>() | 1).into(), state: None },
+        None => Trace {
+            parent: format!("00-{:032x}-{span:016x}-00", rand::random::<u128>() | 1).into(),
+            state: None,
+        },
     }
 }
 
@@ -178,7 +188,13 @@ mod tests {
         let ours = trace(&headers);
         assert_eq!(ours.id(), "4bf92f3577b34da6a3ce929d0e0e4736");
         assert!(ours.parent.ends_with("-01") && !ours.parent.contains("00f067aa0ba902b7"));
-        for bad in ["", "00-x", &parent.replace("4bf9", "ZZZZ"), &parent.replacen("00", "ff", 1), &format!("{parent}-1")] {
+        for bad in [
+            "",
+            "00-x",
+            &parent.replace("4bf9", "ZZZZ"),
+            &parent.replacen("00", "ff", 1),
+            &format!("{parent}-1"),
+        ] {
             assert!(!sound(bad), "{bad}");
         }
         assert!(!sound("00-00000000000000000000000000000000-00f067aa0ba902b7-01"));

@@ -31,7 +31,10 @@ use axum::{
 use http::{HeaderValue, Request, header};
 use tower_http::{
     catch_panic::CatchPanicLayer,
-    compression::{CompressionLayer, predicate::{NotForContentType, Predicate, SizeAbove}},
+    compression::{
+        CompressionLayer,
+        predicate::{NotForContentType, Predicate, SizeAbove},
+    },
     cors::CorsLayer,
 };
 
@@ -116,15 +119,32 @@ fn is_probe(path: &str) -> bool {
 
 /// The id and the path template of a request.
 pub(crate) fn identity(request: &Request<Body>) -> (Arc<str>, &'static str) {
-    let id = request.extensions().get::<RequestId>().map_or_else(|| RequestId::of(request.headers()).0, |id| id.0.clone());
+    let id = request
+        .extensions()
+        .get::<RequestId>()
+        .map_or_else(|| RequestId::of(request.headers()).0, |id| id.0.clone());
     let path = request.extensions().get::<MatchedPath>().map_or("", MatchedPath::as_str);
     // Templates are few and fixed: the list here keeps the label's values so.
-    let known = ["/query", "/stream", "/predict", "/v1/chat/completions", "/v1/embeddings", "/v1/responses", "/v1/messages"];
+    let known = [
+        "/query",
+        "/stream",
+        "/predict",
+        "/v1/chat/completions",
+        "/v1/embeddings",
+        "/v1/responses",
+        "/v1/messages",
+    ];
     (id, known.into_iter().find(|known| *known == path).unwrap_or("other"))
 }
 
 /// A refusal at the edge: counted, recorded and rendered.
-pub(crate) fn respond_error(app: &App, error: &Error, shape: Shape, id: &Arc<str>, endpoint: &'static str) -> Response {
+pub(crate) fn respond_error(
+    app: &App,
+    error: &Error,
+    shape: Shape,
+    id: &Arc<str>,
+    endpoint: &'static str,
+) -> Response {
     app.refused(error, error::status(error, shape).as_u16(), id, endpoint);
     error::response(error, shape, id)
 }

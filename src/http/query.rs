@@ -131,7 +131,13 @@ const NO_EVIDENCE: f64 = 0.5;
 
 impl Answer {
     /// Puts the answer together.
-    pub fn new(head: &Head, done: Completion, session: Option<String>, context: &Context, notes: &Notes) -> Self {
+    pub fn new(
+        head: &Head,
+        done: Completion,
+        session: Option<String>,
+        context: &Context,
+        notes: &Notes,
+    ) -> Self {
         let text = done.text().to_owned();
         let usage = done.usage.unwrap_or_default();
         let (citations, confidence) = match &done.grounded {

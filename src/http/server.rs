@@ -73,7 +73,11 @@ impl Server {
 
     fn builder(&self) -> auto::Builder<TokioExecutor> {
         let mut builder = auto::Builder::new(TokioExecutor::new());
-        builder.http1().timer(TokioTimer::new()).header_read_timeout(self.settings.header_timeout.0).max_headers(100);
+        builder
+            .http1()
+            .timer(TokioTimer::new())
+            .header_read_timeout(self.settings.header_timeout.0)
+            .max_headers(100);
         builder
             .http2()
             .timer(TokioTimer::new())

@@ -160,7 +160,9 @@ fn is_hash(hash: &str, (): &()) -> garde::Result {
 #[expect(clippy::ref_option, reason = "garde hands the field over as it is")]
 fn is_time(text: &Option<String>, (): &()) -> garde::Result {
     match text.as_deref().map(time) {
-        Some(None) => Err(garde::Error::new("must be a date such as `2027-01-31` or a time such as `2027-01-31T12:00:00Z`")),
+        Some(None) => Err(garde::Error::new(
+            "must be a date such as `2027-01-31` or a time such as `2027-01-31T12:00:00Z`",
+        )),
         Some(Some(_)) | None => Ok(()),
     }
 }

@@ -154,7 +154,8 @@ async fn ask(app: &App, request: HttpRequest<Body>) -> Result<Response> {
     let call = Call::new(context, question.chat);
     let (context, session) = (call.context.clone(), question.session);
     let for_error = session.clone();
-    let encoder = |head: &Head, _: &Context, notes: &Notes| Native::new(head, context.clone(), notes, session);
+    let encoder =
+        |head: &Head, _: &Context, notes: &Notes| Native::new(head, context.clone(), notes, session);
     match answer::try_streamed(app, call, encoder).await {
         Ok(response) => Ok(response),
         // An `EventSource` cannot read a status: what went wrong behind us is told in the stream.

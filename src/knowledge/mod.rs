@@ -22,12 +22,12 @@ use std::{fmt::Write, path::Path, sync::Arc};
 use arc_swap::ArcSwap;
 use sha2::{Digest, Sha256};
 
+pub use self::settings::Settings;
 use self::{
     chunk::{Chunk, Document},
     extract::Extract,
     index::Index,
 };
-pub use self::settings::Settings;
 use crate::chat::{Citation, Passage};
 
 /// A heading says what a passage is about: its words count so many times.

@@ -128,6 +128,10 @@ mod tests {
         assert_eq!(scope, "user");
         assert!(wait > Duration::from_secs(25) && wait <= Duration::from_secs(30), "{wait:?}");
         assert_eq!(limits.check(&caller("b", "t")).refused, None, "another user");
-        assert_eq!(limits.check(&caller("a", "other")).refused, None, "another tenant's user of the same name");
+        assert_eq!(
+            limits.check(&caller("a", "other")).refused,
+            None,
+            "another tenant's user of the same name"
+        );
     }
 }

@@ -3,7 +3,9 @@ use std::io::IsTerminal;
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
-use tracing_subscriber::{EnvFilter, filter::LevelFilter, Layer, Registry, layer::SubscriberExt, reload, util::SubscriberInitExt};
+use tracing_subscriber::{
+    EnvFilter, Layer, Registry, filter::LevelFilter, layer::SubscriberExt, reload, util::SubscriberInitExt,
+};
 
 /// How the gateway logs.
 #[derive(Clone, Debug, PartialEq, Deserialize, Serialize, JsonSchema, garde::Validate)]
@@ -40,7 +42,9 @@ impl Default for Settings {
 fn is_filter(text: &str, (): &()) -> garde::Result {
     match filter(text) {
         Some(_) => Ok(()),
-        None => Err(garde::Error::new("must be `error`, `warn`, `info`, `debug`, `trace` or a filter of these")),
+        None => {
+            Err(garde::Error::new("must be `error`, `warn`, `info`, `debug`, `trace` or a filter of these"))
+        }
     }
 }
 

@@ -5,8 +5,8 @@
 use std::{sync::Arc, time::Duration};
 
 use prometheus::{
-    Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, CounterVec, Opts,
-    Registry, TextEncoder,
+    CounterVec, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec,
+    Opts, Registry, TextEncoder,
 };
 
 use crate::{call::Target, chat::Usage};
@@ -78,7 +78,8 @@ pub struct ProviderMetrics {
 
 const SECONDS: &[f64] = &[0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.0, 3.0, 5.0, 10.0, 30.0, 60.0, 120.0];
 /// The buckets that the GenAI conventions advise for token counts.
-const TOKENS: &[f64] = &[1.0, 4.0, 16.0, 64.0, 256.0, 1024.0, 4096.0, 16384.0, 65536.0, 262_144.0, 1_048_576.0];
+const TOKENS: &[f64] =
+    &[1.0, 4.0, 16.0, 64.0, 256.0, 1024.0, 4096.0, 16384.0, 65536.0, 262_144.0, 1_048_576.0];
 
 impl Metrics {
     /// Registers all metrics. Fails only if two share a name.
@@ -172,14 +173,23 @@ impl Metrics {
             retries_denied: counter(&r, "sluice_retries_denied_total", "Retries that the budget forbade.")?,
             fallbacks: counter(&r, "sluice_fallbacks_total", "Calls passed on to another target.")?,
             audit_records: counter(&r, "sluice_audit_records_total", "Audit records written.")?,
-            audit_pending: gauge(&r, "sluice_audit_pending_records", "Audit records on their way to the disk.")?,
+            audit_pending: gauge(
+                &r,
+                "sluice_audit_pending_records",
+                "Audit records on their way to the disk.",
+            )?,
             audit_failures: counter(
                 &r,
                 "sluice_audit_failures_total",
                 "Audit records that could not be written.",
             )?,
             connections: gauge(&r, "sluice_connections_open", "Open client connections.")?,
-            reloads: counters(&r, "sluice_config_reloads_total", "Reloads of the configuration.", &["result"])?,
+            reloads: counters(
+                &r,
+                "sluice_config_reloads_total",
+                "Reloads of the configuration.",
+                &["result"],
+            )?,
             registry: r,
         };
         let info = gauges(&this.registry, "sluice_build_info", "The running version.", &["version"])?;
@@ -257,7 +267,12 @@ fn counter(r: &Registry, name: &str, help: &str) -> Result<IntCounter, prometheu
     r.register(Box::new(made.clone())).map(|()| made)
 }
 
-fn counters(r: &Registry, name: &str, help: &str, labels: &[&str]) -> Result<IntCounterVec, prometheus::Error> {
+fn counters(
+    r: &Registry,
+    name: &str,
+    help: &str,
+    labels: &[&str],
+) -> Result<IntCounterVec, prometheus::Error> {
     let made = IntCounterVec::new(Opts::new(name, help), labels)?;
     r.register(Box::new(made.clone())).map(|()| made)
 }

@@ -73,7 +73,8 @@ impl Admit {
         let _waiting = Waiting(self);
         if ahead < self.settings.queue as usize {
             let patience = self.settings.queue_wait.0.min(time_left);
-            if let Ok(Ok(permit)) = tokio::time::timeout(patience, self.places.clone().acquire_owned()).await {
+            if let Ok(Ok(permit)) = tokio::time::timeout(patience, self.places.clone().acquire_owned()).await
+            {
                 return Ok(permit);
             }
         }

@@ -184,7 +184,8 @@ impl Tap for Metering {
         self.metrics.ended(took, error);
         self.renote(took, error);
         let Seen { usage, output } = std::mem::take(&mut *self.seen.lock());
-        let begun = self.noted.is_some() && !matches!(end, End::Failed(_) if usage.is_none() && output.is_empty());
+        let begun =
+            self.noted.is_some() && !matches!(end, End::Failed(_) if usage.is_none() && output.is_empty());
         match (end, usage) {
             (End::Complete, Some(usage)) => {
                 let usage = bill(&self.prices, &self.metrics, &self.target, usage);

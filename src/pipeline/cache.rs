@@ -126,7 +126,11 @@ impl Tap for Filling {
             _ => true,
         };
         let ended = self.events.iter().any(|e| matches!(e, Event::Finish { .. } | Event::Embedding { .. }));
-        if !matches!(end, End::Complete) || !ended || self.events.len() > LONGEST || !self.events.iter().all(whole) {
+        if !matches!(end, End::Complete)
+            || !ended
+            || self.events.len() > LONGEST
+            || !self.events.iter().all(whole)
+        {
             return;
         }
         let (notes, target) = self.context.trail.note(|notes| {

@@ -228,7 +228,9 @@ impl Channel {
 /// How many bytes at the end of a text may be the beginning of a match.
 fn held(guards: &[(Guard, Rule)], text: &str) -> usize {
     let blocking = guards.iter().filter(|(_, rule)| *rule == Rule::Block);
-    let run = |guard: &Guard| text.bytes().rev().take(guard.longest + 1).take_while(|b| (guard.may_match)(*b)).count();
+    let run = |guard: &Guard| {
+        text.bytes().rev().take(guard.longest + 1).take_while(|b| (guard.may_match)(*b)).count()
+    };
     blocking.map(|(guard, _)| run(guard)).max().unwrap_or(0)
 }
 
@@ -237,7 +239,9 @@ fn channel_of(event: &Event) -> Option<(Channel, &str)> {
         Event::Text { choice, text } => Some((Channel::Text(*choice), text)),
         Event::Refusal { choice, text } => Some((Channel::Refusal(*choice), text)),
         Event::Reasoning { choice, text, .. } => Some((Channel::Reasoning(*choice), text)),
-        Event::ToolCall { choice, index, arguments, .. } => Some((Channel::Arguments(*choice, *index), arguments)),
+        Event::ToolCall { choice, index, arguments, .. } => {
+            Some((Channel::Arguments(*choice, *index), arguments))
+        }
         Event::Embedding { .. } | Event::Grounded { .. } | Event::Usage(_) | Event::Finish { .. } => None,
     }
 }
@@ -254,7 +258,9 @@ fn with_text(mut event: Event, new: String) -> Event {
 /// Whether an event says anything without its text.
 fn carries(event: &Event) -> bool {
     match event {
-        Event::ToolCall { id, name, arguments, .. } => id.is_some() || name.is_some() || !arguments.is_empty(),
+        Event::ToolCall { id, name, arguments, .. } => {
+            id.is_some() || name.is_some() || !arguments.is_empty()
+        }
         event => event.is_content(),
     }
 }

@@ -32,7 +32,10 @@ impl Service<Call> for Dispatch {
     }
 
     fn call(&mut self, call: Call) -> Self::Future {
-        let found = call.target.clone().and_then(|target| Some((self.providers.get(&target.provider)?.clone(), target)));
+        let found = call
+            .target
+            .clone()
+            .and_then(|target| Some((self.providers.get(&target.provider)?.clone(), target)));
         Box::pin(async move {
             let (provider, target) = found.ok_or_else(|| Error::UnknownModel(call.chat.model.clone()))?;
             // The line between what may be retried and what may not: see `Reply::primed`.

@@ -14,7 +14,8 @@ use crate::{
 /// What is said while the models are over their capacity.
 pub const BUSY: &str = "Our AI service is temporarily busy. Please try again in a moment.";
 /// What is said in any other trouble. The audit record is marked for review.
-pub const UNAVAILABLE: &str = "Service temporarily unavailable. Your query has been logged for manual review.";
+pub const UNAVAILABLE: &str =
+    "Service temporarily unavailable. Your query has been logged for manual review.";
 
 /// The stage.
 #[derive(Debug)]

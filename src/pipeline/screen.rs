@@ -50,14 +50,18 @@ impl CheckInput {
             return Err(Error::invalid("messages", format!("there are more than {most} messages")));
         }
         // Bytes are never fewer than characters: most conversations need no count.
-        let bytes: usize = messages.iter().flat_map(|message| &message.parts).map(|part| size(part, &str::len)).sum();
+        let bytes: usize =
+            messages.iter().flat_map(|message| &message.parts).map(|part| size(part, &str::len)).sum();
         if bytes > self.settings.max_chars {
             let count = |text: &str| text.chars().count();
             let chars: usize =
                 messages.iter().flat_map(|message| &message.parts).map(|part| size(part, &count)).sum();
             if chars > self.settings.max_chars {
                 let most = self.settings.max_chars;
-                return Err(Error::invalid("messages", format!("the conversation is longer than {most} characters")));
+                return Err(Error::invalid(
+                    "messages",
+                    format!("the conversation is longer than {most} characters"),
+                ));
             }
         }
         Ok(())
@@ -66,7 +70,8 @@ impl CheckInput {
     /// The clean form of a text; `None` where it is clean.
     fn cleaned(&self, text: &str) -> Option<String> {
         let strip = self.settings.control_characters != ControlRule::Off && has_control(text);
-        let denormal = self.settings.normalize && !text.is_ascii() && is_nfc_quick(text.chars()) != IsNormalized::Yes;
+        let denormal =
+            self.settings.normalize && !text.is_ascii() && is_nfc_quick(text.chars()) != IsNormalized::Yes;
         if !strip && !denormal {
             return None;
         }

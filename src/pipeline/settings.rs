@@ -58,7 +58,12 @@ pub enum ControlRule {
 
 impl Default for Input {
     fn default() -> Self {
-        Self { max_chars: 4_000_000, max_messages: 4096, control_characters: ControlRule::Strip, normalize: true }
+        Self {
+            max_chars: 4_000_000,
+            max_messages: 4096,
+            control_characters: ControlRule::Strip,
+            normalize: true,
+        }
     }
 }
 

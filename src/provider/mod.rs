@@ -2,6 +2,7 @@
 //!
 //! A remote provider is a [`Dialect`], which is pure, and the shared
 //! transport; an embedded one implements [`Provider`] itself.
+pub mod anthropic;
 pub mod catalog;
 pub mod extractive;
 mod failure;
@@ -13,42 +14,21 @@ mod settings;
 mod text;
 pub mod transport;
 
-use std::{borrow::Cow, sync::Arc};
+pub use catalog::Kind;
+pub use settings::{Settings, build};
+
+use std::borrow::Cow;
 
 use bytes::Bytes;
 use futures_util::future::BoxFuture;
 use http::{HeaderMap, StatusCode};
 
-pub use self::settings::Settings;
-use self::{
-    catalog::Speaks,
-    extractive::Extractive,
-    openai::OpenAi,
-    sentiment::Sentiment,
-    transport::{KeyHeader, Remote},
-};
 use crate::{
     call::{Call, Target},
     chat::{Completion, Event, Request},
     error::{Error, Result},
-    knowledge::SharedKnowledge,
     reply::{Head, Reply},
 };
-
-/// Makes a provider. The list of all there are.
-pub fn build(name: &str, settings: &Settings, knowledge: &Arc<SharedKnowledge>) -> Result<Arc<dyn Provider>, String> {
-    let vendor = catalog::find(&settings.kind).ok_or_else(|| format!("provider `{name}`: its kind is not known"))?;
-    let base = catalog::base_url(vendor, settings);
-    Ok(match vendor.speaks {
-        Speaks::OpenAi => {
-            let dialect = OpenAi { strict: vendor.name == "mistral" };
-            Arc::new(Remote::new(name, dialect, &base, KeyHeader::Bearer, settings)?)
-        }
-        Speaks::Anthropic => return Err("anthropic is not there yet".into()),
-        Speaks::Extractive => Arc::new(Extractive::new(name, knowledge.clone())),
-        Speaks::Sentiment => Arc::new(Sentiment::new(name)),
-    })
-}
 
 /// Something that answers calls.
 pub trait Provider: Send + Sync + 'static {

@@ -1,39 +1,60 @@
-//! A provider, as it is written down.
-use std::collections::BTreeMap;
+//! The settings of a provider, and the provider that they make.
+use std::{collections::BTreeMap, sync::Arc};
 
+use garde::Validate;
+use http::{
+    HeaderMap, HeaderName, HeaderValue,
+    header::{AUTHORIZATION, CONTENT_LENGTH, CONTENT_TYPE, HOST, TRANSFER_ENCODING},
+};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::catalog;
-use crate::settings::{SecretFrom, Size, Span};
+use super::{
+    Provider,
+    anthropic::Anthropic,
+    catalog::{Kind, Speaks},
+    extractive::Extractive,
+    openai::OpenAi,
+    sentiment::Sentiment,
+    transport::{self, Limits, Remote},
+};
+use crate::{
+    knowledge::SharedKnowledge,
+    settings::{Secret, SecretFrom, Size, Span},
+};
 
-/// A provider.
-#[derive(Clone, Debug, PartialEq, Deserialize, Serialize, JsonSchema, garde::Validate)]
+/// A provider: who it is, where it is, and the gateway's key for it.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema, Validate)]
 #[serde(deny_unknown_fields, default)]
 pub struct Settings {
-    /// What it speaks: `openai`, `anthropic`, or a vendor that speaks OpenAI's
-    /// API, such as `groq`, `mistral`, `ollama` or `vllm`.
-    #[garde(custom(is_kind))]
-    pub kind: String,
-    /// Where it is; absent: where the vendor is. With `/v1` for OpenAI's API, without for Anthropic's.
-    #[garde(custom(is_base))]
+    /// What it is: `openai`, `anthropic`, `extractive` (answers from the
+    /// documents, without a model) or a vendor that speaks one of their APIs,
+    /// such as `ollama` or `groq`.
+    #[garde(skip)]
+    pub kind: Kind,
+    /// Its address, such as `http://127.0.0.1:11434/v1`; by default the
+    /// vendor's own. Anthropic's is written without `/v1`.
+    #[garde(inner(custom(is_base_url)))]
     pub base_url: Option<String>,
-    /// Where its key is: `{env: NAME}` or `{file: PATH}`; absent: none is sent.
+    /// Where its key is: `{env: NAME}` or `{file: PATH}`. By default the
+    /// environment variable that the vendor's documentation names, such as
+    /// `OPENAI_API_KEY`; with a `base_url` of one's own, none.
     #[garde(skip)]
     pub api_key: Option<SecretFrom>,
-    /// Models that may be asked for by their own names, without a route: `gpt-*`, `*`.
-    #[garde(skip)]
+    /// Which of its models may be asked for by their own name, without a
+    /// route: names, or patterns such as `gpt-*` or `*`.
+    #[garde(inner(length(min = 1)))]
     pub models: Vec<String>,
-    /// Headers that are sent along.
+    /// How long a connection to it may take.
+    #[garde(custom(is_not_zero))]
+    pub connect_timeout: Span,
+    /// Headers sent with every request, such as `OpenAI-Organization`.
     #[garde(custom(are_headers))]
     pub headers: BTreeMap<String, String>,
-    /// How long a connection may take.
-    #[garde(skip)]
-    pub connect_timeout: Span,
-    /// The largest whole answer that is read.
+    /// The largest whole answer taken from it.
     #[garde(skip)]
     pub max_response: Size,
-    /// The largest event of a stream that is read.
+    /// The largest single event of a streamed answer taken from it.
     #[garde(skip)]
     pub max_event: Size,
 }
@@ -41,12 +62,12 @@ pub struct Settings {
 impl Default for Settings {
     fn default() -> Self {
         Self {
-            kind: "openai".into(),
+            kind: Kind::default(),
             base_url: None,
             api_key: None,
             models: Vec::new(),
-            headers: BTreeMap::new(),
             connect_timeout: Span::secs(5),
+            headers: BTreeMap::new(),
             max_response: Size(32 << 20),
             max_event: Size(4 << 20),
         }
@@ -54,47 +75,159 @@ impl Default for Settings {
 }
 
 impl Settings {
-    /// A provider that runs in the gateway itself.
-    pub fn embedded(kind: &str) -> Self {
-        Self { kind: kind.to_owned(), ..Self::default() }
+    /// A provider of this kind, as its vendor has it.
+    pub fn of(kind: Kind) -> Self {
+        Self { kind, ..Self::default() }
     }
 
-    /// A provider whose key is in an environment variable.
-    pub fn remote(kind: &str, base_url: Option<String>, key: &str, models: Vec<String>) -> Self {
-        let api_key = Some(SecretFrom::Env(key.to_owned()));
-        Self { kind: kind.to_owned(), base_url, api_key, models, ..Self::default() }
+    /// Where the key is looked for; `None` where none is needed.
+    pub fn key_source(&self) -> Option<SecretFrom> {
+        // A vendor's key never goes to an address that is not the vendor's.
+        let custom = || {
+            let name = self.kind.row().key_env;
+            (self.base_url.is_none() && !name.is_empty()).then(|| SecretFrom::Env(name.to_owned()))
+        };
+        self.api_key.clone().or_else(custom)
+    }
+
+    fn key(&self) -> Result<Option<Secret>, String> {
+        let Some(source) = self.key_source() else { return Ok(None) };
+        source.fetch().map(Some).ok_or_else(|| format!("its key is missing: {source} is empty or not there"))
     }
 }
 
-fn is_kind(kind: &str, (): &()) -> garde::Result {
-    match catalog::find(kind) {
-        Some(_) => Ok(()),
-        None => Err(garde::Error::new(format!("`{kind}` is not known; there are `{}`", catalog::names().join("`, `")))),
+/// Makes the provider `name`; an embedded one answers from `knowledge`. Fails
+/// where its key is missing.
+pub fn build(
+    name: &str,
+    settings: &Settings,
+    knowledge: &Arc<SharedKnowledge>,
+) -> Result<Arc<dyn Provider>, String> {
+    make(name, settings, knowledge).map_err(|error| format!("provider `{name}`: {error}"))
+}
+
+fn make(
+    name: &str,
+    settings: &Settings,
+    knowledge: &Arc<SharedKnowledge>,
+) -> Result<Arc<dyn Provider>, String> {
+    let row = settings.kind.row();
+    let base = || transport::base_url(settings.base_url.as_deref().unwrap_or(row.base_url));
+    let limits = Limits {
+        connect: settings.connect_timeout.0,
+        response: settings.max_response.0,
+        event: settings.max_event.0,
+    };
+    let mut headers = headers(&settings.headers)?;
+    let mut authenticate = |name: HeaderName, scheme: &str| -> Result<(), String> {
+        if let Some(key) = settings.key()? {
+            let value = HeaderValue::from_str(&format!("{scheme}{}", key.reveal()));
+            let mut value = value.map_err(|_| "its key has characters that no header may have")?;
+            value.set_sensitive(true);
+            headers.insert(name, value);
+        }
+        Ok(())
+    };
+    match row.speaks {
+        Speaks::OpenAi | Speaks::StrictOpenAi => {
+            authenticate(AUTHORIZATION, "Bearer ")?;
+            let dialect = OpenAi { strict: row.speaks == Speaks::StrictOpenAi };
+            Ok(Arc::new(Remote::new(name, dialect, base()?, headers, limits)))
+        }
+        Speaks::Anthropic => {
+            authenticate(HeaderName::from_static("x-api-key"), "")?;
+            Ok(Arc::new(Remote::new(name, Anthropic, base()?, headers, limits)))
+        }
+        Speaks::Extractive => Ok(Arc::new(Extractive::new(name, knowledge.clone()))),
+        Speaks::Sentiment => Ok(Arc::new(Sentiment::new(name))),
     }
 }
 
-#[expect(clippy::ref_option, reason = "garde hands the field over as it is")]
-fn is_base(base: &Option<String>, (): &()) -> garde::Result {
-    let Some(base) = base else { return Ok(()) };
-    let url = reqwest::Url::parse(base).ok().filter(|url| matches!(url.scheme(), "http" | "https") && url.has_host());
-    match url {
-        None => Err(garde::Error::new("must be an address such as `https://api.example.com/v1`")),
-        Some(url) if !url.username().is_empty() || url.password().is_some() => {
-            Err(garde::Error::new("must not hold a name or password; the key belongs into `api_key`"))
+/// Reads the configured headers. Their values may be secrets, so they are marked as such.
+fn headers(settings: &BTreeMap<String, String>) -> Result<HeaderMap, String> {
+    let mut headers = HeaderMap::with_capacity(settings.len() + 4);
+    for (name, value) in settings {
+        let parsed: HeaderName = name.parse().map_err(|_| format!("`{name}` is not a header name"))?;
+        if [HOST, CONTENT_LENGTH, CONTENT_TYPE, TRANSFER_ENCODING].contains(&parsed) {
+            return Err(format!("the header `{name}` is the gateway's own"));
         }
-        Some(url) if url.query().is_some() || url.fragment().is_some() => {
-            Err(garde::Error::new("must end with its path: no `?` and no `#`"))
-        }
-        Some(_) => Ok(()),
+        let value = HeaderValue::from_str(value);
+        let mut value =
+            value.map_err(|_| format!("the header `{name}` has a value that no header may have"))?;
+        value.set_sensitive(true);
+        headers.insert(parsed, value);
     }
+    Ok(headers)
 }
 
-fn are_headers(headers: &BTreeMap<String, String>, (): &()) -> garde::Result {
-    for (name, value) in headers {
-        let good = name.parse::<http::HeaderName>().is_ok() && value.parse::<http::HeaderValue>().is_ok();
-        if !good {
-            return Err(garde::Error::new(format!("`{name}` is not a header that can be sent")));
+#[allow(clippy::trivially_copy_pass_by_ref, reason = "garde gives a reference")]
+fn is_not_zero(span: &Span, (): &()) -> garde::Result {
+    if span.0.is_zero() { Err(garde::Error::new("has to be longer than zero")) } else { Ok(()) }
+}
+
+fn is_base_url(url: &str, (): &()) -> garde::Result {
+    transport::base_url(url).map(drop).map_err(garde::Error::new)
+}
+
+fn are_headers(settings: &BTreeMap<String, String>, (): &()) -> garde::Result {
+    headers(settings).map(drop).map_err(garde::Error::new)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::knowledge::Knowledge;
+
+    fn documents() -> Arc<SharedKnowledge> {
+        Arc::new(SharedKnowledge::new(Knowledge::of(&[], 1000)))
+    }
+
+    fn read(json: &str) -> Result<Settings, String> {
+        let settings: Settings = serde_json::from_str(json).map_err(|error| error.to_string())?;
+        settings.validate().map_err(|error| error.to_string())?;
+        Ok(settings)
+    }
+
+    #[test]
+    fn mistakes_are_named() {
+        for (json, word) in [
+            (r#"{"kind": "gorq"}"#, "groq"),
+            (r#"{"base_url": "ftp://a.test"}"#, "http"),
+            (r#"{"base_url": "https://user:pw@a.test"}"#, "credentials"),
+            (r#"{"base_url": "nonsense"}"#, "address"),
+            (r#"{"connect_timeout": "0s"}"#, "zero"),
+            (r#"{"headers": {"a b": "c"}}"#, "a b"),
+            (r#"{"headers": {"Host": "c"}}"#, "Host"),
+            (r#"{"urls": []}"#, "urls"),
+        ] {
+            let error = read(json).unwrap_err();
+            assert!(error.contains(word), "{json}: {error}");
+            assert!(!error.contains("pw"), "{error}");
         }
     }
-    Ok(())
+
+    #[test]
+    fn a_vendors_key_goes_to_the_vendor_only() {
+        let own = read(r#"{"kind": "groq"}"#).unwrap();
+        assert_eq!(own.key_source(), Some(SecretFrom::Env("GROQ_API_KEY".into())));
+        let elsewhere = read(r#"{"kind": "groq", "base_url": "http://127.0.0.1:9/v1"}"#).unwrap();
+        assert_eq!(elsewhere.key_source(), None);
+        assert_eq!(build("here", &elsewhere, &documents()).unwrap().name(), "here");
+    }
+
+    #[test]
+    fn a_missing_key_is_told_by_its_place() {
+        let settings = read(r#"{"api_key": {"env": "SLUICE_TEST_NO_SUCH_KEY"}}"#).unwrap();
+        let error = build("main", &settings, &documents()).err().unwrap();
+        assert_eq!(
+            error,
+            "provider `main`: its key is missing: environment variable `SLUICE_TEST_NO_SUCH_KEY` is empty or not there"
+        );
+    }
+
+    #[test]
+    fn settings_survive_being_written() {
+        let settings = Settings { headers: [("a".into(), "b".into())].into(), ..Settings::default() };
+        assert_eq!(read(&serde_json::to_string(&settings).unwrap()), Ok(settings));
+    }
 }

@@ -1,187 +1,200 @@
-//! The way to remote providers: the only file that knows the HTTP client.
-use std::{sync::OnceLock, time::Duration};
+//! Bytes to and from a provider: the only file that knows reqwest.
+//!
+//! Dropping a reply drops its connection at once. What goes wrong is told
+//! without the provider's address or the gateway's key.
+use std::{sync::Arc, time::Duration};
 
-use bytes::Bytes;
-use futures_util::{StreamExt, future::BoxFuture, stream};
-use http::{HeaderMap, HeaderName, HeaderValue, header};
-use reqwest::{Client, Response, Url};
+use bytes::{Bytes, BytesMut};
+use futures_util::{FutureExt, future::BoxFuture, stream};
+use http::{
+    HeaderMap, HeaderName, HeaderValue, Method, StatusCode,
+    header::{ACCEPT, CONTENT_TYPE},
+};
+use reqwest::{Client, Request, Response, Url, redirect};
+use tokio::{sync::OnceCell, task, time};
 
-use super::{Decoder, Dialect, Outgoing, Provider, frames::Frames, settings::Settings};
+use super::{Decoder, Dialect, Outgoing, Provider, frames::Frames};
 use crate::{
-    call::{Call, Target},
+    call::{Call, Context, Target},
     chat::Event,
     error::{Error, Result},
     reply::{Head, Reply},
 };
 
-/// An error's body is read up to here: it is for a message, not for an archive.
-const LARGEST_ERROR: usize = 64 << 10;
-/// And no longer than this.
-const ERROR_PATIENCE: Duration = Duration::from_secs(5);
-/// Idle connections that are kept to one provider.
-const IDLE: usize = 1024;
-/// How long an idle connection is kept: less than the minute after which many servers hang up.
-const IDLE_FOR: Duration = Duration::from_secs(50);
+/// More of an error's body says nothing more.
+const MOST_OF_AN_ERROR: usize = 64 << 10;
+/// An error whose body takes longer is known by its status alone.
+const LONGEST_ERROR: Duration = Duration::from_secs(3);
+/// How long a finished answer is waited for to end as a body, too, so that its
+/// connection can be used again.
+const LONGEST_GOODBYE: Duration = Duration::from_millis(5);
 
-/// How a provider's key travels.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum KeyHeader {
-    /// `Authorization: Bearer …`
-    Bearer,
-    /// `x-api-key: …`
-    XApiKey,
+/// What a provider may take.
+#[derive(Clone, Copy, Debug)]
+pub struct Limits {
+    /// Time to connect.
+    pub connect: Duration,
+    /// Bytes of a whole answer.
+    pub response: usize,
+    /// Bytes of one event of a stream.
+    pub event: usize,
 }
 
-/// A provider that is reached over HTTP.
+/// A provider on the other side of a network.
+#[derive(Debug)]
 pub struct Remote<D> {
-    name: String,
+    name: Arc<str>,
     dialect: D,
-    base: Url,
+    base: Base,
+    /// Sent with every request, the key among them.
     headers: HeaderMap,
-    connect_timeout: Duration,
-    max_response: usize,
-    max_event: usize,
-    // Made at the first call: reading the system's certificates takes longer than starting.
-    client: OnceLock<std::result::Result<Client, String>>,
+    limits: Limits,
+    /// Made when it is first needed: reading the system's root certificates takes a while.
+    client: OnceCell<Client>,
+}
+
+/// A provider's address, without a slash at its end.
+#[derive(Clone, Debug)]
+pub struct Base(Url);
+
+/// Reads a provider's address. The error does not repeat it, as it may hold a password.
+pub fn base_url(text: &str) -> Result<Base, String> {
+    let url = Url::parse(text).map_err(|error| format!("it is not an address: {error}"))?;
+    if !matches!(url.scheme(), "http" | "https") {
+        return Err("the address has to begin with `http://` or `https://`".to_owned());
+    }
+    if !url.username().is_empty() || url.password().is_some() {
+        return Err("the address must not hold credentials; `api_key` says where they are".to_owned());
+    }
+    if url.query().is_some() || url.fragment().is_some() {
+        return Err("the address must not have a `?` or `#`".to_owned());
+    }
+    Ok(Base(url))
+}
+
+impl Base {
+    fn join(&self, path: &str) -> Url {
+        let mut url = self.0.clone();
+        let before = url.path().trim_end_matches('/');
+        let path = format!("{before}{path}");
+        url.set_path(&path);
+        url
+    }
 }
 
 impl<D: Dialect> Remote<D> {
-    /// A provider at `base`. Its key is read once; where there is none, none is sent.
-    pub fn new(name: &str, dialect: D, base: &str, key: KeyHeader, settings: &Settings) -> std::result::Result<Self, String> {
-        let base = Url::parse(base.trim_end_matches('/')).map_err(|error| format!("provider `{name}`: base_url: {error}"))?;
-        let mut headers = HeaderMap::new();
-        headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
-        headers.insert(header::ACCEPT, HeaderValue::from_static("application/json, text/event-stream"));
-        headers.insert(header::USER_AGENT, HeaderValue::from_static(concat!("sluice/", env!("CARGO_PKG_VERSION"))));
-        for (header, value) in &settings.headers {
-            let header = header.parse::<HeaderName>().map_err(|error| format!("provider `{name}`: headers: {error}"))?;
-            let value = HeaderValue::from_str(value).map_err(|error| format!("provider `{name}`: headers: {error}"))?;
-            headers.insert(header, value);
-        }
-        if let Some(secret) = settings.api_key.as_ref().and_then(crate::settings::SecretFrom::fetch) {
-            let (header, text) = match key {
-                KeyHeader::Bearer => (header::AUTHORIZATION, format!("Bearer {}", secret.reveal())),
-                KeyHeader::XApiKey => (HeaderName::from_static("x-api-key"), secret.reveal().to_owned()),
-            };
-            // The error would show the value.
-            let mut value = HeaderValue::from_str(&text)
-                .map_err(|_| format!("provider `{name}`: its key holds characters that no header may hold"))?;
-            value.set_sensitive(true);
-            headers.insert(header, value);
-        }
-        Ok(Self {
-            name: name.to_owned(),
-            dialect,
-            base,
-            headers,
-            connect_timeout: settings.connect_timeout.0,
-            max_response: settings.max_response.0,
-            max_event: settings.max_event.0,
-            client: OnceLock::new(),
-        })
-    }
-
-    fn client(&self) -> Result<&Client> {
-        let made = self.client.get_or_init(|| client(&self.base, self.connect_timeout).map_err(|error| error.to_string()));
-        made.as_ref().map_err(|error| Error::internal(error.clone()))
+    /// A provider at `base`, to which `headers` are sent with every request.
+    pub fn new(name: &str, dialect: D, base: Base, mut headers: HeaderMap, limits: Limits) -> Self {
+        headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+        Self { name: name.into(), dialect, base, headers, limits, client: OnceCell::new() }
     }
 
     async fn ask(&self, call: &Call, target: &Target) -> Result<Reply> {
-        let outgoing = self.dialect.encode(&call.chat, &target.model)?;
-        let response = self.send(call, outgoing).await?;
-        if !response.status().is_success() {
-            return Err(self.failure(response).await);
+        let chat = &*call.chat;
+        let outgoing = self.dialect.encode(chat, &target.model)?;
+        let request = self.request(&call.context, outgoing, chat.stream);
+        let mut response = self.client().await?.execute(request).await.map_err(unsent)?;
+        let status = response.status();
+        if !status.is_success() {
+            return Err(self.failed(status, response).await);
         }
-        let kind = response.headers().get(header::CONTENT_TYPE).and_then(|kind| kind.to_str().ok());
-        let streams = kind.is_some_and(|kind| kind.starts_with("text/event-stream"));
-        if streams {
-            return Ok(self.stream(response, target));
+        // Some servers answer a question for a stream with a whole answer.
+        if !chat.stream || is_json(response.headers()) {
+            let body = self.whole(&mut response).await?;
+            let (head, completion) = self.dialect.decode(chat, &body)?;
+            return Ok(Reply::whole(named(head, target), completion));
         }
-        let body = read(response, self.max_response).await?;
-        let (head, completion) = self.dialect.decode(&call.chat, &body)?;
-        Ok(Reply::whole(named(head, target), completion))
+        let frames = Frames::new(self.limits.event);
+        let (decoder, ready) = (self.dialect.decoder(), Vec::with_capacity(4));
+        let mut streamed = Streamed { response, frames, decoder, ready, failed: None, ended: false };
+        // The id and the model come with the first event that says anything.
+        while streamed.ready.is_empty() && !streamed.ended && streamed.decoder.head().model.is_empty() {
+            streamed.fill().await?;
+        }
+        if streamed.ready.is_empty()
+            && let Some(error) = streamed.failed.take()
+        {
+            return Err(error);
+        }
+        let head = named(streamed.decoder.head(), target);
+        let events = stream::try_unfold(streamed, |mut streamed| async move {
+            Ok(streamed.next().await?.map(|event| (event, streamed)))
+        });
+        Ok(Reply::new(head, events))
     }
 
-    async fn send(&self, call: &Call, outgoing: Outgoing) -> Result<Response> {
-        let mut url = self.base.clone();
-        url.set_path(&format!("{}{}", self.base.path().trim_end_matches('/'), outgoing.path));
-        let mut headers = self.headers.clone();
-        headers.extend(outgoing.headers.into_iter().filter_map(|(name, value)| Some((name?, value))));
-        let trace = &call.context.trace;
-        let ours = [("x-request-id", Some(&call.context.id)), ("traceparent", Some(&trace.parent)), ("tracestate", trace.state.as_ref())];
-        for (name, value) in ours {
-            if let Some(value) = value.and_then(|value| HeaderValue::from_str(value).ok()) {
-                headers.insert(name, value);
+    fn request(&self, context: &Context, outgoing: Outgoing, stream: bool) -> Request {
+        let mut request = Request::new(Method::POST, self.base.join(&outgoing.path));
+        let headers = request.headers_mut();
+        headers.clone_from(&self.headers);
+        headers.extend(outgoing.headers);
+        let accept = if stream { "text/event-stream" } else { "application/json" };
+        headers.insert(ACCEPT, HeaderValue::from_static(accept));
+        let mut tell = |name: &'static str, value: &str| {
+            if let Ok(value) = HeaderValue::from_str(value)
+                && !value.is_empty()
+            {
+                headers.insert(HeaderName::from_static(name), value);
             }
-        }
-        let sent = self.client()?.post(url).headers(headers).body(outgoing.body).send().await;
-        sent.map_err(|error| {
-            let error = error.without_url();
-            if error.is_connect() && error.is_timeout() {
-                Error::Timeout { phase: "connect" }
+        };
+        tell("x-request-id", &context.id);
+        tell("traceparent", &context.trace.parent);
+        tell("tracestate", context.trace.state.as_deref().unwrap_or_default());
+        *request.body_mut() = Some(outgoing.body.into());
+        request
+    }
+
+    async fn client(&self) -> Result<&Client> {
+        let (secure, connect) = (self.base.0.scheme() == "https", self.limits.connect);
+        let make = || async move {
+            // Reading certificates blocks; a client without them is made on the spot.
+            if secure {
+                task::spawn_blocking(move || client(true, connect)).await.map_err(Error::internal)?
             } else {
-                Error::Unreachable(error.into())
+                client(false, connect)
             }
-        })
+        };
+        self.client.get_or_try_init(make).await
     }
 
-    async fn failure(&self, mut response: Response) -> Error {
-        let (status, headers) = (response.status(), std::mem::take(response.headers_mut()));
-        let reading = read_some(response, LARGEST_ERROR);
-        let body = tokio::time::timeout(ERROR_PATIENCE, reading).await.unwrap_or_default();
+    async fn failed(&self, status: StatusCode, mut response: Response) -> Error {
+        let headers = std::mem::take(response.headers_mut());
+        let mut body = BytesMut::new();
+        let read = async {
+            while body.len() < MOST_OF_AN_ERROR
+                && let Ok(Some(chunk)) = response.chunk().await
+            {
+                body.extend_from_slice(&chunk[..chunk.len().min(MOST_OF_AN_ERROR - body.len())]);
+            }
+        };
+        // What has come until then is all there is.
+        let _ = time::timeout(LONGEST_ERROR, read).await;
         self.dialect.error(status, &headers, &body)
     }
 
-    fn stream(&self, response: Response, target: &Target) -> Reply {
-        let decoder = self.dialect.decoder();
-        let reading = Reading { bytes: response.bytes_stream().boxed(), frames: Frames::new(self.max_event), decoder };
-        let batches = stream::unfold(Some(reading), |reading| async move {
-            let mut reading = reading?;
-            let mut events = Vec::new();
-            let more = reading.step(&mut events).await;
-            let over = !matches!(more, Ok(true));
-            let failed = more.err().map(Err);
-            let batch = stream::iter(events.into_iter().map(Ok).chain(failed));
-            Some((batch, (!over).then_some(reading)))
-        });
-        Reply::new(named(Head::default(), target), batches.flatten())
-    }
-}
-
-/// A stream that is being read.
-struct Reading {
-    bytes: stream::BoxStream<'static, reqwest::Result<Bytes>>,
-    frames: Frames,
-    decoder: Box<dyn Decoder>,
-}
-
-impl Reading {
-    /// Reads what has come. Tells whether more is expected.
-    async fn step(&mut self, events: &mut Vec<Event>) -> Result<bool> {
-        match self.bytes.next().await {
-            Some(Ok(bytes)) => {
-                let decoder = &mut self.decoder;
-                self.frames.push(&bytes, |name, data| match decoder.done() {
-                    true => Ok(()),
-                    false => decoder.frame(name, data, events),
-                })?;
-                if !decoder.done() {
-                    return Ok(true);
-                }
-                // The end of the body, if it is here already, makes the connection fit for the next call.
-                let _ = futures_util::FutureExt::now_or_never(self.bytes.next());
-                Ok(false)
-            }
-            Some(Err(error)) => Err(Error::broken(error.without_url())),
-            None => {
-                let decoder = &mut self.decoder;
-                self.frames.finish(|name, data| decoder.frame(name, data, events))?;
-                if !self.decoder.done() {
-                    self.decoder.close(events)?;
-                }
-                Ok(false)
-            }
+    /// Reads a whole body, without a copy where it comes in one piece.
+    async fn whole(&self, response: &mut Response) -> Result<Bytes> {
+        let most = self.limits.response;
+        let too_large = || Error::broken(format!("the answer is larger than {most} bytes"));
+        let announced = response.content_length().unwrap_or_default();
+        if announced > most as u64 {
+            return Err(too_large());
         }
+        let first = response.chunk().await.map_err(broken)?.unwrap_or_default();
+        let mut next = response.chunk().await.map_err(broken)?;
+        if next.is_none() && first.len() <= most {
+            return Ok(first);
+        }
+        let mut body = BytesMut::with_capacity((announced as usize).max(first.len() * 2));
+        body.extend_from_slice(&first);
+        while let Some(chunk) = next {
+            if body.len() + chunk.len() > most {
+                return Err(too_large());
+            }
+            body.extend_from_slice(&chunk);
+            next = response.chunk().await.map_err(broken)?;
+        }
+        if body.len() > most { Err(too_large()) } else { Ok(body.freeze()) }
     }
 }
 
@@ -191,11 +204,111 @@ impl<D: Dialect> Provider for Remote<D> {
     }
 
     fn answer<'a>(&'a self, call: &'a Call, target: &'a Target) -> BoxFuture<'a, Result<Reply>> {
-        Box::pin(self.ask(call, target))
+        self.ask(call, target).boxed()
     }
 }
 
-/// A head that names the model, also where the provider did not.
+/// A streamed answer that is being read.
+struct Streamed {
+    response: Response,
+    frames: Frames,
+    decoder: Box<dyn Decoder>,
+    /// What has been read and not passed on, last first.
+    ready: Vec<Event>,
+    /// Why the answer broke off, told after what had come of it.
+    failed: Option<Error>,
+    /// Nothing more is read.
+    ended: bool,
+}
+
+impl Streamed {
+    async fn next(&mut self) -> Result<Option<Event>> {
+        loop {
+            if let Some(event) = self.ready.pop() {
+                return Ok(Some(event));
+            }
+            if let Some(error) = self.failed.take() {
+                return Err(error);
+            }
+            if self.ended {
+                self.part().await;
+                return Ok(None);
+            }
+            self.fill().await?;
+        }
+    }
+
+    /// Reads the next piece of the network's, and the events in it.
+    async fn fill(&mut self) -> Result<()> {
+        let Self { response, frames, decoder, ready, failed, ended } = self;
+        let read = match response.chunk().await.map_err(broken)? {
+            Some(chunk) => {
+                let read = frames.push(&chunk, |name, data| {
+                    if decoder.done() { Ok(()) } else { decoder.frame(name, data, ready) }
+                });
+                *ended = decoder.done();
+                read
+            }
+            None => {
+                *ended = true;
+                match frames.finish(|name, data| decoder.frame(name, data, ready)) {
+                    // A last event that was cut is no worse than none: `close` judges.
+                    Ok(()) | Err(Error::Broken(_)) if !decoder.done() => decoder.close(ready),
+                    told => told,
+                }
+            }
+        };
+        // What came before an error has to be heard before it.
+        if let Err(error) = read {
+            (*failed, *ended) = (Some(error), true);
+        }
+        ready.reverse();
+        Ok(())
+    }
+
+    /// Reads on to the end of the body if that is near: a connection whose
+    /// answer was read to its end is used again.
+    async fn part(&mut self) {
+        let rest = async { while let Ok(Some(_)) = self.response.chunk().await {} };
+        let _ = time::timeout(LONGEST_GOODBYE, rest).await;
+    }
+}
+
+/// A client of one provider. Its answers are not followed elsewhere, unpacked
+/// or asked for through whatever proxy the environment names.
+fn client(secure: bool, connect_timeout: Duration) -> Result<Client> {
+    let builder = Client::builder()
+        .no_proxy()
+        .redirect(redirect::Policy::none())
+        .referer(false)
+        .connect_timeout(connect_timeout)
+        .tcp_nodelay(true)
+        .tcp_keepalive(Duration::from_secs(30))
+        .pool_max_idle_per_host(1024)
+        .http2_adaptive_window(true)
+        .http2_keep_alive_interval(Duration::from_secs(30))
+        .http2_keep_alive_timeout(Duration::from_secs(10));
+    let ring = rustls::crypto::ring::default_provider();
+    let builder = if secure {
+        // Another part may have chosen a provider for the process before; that one will do.
+        let _ = ring.install_default();
+        builder.tls_backend_rustls()
+    } else {
+        let tls =
+            rustls::ClientConfig::builder_with_provider(Arc::new(ring)).with_safe_default_protocol_versions();
+        let tls = tls.map_err(Error::internal)?;
+        let none = rustls::RootCertStore::empty();
+        builder.tls_backend_preconfigured(tls.with_root_certificates(none).with_no_client_auth())
+    };
+    builder.build().map_err(|error| Error::internal(error.without_url()))
+}
+
+fn is_json(headers: &HeaderMap) -> bool {
+    let kind = headers.get(CONTENT_TYPE).and_then(|kind| kind.to_str().ok());
+    kind.is_some_and(|kind| kind.trim_start().to_ascii_lowercase().starts_with("application/json"))
+}
+
+/// The head of an answer whose provider may not have said which model it is.
 fn named(mut head: Head, target: &Target) -> Head {
     if head.model.is_empty() {
         head.model = target.model.clone();
@@ -203,64 +316,21 @@ fn named(mut head: Head, target: &Target) -> Head {
     head
 }
 
-/// The client for one provider. TLS, with the system's certificates, only where it is spoken.
-fn client(base: &Url, connect_timeout: Duration) -> std::result::Result<Client, reqwest::Error> {
-    // A second installation is refused, and that is well: it is the same.
-    let _ = rustls::crypto::ring::default_provider().install_default();
-    let builder = Client::builder()
-        .connect_timeout(connect_timeout)
-        .pool_max_idle_per_host(IDLE)
-        .pool_idle_timeout(IDLE_FOR)
-        .tcp_nodelay(true)
-        .tcp_keepalive(Duration::from_secs(30))
-        .redirect(reqwest::redirect::Policy::none())
-        .no_proxy();
-    let builder = match base.scheme() {
-        "http" => builder.tls_certs_only([]),
-        _ => builder,
-    };
-    builder.build()
+/// Why no answer came.
+fn unsent(error: reqwest::Error) -> Error {
+    let error = error.without_url();
+    match (error.is_connect(), error.is_timeout()) {
+        (_, true) => Error::Timeout { phase: "connect" },
+        (true, _) => Error::Unreachable(error.into()),
+        _ => broken(error),
+    }
 }
 
-async fn read(response: Response, limit: usize) -> Result<Bytes> {
-    let too_large = || Error::broken(format!("the answer is larger than {limit} bytes"));
-    if response.content_length().is_some_and(|length| length > limit as u64) {
-        return Err(too_large());
-    }
-    let mut chunks = response.bytes_stream();
-    let mut all: Vec<u8> = Vec::new();
-    let mut first: Option<Bytes> = None;
-    while let Some(chunk) = chunks.next().await {
-        let chunk = chunk.map_err(|error| Error::broken(error.without_url()))?;
-        match (&first, all.is_empty()) {
-            // Most answers come in one piece, which is then not copied.
-            (None, true) => first = Some(chunk),
-            (held, _) => {
-                if let Some(held) = held {
-                    all.extend_from_slice(held);
-                    first = None;
-                }
-                all.extend_from_slice(&chunk);
-            }
-        }
-        if all.len() + first.as_ref().map_or(0, Bytes::len) > limit {
-            return Err(too_large());
-        }
-    }
-    Ok(first.unwrap_or_else(|| all.into()))
+/// Why an answer stopped.
+fn broken(error: reqwest::Error) -> Error {
+    Error::broken(error.without_url())
 }
 
-/// Reads the beginning of a body, as far as it comes.
-async fn read_some(response: Response, limit: usize) -> Vec<u8> {
-    let mut chunks = response.bytes_stream();
-    let mut all = Vec::new();
-    while let Some(Ok(chunk)) = chunks.next().await {
-        let room = limit - all.len();
-        all.extend_from_slice(&chunk[..chunk.len().min(room)]);
-        if all.len() == limit {
-            break;
-        }
-    }
-    all
-}
-
+#[cfg(test)]
+#[path = "transport_tests.rs"]
+mod tests;

@@ -35,7 +35,13 @@ pub struct Settings {
 
 impl Default for Settings {
     fn default() -> Self {
-        Self { failures: 5, window: Span::secs(30), error_rate: 0.5, min_requests: 20, open_for: Span::secs(60) }
+        Self {
+            failures: 5,
+            window: Span::secs(30),
+            error_rate: 0.5,
+            min_requests: 20,
+            open_for: Span::secs(60),
+        }
     }
 }
 
@@ -60,7 +66,12 @@ impl Breakers {
         let breaker = all.entry(key).or_insert_with_key(|(provider, label)| {
             Arc::new(Breaker {
                 name: format!("{provider}/{label}"),
-                state: Mutex::new(State { settings: settings.clone(), phase: Phase::Closed, row: 0, recent: VecDeque::new() }),
+                state: Mutex::new(State {
+                    settings: settings.clone(),
+                    phase: Phase::Closed,
+                    row: 0,
+                    recent: VecDeque::new(),
+                }),
                 gauge: self.gauge.with_label_values(&[&**provider, &**label]),
             })
         });
@@ -97,7 +108,9 @@ struct State {
 #[derive(Clone, Copy, Debug)]
 enum Phase {
     Closed,
-    Open { until: Instant },
+    Open {
+        until: Instant,
+    },
     /// One call probes the target.
     HalfOpen,
 }
@@ -220,7 +233,13 @@ mod tests {
 
     fn breaker(open_for: Duration) -> Arc<Breaker> {
         let gauge = IntGaugeVec::new(prometheus::Opts::new("b", "b"), &["provider", "model"]).unwrap();
-        let target = Target { provider: "p".into(), model: "m".into(), version: "m".into(), label: "m".into(), slot: 0 };
+        let target = Target {
+            provider: "p".into(),
+            model: "m".into(),
+            version: "m".into(),
+            label: "m".into(),
+            slot: 0,
+        };
         let settings = Settings { open_for: Span(open_for), ..Settings::default() };
         Breakers::new(gauge).of(&target, &settings)
     }

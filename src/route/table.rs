@@ -1,7 +1,7 @@
 //! The routes, ready to be looked up.
 use std::{collections::HashMap, hash::Hasher, sync::Arc};
 
-use super::{Breaker, Breakers, BreakerSettings, RouteSettings, Timeouts};
+use super::{Breaker, BreakerSettings, Breakers, RouteSettings, Timeouts};
 use crate::{
     call::Target,
     observe::{Metrics, ProviderMetrics},
@@ -133,14 +133,24 @@ impl Table {
             return Vec::new();
         }
         let model: Arc<str> = model.into();
-        let target =
-            Target { provider: provider.into(), version: model.clone(), label: model.clone(), model, slot: 0 };
+        let target = Target {
+            provider: provider.into(),
+            version: model.clone(),
+            label: model.clone(),
+            model,
+            slot: 0,
+        };
         vec![self.row(plan, target, plan.timeouts)]
     }
 
     /// The targets that may answer for a model's name, in the order in which
     /// they are asked. `sticky` is what keeps a user with one version.
-    pub fn chain(&self, name: &str, sticky: Option<&str>, known: impl Fn(&str) -> bool) -> Option<Vec<Arc<Target>>> {
+    pub fn chain(
+        &self,
+        name: &str,
+        sticky: Option<&str>,
+        known: impl Fn(&str) -> bool,
+    ) -> Option<Vec<Arc<Target>>> {
         let name = self.aliases.get(name).map_or(name, String::as_str);
         if let Some(entry) = self.routes.get(name) {
             let mut chain = Vec::with_capacity(1 + entry.fallback.len());
@@ -160,7 +170,9 @@ impl Table {
     }
 
     fn pattern(&self, provider: Option<&str>, model: &str) -> Option<&Pattern> {
-        self.patterns.iter().find(|p| provider.is_none_or(|name| *p.provider == *name) && matches(&p.pattern, model))
+        self.patterns
+            .iter()
+            .find(|p| provider.is_none_or(|name| *p.provider == *name) && matches(&p.pattern, model))
     }
 
     /// What belongs to a target.
@@ -258,7 +270,11 @@ mod tests {
         let second = (0..10_000).filter(|n| &*version(&format!("user-{n}")) == "v2").count();
         assert!((1800..2200).contains(&second), "{second}");
         assert_eq!(version("user-7"), version("user-7"));
-        assert_eq!(stable("m", "user-7"), 18378384396530146625, "a changed hash would move every user to another version");
+        assert_eq!(
+            stable("m", "user-7"),
+            18378384396530146625,
+            "a changed hash would move every user to another version"
+        );
     }
 
     #[test]

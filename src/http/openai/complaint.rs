@@ -70,7 +70,9 @@ pub(crate) fn about(body: &[u8], error: &serde_json::Error, fields: &Fields) -> 
             Some(_) => {}
         }
     }
-    if problems.is_empty() && let Some(Value::Array(messages)) = map.get("messages") {
+    if problems.is_empty()
+        && let Some(Value::Array(messages)) = map.get("messages")
+    {
         messages.iter().enumerate().for_each(|(index, message)| about_message(index, message, &mut problems));
     }
     if problems.is_empty() {

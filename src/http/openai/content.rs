@@ -76,7 +76,8 @@ fn source(url: String) -> (Source, Option<String>) {
 /// Reads a tool.
 pub(super) fn tool(mut tool: Value) -> Tool {
     let is_function = tool.get("type").and_then(Value::as_str) == Some("function");
-    let Some(Value::Object(mut function)) = tool.get_mut("function").filter(|_| is_function).map(Value::take) else {
+    let Some(Value::Object(mut function)) = tool.get_mut("function").filter(|_| is_function).map(Value::take)
+    else {
         return Tool::Other(tool);
     };
     let mut text = |name: &str| match function.shift_remove(name) {

@@ -14,7 +14,9 @@ pub(super) fn error_object(error: &Error) -> serde_json::Value {
     let (param, code) = match error {
         Error::Invalid(fields) => (fields.first().map(|field| field.field.clone()), facts.code.to_owned()),
         Error::UnknownModel(_) => (Some("model".to_owned()), facts.code.to_owned()),
-        Error::Refused { param, code, .. } => (param.clone(), code.clone().unwrap_or_else(|| facts.code.to_owned())),
+        Error::Refused { param, code, .. } => {
+            (param.clone(), code.clone().unwrap_or_else(|| facts.code.to_owned()))
+        }
         _ => (None, facts.code.to_owned()),
     };
     let message = match error {

@@ -205,7 +205,10 @@ impl Encoder for Stream {
                 self.chunk(*choice, &Delta::default(), Some(finish_name(reason)), out);
             }
             Event::Usage(usage) => self.usage = Some(*usage),
-            Event::Text { .. } | Event::Reasoning { .. } | Event::Embedding { .. } | Event::Grounded { .. } => {}
+            Event::Text { .. }
+            | Event::Reasoning { .. }
+            | Event::Embedding { .. }
+            | Event::Grounded { .. } => {}
         }
     }
 
@@ -247,8 +250,16 @@ mod tests {
         let text = stream(true, vec![Event::text("a\"b"), Event::finish(Finish::Stop), Event::Usage(usage)]);
         let chunks: Vec<&str> = text.split("\n\n").collect();
         assert!(chunks[0].contains(r#""delta":{"role":"assistant","content":"a\"b"}"#), "{text}");
-        assert!(chunks[1].contains(r#""delta":{},"logprobs":null,"finish_reason":"stop"}],"usage":null}"#), "{text}");
-        assert!(chunks[2].contains(r#""choices":[],"usage":{"prompt_tokens":3,"completion_tokens":2,"total_tokens":5"#), "{text}");
+        assert!(
+            chunks[1].contains(r#""delta":{},"logprobs":null,"finish_reason":"stop"}],"usage":null}"#),
+            "{text}"
+        );
+        assert!(
+            chunks[2].contains(
+                r#""choices":[],"usage":{"prompt_tokens":3,"completion_tokens":2,"total_tokens":5"#
+            ),
+            "{text}"
+        );
         assert_eq!(chunks[3..], ["data: [DONE]", ""]);
         for chunk in &chunks[..3] {
             serde_json::from_str::<serde_json::Value>(chunk.strip_prefix("data: ").unwrap()).unwrap();
@@ -270,7 +281,9 @@ mod tests {
         done.push(&call(None, "}"));
         let text = String::from_utf8(whole(&Head::default(), &done, "m", "r", 7)).unwrap();
         assert!(text.contains(r#""content":null"#), "{text}");
-        assert!(text.contains(r#""tool_calls":[{"id":"c","type":"function","function":{"name":"f","arguments":"{}"}}]"#));
+        assert!(text.contains(
+            r#""tool_calls":[{"id":"c","type":"function","function":{"name":"f","arguments":"{}"}}]"#
+        ));
         let text = stream(false, vec![call(Some("c"), ""), call(None, "{}")]);
         assert!(text.contains(r#""tool_calls":[{"index":0,"id":"c","type":"function","function":{"name":"f","arguments":""}}]"#), "{text}");
         assert!(text.contains(r#"{"index":0,"function":{"arguments":"{}"}}"#), "{text}");

@@ -165,7 +165,8 @@ impl Wire {
             }
             "reasoning_effort" => {
                 let effort = map.next_value::<Option<String>>()?;
-                request.reasoning = effort.map(|effort| Reasoning { effort: Some(effort), ..Reasoning::default() });
+                request.reasoning =
+                    effort.map(|effort| Reasoning { effort: Some(effort), ..Reasoning::default() });
             }
             "stream_options" => {
                 let options = map.next_value::<Option<Map<String, Value>>>()?.unwrap_or_default();
@@ -246,7 +247,9 @@ fn message<'de, A: MapAccess<'de>>(map: &mut A) -> std::result::Result<Message, 
             "tool_call_id" => answers = map.next_value::<Option<String>>()?.unwrap_or_default(),
             "tool_calls" => calls = map.next_value::<Option<Vec<WireCall>>>()?.unwrap_or_default(),
             "refusal" => refusal = map.next_value::<Option<String>>()?,
-            "reasoning_content" | "reasoning" => thought = map.next_value::<Option<String>>().unwrap_or_default(),
+            "reasoning_content" | "reasoning" => {
+                thought = map.next_value::<Option<String>>().unwrap_or_default()
+            }
             // What clients send back of our own replies (`annotations`, `audio` …) has no use upstream.
             _ => {
                 map.next_value::<IgnoredAny>()?;
@@ -340,7 +343,9 @@ mod tests {
 
     fn wrong(body: &str) -> Vec<String> {
         match parse(body.as_bytes()) {
-            Err(Error::Invalid(fields)) => fields.into_iter().map(|f| format!("{}: {}", f.field, f.message)).collect(),
+            Err(Error::Invalid(fields)) => {
+                fields.into_iter().map(|f| format!("{}: {}", f.field, f.message)).collect()
+            }
             Err(other) => vec![other.to_string()],
             Ok(_) => vec![],
         }
@@ -370,11 +375,18 @@ mod tests {
         assert_eq!(wrong(r#"{"messages":[{"role":"user","content":"x"}]}"#), ["model: is required"]);
         assert_eq!(wrong(r#"{"model":"m"}"#), ["messages: must hold at least one message"]);
         assert_eq!(wrong(r#"{"model":"m","messages":[]}"#), ["messages: must hold at least one message"]);
-        assert!(wrong(r#"{"model":"m","messages":[{"role":"wizard","content":"x"}]}"#)[0].starts_with("messages[0].role: "));
+        assert!(
+            wrong(r#"{"model":"m","messages":[{"role":"wizard","content":"x"}]}"#)[0]
+                .starts_with("messages[0].role: ")
+        );
         assert!(wrong(r#"{"model":"m","messages":[{"content":"x"}]}"#)[0].starts_with("messages[0].role: "));
-        assert!(wrong(r#"{"model":"m","messages":[{"role":"user","content":5}]}"#)[0].starts_with("messages[0].content: "));
+        assert!(
+            wrong(r#"{"model":"m","messages":[{"role":"user","content":5}]}"#)[0]
+                .starts_with("messages[0].content: ")
+        );
         assert!(wrong(r#"{"model":5,"messages":[{"role":"user","content":"x"}]}"#)[0].starts_with("model: "));
-        let base = |more: &str| format!(r#"{{"model":"m","messages":[{{"role":"user","content":"x"}}],{more}}}"#);
+        let base =
+            |more: &str| format!(r#"{{"model":"m","messages":[{{"role":"user","content":"x"}}],{more}}}"#);
         for (more, field) in [
             (r#""temperature":3"#, "temperature"),
             (r#""temperature":"hot""#, "temperature"),

@@ -1,0 +1,160 @@
+//! Whole answers in Anthropic's JSON.
+use serde::Deserialize;
+use serde_json::{Value, value::RawValue};
+
+use super::ANSWER_TOOL;
+use crate::{
+    chat::{Choice, Completion, Finish, ToolCall},
+    error::{Error, Result},
+    provider::{failure, text::Text},
+    reply::Head,
+    wire::{
+        anthropic::{Usage, finish_of},
+        openai::nullable,
+    },
+};
+
+/// The message object, whole or as a stream's first event has it.
+#[derive(Deserialize)]
+pub(super) struct Message<'a> {
+    #[serde(borrow, default)]
+    pub(super) id: Text<'a>,
+    #[serde(borrow, default)]
+    pub(super) model: Text<'a>,
+    #[serde(borrow, default, deserialize_with = "nullable")]
+    content: Vec<Block<'a>>,
+    #[serde(borrow, default)]
+    stop_reason: Text<'a>,
+    #[serde(borrow, default)]
+    stop_sequence: Text<'a>,
+    #[serde(default)]
+    pub(super) usage: Option<Usage>,
+    #[serde(default)]
+    error: Option<Value>,
+}
+
+/// A piece of an answer. Its `type` says which of the fields it has.
+#[derive(Default, Deserialize)]
+#[serde(default)]
+pub(super) struct Block<'a> {
+    #[serde(borrow, rename = "type")]
+    pub(super) kind: Text<'a>,
+    #[serde(borrow)]
+    pub(super) text: Text<'a>,
+    #[serde(borrow)]
+    pub(super) thinking: Text<'a>,
+    #[serde(borrow)]
+    pub(super) signature: Text<'a>,
+    #[serde(borrow)]
+    pub(super) data: Text<'a>,
+    #[serde(borrow)]
+    pub(super) id: Text<'a>,
+    #[serde(borrow)]
+    pub(super) name: Text<'a>,
+    #[serde(borrow)]
+    pub(super) input: Option<&'a RawValue>,
+}
+
+impl Block<'_> {
+    /// What a tool is called with, as JSON text.
+    pub(super) fn input(&self) -> &str {
+        self.input.map_or("{}", RawValue::get)
+    }
+}
+
+/// Reads the body of `/v1/messages`.
+pub(super) fn message(body: &[u8]) -> Result<(Head, Completion)> {
+    let message: Message<'_> = serde_json::from_slice(body).map_err(unreadable)?;
+    if let Some(error) = message.error.filter(|error| !error.is_null()) {
+        return Err(failure::of_stream(&error));
+    }
+    if message.stop_reason.0.is_empty() {
+        return Err(Error::broken("the answer has no stop reason"));
+    }
+    let mut choice = Choice::default();
+    let mut answered = false;
+    for block in message.content {
+        match block.kind.0.as_ref() {
+            "text" => choice.text.push_str(&block.text.0),
+            "thinking" => {
+                choice.reasoning.push_str(&block.thinking.0);
+                choice.signature = block.signature.filled().or(choice.signature);
+            }
+            "redacted_thinking" => choice.redacted.extend(block.data.filled()),
+            "tool_use" if block.name.0 == ANSWER_TOOL => {
+                answered = true;
+                choice.text.push_str(block.input());
+            }
+            "tool_use" => choice.tool_calls.push(ToolCall {
+                arguments: block.input().to_owned(),
+                id: block.id.0.into_owned(),
+                name: block.name.0.into_owned(),
+            }),
+            // Tools that the provider runs itself are its own affair.
+            _ => {}
+        }
+    }
+    let finish = finish_of(&message.stop_reason.0, message.stop_sequence.filled());
+    choice.finish = Some(settled(finish, answered, !choice.tool_calls.is_empty()));
+    let head =
+        Head { model: message.model.0.into(), id: message.id.filled().map(Into::into), ..Head::default() };
+    let usage = message.usage.map(Into::into);
+    Ok((head, Completion { choices: vec![choice], usage, ..Completion::default() }))
+}
+
+/// The end of an answer that may have been given through the answer's tool:
+/// to the caller, that is an ordinary end.
+pub(super) fn settled(finish: Finish, answered: bool, called: bool) -> Finish {
+    if finish == Finish::ToolCalls && answered && !called { Finish::Stop } else { finish }
+}
+
+/// JSON that is not what it should be. The cause names a place, never the words there.
+pub(super) fn unreadable(error: serde_json::Error) -> Error {
+    let (kind, line, column) = (error.classify(), error.line(), error.column());
+    Error::broken(format!("the provider's JSON is not readable ({kind:?} error at {line}:{column})"))
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn a_whole_answer_is_read() {
+        let (head, completion) =
+            message(include_bytes!("../../../tests/fixtures/anthropic/whole.json")).unwrap();
+        assert_eq!((&*head.model, head.id.as_deref()), ("claude-sonnet-4-5-20250929", Some("msg_b2")));
+        let choice = &completion.choices[0];
+        assert_eq!(choice.text, "Let me look.");
+        assert_eq!(
+            (choice.reasoning.as_str(), choice.signature.as_deref()),
+            ("The user asks.", Some("c2ln"))
+        );
+        assert_eq!(choice.redacted, ["b3BhcXVl"]);
+        assert_eq!(choice.tool_calls[0].name, "weather");
+        assert_eq!(choice.tool_calls[0].arguments, r#"{"city": "Bergen"}"#);
+        assert_eq!(choice.finish, Some(Finish::ToolCalls));
+        let usage = completion.usage.unwrap();
+        assert_eq!((usage.input, usage.cached, usage.cache_write, usage.output), (130, 100, 20, 42));
+    }
+
+    #[test]
+    fn an_answer_through_the_answers_tool_is_text() {
+        let body = json!({"model": "m", "stop_reason": "tool_use",
+            "content": [{"type": "tool_use", "id": "t", "name": ANSWER_TOOL, "input": {"a": 1}}]});
+        let (_, completion) = message(body.to_string().as_bytes()).unwrap();
+        assert_eq!(completion.text(), r#"{"a":1}"#);
+        assert_eq!(completion.choices[0].finish, Some(Finish::Stop));
+    }
+
+    #[test]
+    fn what_is_no_answer_is_an_error() {
+        let overloaded =
+            json!({"type": "error", "error": {"type": "overloaded_error", "message": "x"}}).to_string();
+        assert_eq!(message(overloaded.as_bytes()).unwrap_err().facts().code, "upstream_overloaded");
+        for body in [&b""[..], b"{}", b"[]", b"<html>"] {
+            assert!(matches!(message(body), Err(Error::Broken(_))));
+        }
+    }
+}

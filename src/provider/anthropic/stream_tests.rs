@@ -1,0 +1,113 @@
+use serde_json::json;
+
+use super::*;
+use crate::{
+    chat::{Completion, Finish},
+    provider::frames::Frames,
+};
+
+/// Reads a stream in chunks of `size` bytes.
+fn read(bytes: &[u8], size: usize) -> Result<(Head, Completion)> {
+    let (mut frames, mut decoder, mut out) = (Frames::new(1 << 20), Stream::default(), Vec::new());
+    for chunk in bytes.chunks(size) {
+        frames.push(chunk, |name, data| decoder.frame(name, data, &mut out))?;
+    }
+    if !decoder.done() {
+        decoder.close(&mut out)?;
+    }
+    let mut completion = Completion::default();
+    out.iter().for_each(|event| completion.push(event));
+    Ok((decoder.head(), completion))
+}
+
+fn events(frames: &[Value]) -> Result<Vec<Event>> {
+    let (mut decoder, mut out) = (Stream::default(), Vec::new());
+    for frame in frames {
+        decoder.frame("", frame.to_string().as_bytes(), &mut out)?;
+    }
+    Ok(out)
+}
+
+const TEXT: &[u8] = include_bytes!("../../../tests/fixtures/anthropic/text.sse");
+const TOOLS: &[u8] = include_bytes!("../../../tests/fixtures/anthropic/tools.sse");
+
+#[test]
+fn a_stream_is_read_the_same_however_it_is_cut() {
+    for bytes in [TEXT, TOOLS] {
+        let whole = read(bytes, bytes.len()).unwrap();
+        for size in 1..80 {
+            assert_eq!(read(bytes, size).unwrap(), whole, "in chunks of {size}");
+        }
+    }
+}
+
+#[test]
+fn text_usage_and_head_are_read() {
+    let (head, completion) = read(TEXT, 64).unwrap();
+    assert_eq!((&*head.model, head.id.as_deref()), ("claude-sonnet-4-5-20250929", Some("msg_a1")));
+    assert_eq!(completion.text(), "Grüße aus \"Köln\" 🌦");
+    assert_eq!(completion.choices[0].finish, Some(Finish::StopSequence(Some("END".into()))));
+    let usage = completion.usage.unwrap();
+    assert_eq!((usage.input, usage.cached, usage.cache_write, usage.output), (125, 100, 0, 15));
+}
+
+#[test]
+fn usage_is_told_before_the_first_word() {
+    let (mut frames, mut decoder, mut out) = (Frames::new(1 << 20), Stream::default(), Vec::new());
+    frames.push(&TEXT[..700], |name, data| decoder.frame(name, data, &mut out)).unwrap();
+    assert!(matches!(out[0], Event::Usage(usage) if usage.input == 125), "{out:?}");
+}
+
+#[test]
+fn thoughts_and_tool_calls_are_put_together() {
+    let (_, completion) = read(TOOLS, 64).unwrap();
+    let choice = &completion.choices[0];
+    assert_eq!(
+        (choice.reasoning.as_str(), choice.signature.as_deref()),
+        ("I need the weather.", Some("c2lnbmVk"))
+    );
+    assert_eq!(choice.redacted, ["b3BhcXVl"]);
+    let calls: Vec<_> = choice.tool_calls.iter().map(|c| (&*c.id, &*c.name, &*c.arguments)).collect();
+    assert_eq!(calls, [("toolu_1", "weather", r#"{"city": "Oslo"}"#), ("toolu_2", "now", "{}")]);
+    assert_eq!(choice.finish, Some(Finish::ToolCalls));
+    assert_eq!(choice.text, "", "what the provider's own tools do is no text");
+}
+
+#[test]
+fn a_stream_that_is_cut_is_an_error() {
+    let whole = std::str::from_utf8(TEXT).unwrap();
+    let end = whole.find("event: message_delta").unwrap();
+    for at in 0..end {
+        assert!(matches!(read(&TEXT[..at], 64), Err(Error::Broken(_))), "cut at {at}");
+    }
+    let stop = whole.find("event: message_stop").unwrap();
+    assert!(read(&TEXT[..stop], 64).is_ok(), "a stop reason is an end, too");
+}
+
+#[test]
+fn an_answer_through_the_answers_tool_is_text() {
+    let read = events(&[
+        json!({"type": "content_block_start", "index": 0,
+            "content_block": {"type": "tool_use", "id": "t", "name": ANSWER_TOOL, "input": {}}}),
+        json!({"type": "content_block_delta", "index": 0, "delta": {"type": "input_json_delta", "partial_json": "{\"a\":1}"}}),
+        json!({"type": "content_block_stop", "index": 0}),
+        json!({"type": "message_delta", "delta": {"stop_reason": "tool_use"}}),
+    ])
+    .unwrap();
+    assert_eq!(read[..2], [Event::text(r#"{"a":1}"#), Event::finish(Finish::Stop)]);
+}
+
+#[test]
+fn an_error_within_the_stream_is_an_error_of_the_reply() {
+    for (kind, code) in [
+        ("overloaded_error", "upstream_overloaded"),
+        ("rate_limit_error", "upstream_rate_limited"),
+        ("api_error", "upstream_failed"),
+        ("invalid_request_error", "invalid_value"),
+        ("authentication_error", "upstream_rejected"),
+    ] {
+        let frame = json!({"type": "error", "error": {"type": kind, "message": "x"}});
+        assert_eq!(events(&[frame]).unwrap_err().facts().code, code, "{kind}");
+    }
+    assert!(events(&[json!({"type": "ping"}), json!({"type": "something_new"})]).unwrap().is_empty());
+}
