@@ -94,6 +94,11 @@ impl App {
         self.0.began.elapsed()
     }
 
+    /// When the process began, in seconds since 1970.
+    pub fn began_at(&self) -> u64 {
+        super::answer::unix_seconds().saturating_sub(self.uptime().as_secs())
+    }
+
     /// Targets that are left alone right now.
     pub fn open_breakers(&self) -> Vec<String> {
         self.0.breakers.open()

@@ -9,10 +9,12 @@ pub mod error;
 pub mod fields;
 pub mod health;
 pub mod inbound;
+mod json;
 pub mod key;
 pub mod openai;
 pub mod predict;
 pub mod query;
+mod read;
 pub mod server;
 pub mod settings;
 pub mod sse;
@@ -55,6 +57,9 @@ pub fn router(app: &App) -> Router {
         .route("/stream", post(stream::any).get(stream::any))
         .route("/predict", post(predict::post))
         .route("/v1/chat/completions", post(compat::chat))
+        .route("/v1/embeddings", post(compat::embeddings))
+        .route("/v1/models", get(compat::models))
+        .route("/v1/models/{*id}", get(compat::model))
         .route("/health", get(health::health))
         .route("/livez", get(health::live))
         .route("/readyz", get(health::ready))

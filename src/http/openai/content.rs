@@ -1,95 +1,131 @@
-//! The parts of a message and the tools, as OpenAI spells them.
+//! Parts of a message, which Chat Completions and Responses name differently.
 use serde_json::{Map, Value};
 
 use crate::{
-    chat::{Media, Part, Source, Tool},
-    wire,
+    chat::{Media, Part, Source},
+    error::Result,
+    http::read::{At, maybe_text, object, source_of, text},
 };
 
-/// Reads a part. `Err` says what is wrong with it.
-pub(super) fn part(mut part: Map<String, Value>) -> Result<Part, String> {
-    let Some(Value::String(kind)) = part.get("type").cloned() else {
-        return Err("must have a `type`".to_owned());
-    };
-    match kind.as_str() {
-        "text" | "input_text" | "output_text" => {
-            let Some(Value::String(text)) = part.shift_remove("text") else {
-                return Err("a part of type `text` must have a `text`".to_owned());
-            };
-            part.shift_remove("type");
-            Ok(Part::Text { text, rest: part })
+/// A part of a message of Chat Completions.
+pub(super) fn chat_part(mut map: Map<String, Value>, at: &At<'_>) -> Result<Part> {
+    let kind = kind_of(&map, at)?;
+    match kind {
+        Kind::Text => text_part(map, at),
+        Kind::ImageUrl => {
+            forget_kind(&mut map);
+            let mut image = object(&mut map, "image_url", at)?;
+            let (source, mime) = source_of(text(&mut image, "url", &at.then("image_url"))?);
+            // `detail` is understood wherever it stands.
+            map.append(&mut image);
+            Ok(Part::Image(Media { source, mime, name: None, rest: map }))
         }
-        "image_url" => {
-            let Some(Value::Object(mut image)) = part.shift_remove("image_url") else {
-                return Err("a part of type `image_url` must have an object `image_url`".to_owned());
-            };
-            let Some(Value::String(url)) = image.shift_remove("url") else {
-                return Err("`image_url` must have a `url`".to_owned());
-            };
-            part.shift_remove("type");
-            image.append(&mut part);
-            let (source, mime) = source(url);
-            Ok(Part::Image(Media { source, mime, name: None, rest: image }))
+        Kind::InputAudio => audio(map, at),
+        Kind::File => {
+            forget_kind(&mut map);
+            let mut file = object(&mut map, "file", at)?;
+            let media = file_of(&mut file, &at.then("file"))?;
+            map.append(&mut file);
+            Ok(Part::File(Media { rest: map, ..media }))
         }
-        "file" => {
-            let Some(Value::Object(mut file)) = part.shift_remove("file") else {
-                return Err("a part of type `file` must have an object `file`".to_owned());
-            };
-            let mut text = |name: &str| match file.shift_remove(name) {
-                Some(Value::String(text)) => Some(text),
-                _ => None,
-            };
-            let name = text("filename");
-            let (source, mime) = match (text("file_data"), text("file_id")) {
-                (Some(data), _) => source(data),
-                (None, Some(id)) => (Source::Id(id), None),
-                (None, None) => return Err("`file` must have `file_data` or `file_id`".to_owned()),
-            };
-            Ok(Part::File(Media { source, mime, name, rest: file }))
-        }
-        "input_audio" => {
-            let Some(Value::Object(mut audio)) = part.shift_remove("input_audio") else {
-                return Err("a part of type `input_audio` must have an object `input_audio`".to_owned());
-            };
-            let Some(Value::String(data)) = audio.shift_remove("data") else {
-                return Err("`input_audio` must have `data`".to_owned());
-            };
-            let mime = audio.get("format").and_then(Value::as_str).map(|format| format!("audio/{format}"));
-            Ok(Part::Audio(Media { source: Source::Base64(data), mime, name: None, rest: audio }))
-        }
-        "refusal" => match part.shift_remove("refusal") {
-            Some(Value::String(words)) => Ok(Part::Refusal(words)),
-            _ => Err("a part of type `refusal` must have a `refusal`".to_owned()),
-        },
-        // Something new: whoever speaks the same API may know it.
-        _ => Ok(Part::Other(Value::Object(part))),
+        Kind::Refusal => text(&mut map, "refusal", at).map(Part::Refusal),
+        Kind::InputImage | Kind::InputFile | Kind::Other => Ok(Part::Other(Value::Object(map))),
     }
 }
 
-fn source(url: String) -> (Source, Option<String>) {
-    match wire::data_url(&url) {
-        Some((mime, bytes)) => (Source::Base64(bytes.to_owned()), Some(mime.to_owned())),
-        None => (Source::Url(url), None),
+/// A part of a message of Responses.
+pub(super) fn responses_part(mut map: Map<String, Value>, at: &At<'_>) -> Result<Part> {
+    match kind_of(&map, at)? {
+        Kind::Text => text_part(map, at),
+        Kind::InputImage => {
+            forget_kind(&mut map);
+            let (source, mime) = match maybe_text(&mut map, "image_url", at)? {
+                Some(url) => source_of(url),
+                None => match maybe_text(&mut map, "file_id", at)? {
+                    Some(id) => (Source::Id(id), None),
+                    None => return Err(at.then("image_url").missing()),
+                },
+            };
+            Ok(Part::Image(Media { source, mime, name: None, rest: map }))
+        }
+        Kind::InputFile => {
+            forget_kind(&mut map);
+            let media = file_of(&mut map, at)?;
+            Ok(Part::File(Media { rest: map, ..media }))
+        }
+        Kind::InputAudio => audio(map, at),
+        Kind::Refusal => text(&mut map, "refusal", at).map(Part::Refusal),
+        Kind::ImageUrl | Kind::File | Kind::Other => Ok(Part::Other(Value::Object(map))),
     }
 }
 
-/// Reads a tool.
-pub(super) fn tool(mut tool: Value) -> Tool {
-    let is_function = tool.get("type").and_then(Value::as_str) == Some("function");
-    let Some(Value::Object(mut function)) = tool.get_mut("function").filter(|_| is_function).map(Value::take)
-    else {
-        return Tool::Other(tool);
+#[derive(Clone, Copy)]
+enum Kind {
+    Text,
+    ImageUrl,
+    InputImage,
+    InputAudio,
+    File,
+    InputFile,
+    Refusal,
+    Other,
+}
+
+fn kind_of(map: &Map<String, Value>, at: &At<'_>) -> Result<Kind> {
+    let name = match map.get("type") {
+        Some(Value::String(name)) => name,
+        None | Some(Value::Null) => return Err(at.then("type").missing()),
+        Some(_) => return Err(at.then("type").wrong("must be a string")),
     };
-    let mut text = |name: &str| match function.shift_remove(name) {
-        Some(Value::String(text)) => Some(text),
-        _ => None,
-    };
-    let (name, description) = (text("name").unwrap_or_default(), text("description"));
-    let strict = function.shift_remove("strict").as_ref().and_then(Value::as_bool);
-    let parameters = function.shift_remove("parameters").unwrap_or_else(|| Value::Object(Map::new()));
-    let mut rest = function;
-    if let Value::Object(outer) = tool {
-        rest.extend(outer.into_iter().filter(|(name, _)| name != "type" && name != "function"));
+    Ok(match name.as_str() {
+        "text" | "input_text" | "output_text" | "summary_text" | "reasoning_text" => Kind::Text,
+        "image_url" => Kind::ImageUrl,
+        "input_image" => Kind::InputImage,
+        "input_audio" => Kind::InputAudio,
+        "file" => Kind::File,
+        "input_file" => Kind::InputFile,
+        "refusal" => Kind::Refusal,
+        _ => Kind::Other,
+    })
+}
+
+fn forget_kind(map: &mut Map<String, Value>) {
+    map.shift_remove("type");
+}
+
+fn text_part(mut map: Map<String, Value>, at: &At<'_>) -> Result<Part> {
+    let text = text(&mut map, "text", at)?;
+    // What an answer's part has, sent back with it: no parameter.
+    for name in ["type", "annotations", "logprobs"] {
+        map.shift_remove(name);
     }
-    Tool::Function { name, description, parameters, strict, rest }
+    Ok(Part::Text { text, rest: map })
+}
+
+fn audio(mut map: Map<String, Value>, at: &At<'_>) -> Result<Part> {
+    forget_kind(&mut map);
+    let mut audio = object(&mut map, "input_audio", at)?;
+    let at = at.then("input_audio");
+    let (source, format) = (Source::Base64(text(&mut audio, "data", &at)?), text(&mut audio, "format", &at)?);
+    let mime = if format == "mp3" { "audio/mpeg".to_owned() } else { format!("audio/{format}") };
+    Ok(Part::Audio(Media { source, mime: Some(mime), name: None, rest: map }))
+}
+
+/// A document, by its bytes, its id or its address.
+fn file_of(map: &mut Map<String, Value>, at: &At<'_>) -> Result<Media> {
+    let name = maybe_text(map, "filename", at)?;
+    let (source, mime) = if let Some(id) = maybe_text(map, "file_id", at)? {
+        (Source::Id(id), None)
+    } else if let Some(url) = maybe_text(map, "file_url", at)? {
+        source_of(url)
+    } else if let Some(bytes) = maybe_text(map, "file_data", at)? {
+        // Some clients send the bytes without the `data:` before them.
+        match source_of(bytes) {
+            (Source::Url(bytes), _) => (Source::Base64(bytes), Some("application/pdf".to_owned())),
+            with_kind => with_kind,
+        }
+    } else {
+        return Err(at.then("file_data").missing());
+    };
+    Ok(Media { source, mime, name, rest: Map::new() })
 }

@@ -1,8 +1,11 @@
 //! OpenAI's API as we serve it.
-mod complaint;
+pub mod chat_reply;
+pub mod chat_request;
+pub mod chat_stream;
 mod content;
+pub mod embeddings;
 mod error;
-pub mod reply;
-pub mod request;
+pub mod models;
+mod tools;
 
 pub use error::error_body;
