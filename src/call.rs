@@ -16,14 +16,16 @@ pub struct Call {
     pub context: Arc<Context>,
     /// What is asked.
     pub chat: Arc<Request>,
-    /// Who is to answer; set by the `route` stage.
+    /// Who is to answer; set by the `fallback` stage.
     pub target: Option<Arc<Target>>,
+    /// Whether another target is left to be asked: then nobody waits long for this one.
+    pub others: bool,
 }
 
 impl Call {
     /// A call that begins.
     pub fn new(context: Context, chat: Request) -> Self {
-        Self { context: Arc::new(context), chat: Arc::new(chat), target: None }
+        Self { context: Arc::new(context), chat: Arc::new(chat), target: None, others: false }
     }
 
     /// The chat, to be changed. Copies it only if another attempt still holds it.
@@ -54,6 +56,10 @@ pub struct Context {
     pub deadline: Instant,
     /// Whether a cached answer will do.
     pub use_cache: bool,
+    /// How long the answer may be cached, where it is not as configured.
+    pub cache_ttl: Option<Duration>,
+    /// Whether the caller takes a stated fallback answer for an error.
+    pub last_resort: bool,
     /// What the stages noted.
     pub trail: Trail,
 }
@@ -109,6 +115,8 @@ pub struct Target {
     pub version: Arc<str>,
     /// The model's name where it is configured, else `other`: safe as a metrics label.
     pub label: Arc<str>,
+    /// Its row in the route table.
+    pub slot: usize,
 }
 
 /// The typed notebook of a call. Stages write into it; the audit line, the
@@ -141,10 +149,25 @@ pub struct Notes {
     pub confidence: Option<f64>,
     /// What it took.
     pub usage: Option<Usage>,
-    /// When the first content came, after the call began.
-    pub first_token: Option<Duration>,
+    /// An answer that somebody has yet to count.
+    pub uncounted: Option<Arc<Uncounted>>,
+    /// Whether a person was promised to look at it.
+    pub review: bool,
     /// The state of the limits, for the headers.
     pub limit: Option<Limit>,
+}
+
+/// An answer whose provider did not say what it took.
+#[derive(Clone, Debug)]
+pub struct Uncounted {
+    /// What was asked.
+    pub chat: Arc<Request>,
+    /// Who answered.
+    pub target: Arc<Target>,
+    /// What was answered, as far as it came.
+    pub output: String,
+    /// What the provider had said by then.
+    pub known: Option<Usage>,
 }
 
 /// More attempts than this are counted by the retry stage, not noted.

@@ -234,7 +234,9 @@ impl Error {
                 row(S::TOO_MANY_REQUESTS, "rate_limit_error", "upstream_rate_limited", AGAIN)
             }
             Self::UpstreamFailed { .. } => row(S::BAD_GATEWAY, "server_error", "upstream_failed", AGAIN),
-            Self::UpstreamRejected { .. } => row(S::BAD_GATEWAY, "server_error", "upstream_rejected", ELSEWHERE),
+            Self::UpstreamRejected { .. } => {
+                row(S::BAD_GATEWAY, "server_error", "upstream_rejected", ELSEWHERE)
+            }
             Self::Refused { status: 404, .. } => row(S::NOT_FOUND, bad, "model_not_found", NOTHING),
             Self::Refused { status: 413, .. } => row(S::PAYLOAD_TOO_LARGE, bad, "request_too_large", NOTHING),
             Self::Refused { status: 422, .. } => row(S::UNPROCESSABLE_ENTITY, bad, "invalid_value", NOTHING),

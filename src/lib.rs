@@ -1,12 +1,42 @@
 //! Sluice, an LLM gateway.
+//!
+//! In reading order, from the inside out.
+//!
+//! - [`chat`]: the conversation, in no provider's words: a request in, events out.
+//! - [`call`], [`reply`], [`error`], [`stage`]: the four ideas that everything else is
+//!   made of. A question on its way in, an answer on its way back, what can go
+//!   wrong, and a step of the pipeline.
+//! - [`stack`]: **start here**: the steps, in the order in which a question meets them.
+//! - [`pipeline`]: the steps, one a file.
+//! - [`provider`] and [`wire`]: who answers, and the vendors' JSON.
+//! - [`knowledge`] and [`prompt`]: the documents that answers rest on, and how models are asked.
+//! - [`guard`], [`limit`], [`cache`], [`route`], [`audit`], [`price`], [`tokens`]: the
+//!   mechanisms that steps use.
+//! - [`http`]: bytes to types and back, one API family a folder.
+//! - [`observe`]: logs and metrics.
+//! - [`config`] and [`settings`]: what can be set.
+//! - [`app`] and [`cli`]: puts the parts together and runs them.
+pub mod app;
+pub mod audit;
+pub mod cache;
 pub mod call;
 pub mod chat;
+pub mod cli;
 pub mod config;
 pub mod error;
+pub mod guard;
 pub mod http;
 pub mod knowledge;
+pub mod limit;
+pub mod observe;
+pub mod pipeline;
+pub mod price;
+pub mod prompt;
 pub mod provider;
 pub mod reply;
+pub mod route;
 pub mod settings;
+pub mod stack;
 pub mod stage;
+pub mod tokens;
 pub mod wire;

@@ -9,9 +9,12 @@ use std::{
     pin::Pin,
     sync::Arc,
     task::{Context, Poll, ready},
+    time::{Duration, Instant},
 };
 
 use futures_util::{FutureExt, Stream, StreamExt, future::BoxFuture, stream};
+
+use tokio::time::Sleep;
 
 use crate::{
     chat::{Completion, Event},
@@ -49,6 +52,8 @@ pub enum Origin {
     Rag,
     /// An earlier, equal question.
     Cache,
+    /// The gateway itself, because nobody else could.
+    Fallback,
 }
 
 impl std::fmt::Debug for Reply {
@@ -96,6 +101,11 @@ impl Reply {
     /// Lets `rewrite` change the events, hold them back, or stop the reply.
     pub fn rewrite(self, rewrite: impl Rewrite) -> Self {
         self.with(|inner| Rewritten { inner: Some(inner), rewrite, ready: VecDeque::new() })
+    }
+
+    /// Fails the reply when it is silent for longer than `idle`, or not over by `deadline`.
+    pub fn timed(self, idle: Duration, deadline: Instant) -> Self {
+        self.with(|inner| Timed { inner, idle, deadline, alarm: None, armed: false })
     }
 
     /// When the reply has ended well, passes the end on only after `last`, and
@@ -155,6 +165,15 @@ impl End<'_> {
             Self::Complete => "complete",
             Self::Failed(error) => error.facts().code,
             Self::Cancelled => "cancelled",
+        }
+    }
+
+    /// The HTTP status that fits the end; 499 is what nginx calls a client that left.
+    pub fn status(&self) -> u16 {
+        match self {
+            Self::Complete => 200,
+            Self::Failed(error) => error.facts().status.as_u16(),
+            Self::Cancelled => 499,
         }
     }
 }
@@ -270,6 +289,36 @@ impl<R: Rewrite> Stream for Rewritten<R> {
                 }
             }
         }
+    }
+}
+
+struct Timed {
+    inner: Events,
+    idle: Duration,
+    deadline: Instant,
+    // Made at the first silence: most whole replies never need it.
+    alarm: Option<Pin<Box<Sleep>>>,
+    armed: bool,
+}
+
+impl Stream for Timed {
+    type Item = Result<Event>;
+    fn poll_next(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        let this = self.get_mut();
+        if let Poll::Ready(item) = this.inner.as_mut().poll_next(cx) {
+            this.armed = false;
+            return Poll::Ready(item);
+        }
+        let now = Instant::now();
+        let until = (now + this.idle).min(this.deadline);
+        let alarm = this.alarm.get_or_insert_with(|| Box::pin(tokio::time::sleep_until(until.into())));
+        if !std::mem::replace(&mut this.armed, true) {
+            alarm.as_mut().reset(until.into());
+        }
+        ready!(alarm.as_mut().poll(cx));
+        let phase = if now >= this.deadline { "total" } else { "idle" };
+        this.inner = Box::pin(stream::empty());
+        Poll::Ready(Some(Err(Error::Timeout { phase })))
     }
 }
 

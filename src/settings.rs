@@ -29,8 +29,10 @@ impl FromStr for Span {
     type Err = String;
     fn from_str(text: &str) -> Result<Self, String> {
         let (number, unit) = split(text);
-        let millis = SPANS.iter().find(|(name, _)| *name == unit).and_then(|(_, size)| number?.checked_mul(*size));
-        let millis = millis.ok_or_else(|| format!("`{text}` is not a duration such as `250ms`, `30s`, `5m` or `2h`"))?;
+        let millis =
+            SPANS.iter().find(|(name, _)| *name == unit).and_then(|(_, size)| number?.checked_mul(*size));
+        let millis = millis
+            .ok_or_else(|| format!("`{text}` is not a duration such as `250ms`, `30s`, `5m` or `2h`"))?;
         Ok(Self::millis(millis))
     }
 }
@@ -51,7 +53,8 @@ impl From<Span> for String {
 impl fmt::Display for Span {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let millis = self.0.as_millis() as u64;
-        let (unit, size) = SPANS.into_iter().find(|(_, size)| millis >= *size && millis % size == 0).unwrap_or(("s", 1000));
+        let (unit, size) =
+            SPANS.into_iter().find(|(_, size)| millis >= *size && millis % size == 0).unwrap_or(("s", 1000));
         write!(f, "{}{unit}", millis / size)
     }
 }
@@ -78,7 +81,8 @@ impl FromStr for Size {
     type Err = String;
     fn from_str(text: &str) -> Result<Self, String> {
         let (number, unit) = split(text);
-        let bytes = SIZES.iter().find(|(name, _)| *name == unit).and_then(|(_, size)| number?.checked_mul(*size));
+        let bytes =
+            SIZES.iter().find(|(name, _)| *name == unit).and_then(|(_, size)| number?.checked_mul(*size));
         let bytes = bytes.and_then(|bytes| usize::try_from(bytes).ok());
         bytes.map(Self).ok_or_else(|| format!("`{text}` is not a size such as `512`, `64KiB` or `1MiB`"))
     }
@@ -103,7 +107,8 @@ impl From<Size> for String {
 impl fmt::Display for Size {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let bytes = self.0 as u64;
-        let (unit, size) = SIZES.into_iter().find(|(_, size)| bytes >= *size && bytes % size == 0).unwrap_or(("", 1));
+        let (unit, size) =
+            SIZES.into_iter().find(|(_, size)| bytes >= *size && bytes % size == 0).unwrap_or(("", 1));
         write!(f, "{}{unit}", bytes / size)
     }
 }

@@ -94,7 +94,9 @@ impl Completion {
                 }
                 self.embeddings[index] = vector.clone();
             }
-            Event::Grounded { citations, confidence } => self.grounded = Some((citations.clone(), *confidence)),
+            Event::Grounded { citations, confidence } => {
+                self.grounded = Some((citations.clone(), *confidence))
+            }
             Event::Usage(usage) => self.usage = Some(*usage),
             Event::Finish { choice, reason } => self.choice(*choice).finish = Some(reason.clone()),
         }

@@ -10,7 +10,7 @@ mod usage;
 pub use completion::{Choice, Completion, ToolCall};
 pub use event::{Citation, Event, Finish};
 pub use request::{
-    Family, Format, Grounding, Media, Message, Mode, Part, Passage, Purpose, Reasoning, Request, Role, Source,
-    Tool, ToolChoice,
+    Family, Format, Grounding, Media, Message, Mode, Part, Passage, Purpose, Reasoning, Request, Role,
+    Source, Tool, ToolChoice,
 };
 pub use usage::{Cost, Usage};

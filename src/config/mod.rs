@@ -1,1 +1,190 @@
-//! Loading the configuration.
+//! The configuration: one value, checked once, never changed.
+//!
+//! Defaults, then the file, then the environment, then flags. Each section's
+//! settings live with the thing that they set; here they come together.
+mod environment;
+mod load;
+mod problem;
+mod references;
+pub mod watch;
+
+use std::{collections::BTreeMap, path::PathBuf};
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+pub use load::{Loaded, Source, load, schema};
+pub use problem::Problem;
+
+use crate::{
+    audit, cache,
+    http::settings::{Auth, Server},
+    knowledge, limit, observe,
+    pipeline::settings::{Admit, Input, Output, Retry},
+    prompt, provider, route,
+    settings::SecretFrom,
+};
+
+/// All settings.
+#[derive(Clone, Debug, PartialEq, Deserialize, Serialize, JsonSchema, garde::Validate)]
+#[serde(deny_unknown_fields, default)]
+pub struct Config {
+    /// The server.
+    #[garde(dive)]
+    pub server: Server,
+    /// Who may call.
+    #[garde(dive)]
+    pub auth: Auth,
+    /// How much a caller may ask for.
+    #[garde(dive)]
+    pub limits: limit::Settings,
+    /// How many calls may be under way.
+    #[garde(dive)]
+    pub admit: Admit,
+    /// What a question may look like.
+    #[garde(dive)]
+    pub input: Input,
+    /// What may not leave.
+    #[garde(dive)]
+    pub output: Output,
+    /// How answers are kept.
+    #[garde(dive)]
+    pub cache: cache::Settings,
+    /// The documents that answers rest on.
+    #[garde(dive)]
+    pub knowledge: knowledge::Settings,
+    /// The prompts.
+    #[garde(dive)]
+    pub prompts: prompt::Settings,
+    /// Who answers, by name. With none, `OPENAI_API_KEY` and
+    /// `ANTHROPIC_API_KEY` make one each; the embedded ones are always there.
+    #[garde(dive)]
+    pub providers: BTreeMap<String, provider::Settings>,
+    /// The routes: a model's name, and who answers for it.
+    #[garde(dive)]
+    pub models: BTreeMap<String, route::RouteSettings>,
+    /// The route of callers who name none; absent: the best that there is.
+    #[garde(skip)]
+    pub default_model: Option<String>,
+    /// The route that `/predict` asks.
+    #[garde(length(min = 1))]
+    pub predict_model: String,
+    /// How long a model is waited for.
+    #[garde(dive)]
+    pub timeouts: route::Timeouts,
+    /// How often, and how soon, a failed call is tried again.
+    #[garde(dive)]
+    pub retry: Retry,
+    /// When a target is left alone.
+    #[garde(dive)]
+    pub breaker: route::BreakerSettings,
+    /// The file with what tokens cost; absent: the prices that come with Sluice.
+    #[garde(skip)]
+    pub prices: Option<PathBuf>,
+    /// Where the audit lines go.
+    #[garde(dive)]
+    pub audit: audit::Settings,
+    /// How the gateway logs.
+    #[garde(dive)]
+    pub log: observe::logs::Settings,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            server: Server::default(),
+            auth: Auth::default(),
+            limits: limit::Settings::default(),
+            admit: Admit::default(),
+            input: Input::default(),
+            output: Output::default(),
+            cache: cache::Settings::default(),
+            knowledge: knowledge::Settings::default(),
+            prompts: prompt::Settings::default(),
+            providers: BTreeMap::new(),
+            models: BTreeMap::new(),
+            default_model: None,
+            predict_model: "sentiment".into(),
+            timeouts: route::Timeouts::default(),
+            retry: Retry::default(),
+            breaker: route::BreakerSettings::default(),
+            prices: None,
+            audit: audit::Settings::default(),
+            log: observe::logs::Settings::default(),
+        }
+    }
+}
+
+/// The routes that are always there, and the embedded provider of each.
+pub const EMBEDDED: [(&str, &str); 3] =
+    [("extractive", "extractive"), ("hashing", "extractive"), ("sentiment", "sentiment")];
+
+/// Models that OpenAI's own API serves.
+const OPENAI_MODELS: [&str; 6] = ["gpt-*", "chatgpt-*", "o1*", "o3*", "o4*", "text-embedding-*"];
+/// Models that Anthropic's own API serves.
+const ANTHROPIC_MODELS: [&str; 1] = ["claude-*"];
+
+impl Config {
+    /// Adds what needs no writing down: providers whose keys are in the
+    /// environment, the embedded ones and their routes, the default model.
+    #[must_use]
+    pub fn completed(mut self, environment: &dyn Fn(&str) -> Option<String>) -> Self {
+        if self.providers.is_empty() {
+            self.providers_from(environment);
+        }
+        if self.default_model.is_none() {
+            // A provider that lends all its models has none that stands out.
+            let models = [("openai", "gpt-4o-mini"), ("anthropic", "claude-haiku-4-5")];
+            let found = models.into_iter().find(|(provider, _)| {
+                self.providers.get(*provider).is_some_and(|provider| !provider.models.is_empty())
+            });
+            let own = self.models.keys().next().cloned();
+            let first = own.or(found.map(|(_, model)| model.to_owned()));
+            self.default_model = Some(first.unwrap_or_else(|| EMBEDDED[0].0.to_owned()));
+        }
+        for (name, provider) in EMBEDDED {
+            if let Ok(kind) = provider.parse() {
+                self.providers.entry(provider.into()).or_insert_with(|| provider::Settings::of(kind));
+            }
+            let target = route::TargetSettings {
+                provider: provider.into(),
+                model: name.into(),
+                version: None,
+                weight: 1,
+            };
+            let route = route::RouteSettings { targets: vec![target], ..route::RouteSettings::default() };
+            self.models.entry(name.into()).or_insert(route);
+        }
+        self
+    }
+
+    fn providers_from(&mut self, environment: &dyn Fn(&str) -> Option<String>) {
+        let set = |name: &str| environment(name).filter(|value| !value.trim().is_empty());
+        for (kind, own) in [("openai", &OPENAI_MODELS[..]), ("anthropic", &ANTHROPIC_MODELS[..])] {
+            let key = format!("{}_API_KEY", kind.to_uppercase());
+            if set(&key).is_none() {
+                continue;
+            }
+            let base_url = set(&format!("{}_BASE_URL", kind.to_uppercase()));
+            // Another server has other models: it lends whatever it has.
+            let models = if base_url.is_some() { &["*"][..] } else { own };
+            let models = models.iter().map(|&model| model.to_owned()).collect();
+            let Ok(known) = kind.parse() else { continue };
+            let api_key = Some(SecretFrom::Env(key));
+            let settings = provider::Settings { base_url, api_key, models, ..provider::Settings::of(known) };
+            self.providers.insert(kind.into(), settings);
+        }
+    }
+
+    /// Why the server must not start like this, if it must not.
+    pub fn refusal(&self) -> Option<String> {
+        let open = self.auth.keys.is_empty() && self.auth.keys_file.is_none();
+        (open && !self.server.listen.ip().is_loopback()).then(|| {
+            format!(
+                "no key is configured, so the server may listen on loopback only, not on {}; \
+                 make a key with `sluice key new NAME` and put its row under `auth.keys`",
+                self.server.listen
+            )
+        })
+    }
+}

@@ -15,3 +15,18 @@ pub trait Encoder: Send + 'static {
     /// The answer has broken off.
     fn fail(&mut self, error: &Error, out: &mut BytesMut);
 }
+
+/// What an encoder writes for some events and their end, for its tests.
+#[cfg(test)]
+pub(super) fn written(mut encoder: impl Encoder, events: Vec<Event>, failed: Option<&Error>) -> String {
+    let mut out = BytesMut::new();
+    encoder.begin(&mut out);
+    for event in events {
+        encoder.event(event, &mut out);
+    }
+    match failed {
+        None => encoder.end(&mut out),
+        Some(error) => encoder.fail(error, &mut out),
+    }
+    String::from_utf8(out.to_vec()).expect("encoders write UTF-8")
+}

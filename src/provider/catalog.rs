@@ -17,6 +17,8 @@ pub enum Speaks {
     Anthropic,
     /// Nothing: it answers from the documents, within the gateway.
     Extractive,
+    /// Nothing: it labels texts, within the gateway.
+    Sentiment,
 }
 
 /// A kind of provider.
@@ -36,13 +38,14 @@ const fn row(name: &'static str, speaks: Speaks, base_url: &'static str, key_env
     Row { name, speaks, base_url, key_env }
 }
 
-use Speaks::{Anthropic, Extractive, OpenAi, StrictOpenAi};
+use Speaks::{Anthropic, Extractive, OpenAi, Sentiment, StrictOpenAi};
 
 /// Every kind. The first is the default.
 pub static ROWS: &[Row] = &[
     row("openai", OpenAi, "https://api.openai.com/v1", "OPENAI_API_KEY"),
     row("anthropic", Anthropic, "https://api.anthropic.com", "ANTHROPIC_API_KEY"),
     row("extractive", Extractive, "", ""),
+    row("sentiment", Sentiment, "", ""),
     row("cerebras", OpenAi, "https://api.cerebras.ai/v1", "CEREBRAS_API_KEY"),
     row("deepinfra", OpenAi, "https://api.deepinfra.com/v1/openai", "DEEPINFRA_API_KEY"),
     row("deepseek", OpenAi, "https://api.deepseek.com/v1", "DEEPSEEK_API_KEY"),
@@ -72,9 +75,9 @@ impl Kind {
         self.0
     }
 
-    /// Whether it answers from the documents, within the gateway.
-    pub fn is_extractive(self) -> bool {
-        self.0.speaks == Speaks::Extractive
+    /// Whether it answers within the gateway.
+    pub fn is_embedded(self) -> bool {
+        matches!(self.0.speaks, Speaks::Extractive | Speaks::Sentiment)
     }
 }
 
@@ -137,7 +140,7 @@ mod tests {
     fn every_row_can_be_named_and_reached() {
         for row in ROWS {
             assert_eq!(row.name.parse::<Kind>().unwrap().row(), row);
-            if row.speaks != Speaks::Extractive {
+            if !row.name.parse::<Kind>().unwrap().is_embedded() {
                 transport::base_url(row.base_url).unwrap();
             }
         }

@@ -4,9 +4,12 @@
 //! transport; an embedded one implements [`Provider`] itself.
 pub mod anthropic;
 pub mod catalog;
+pub mod extractive;
 mod failure;
 pub mod frames;
+pub mod hashing;
 pub mod openai;
+pub mod sentiment;
 mod settings;
 mod text;
 pub mod transport;

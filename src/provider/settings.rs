@@ -13,10 +13,15 @@ use super::{
     Provider,
     anthropic::Anthropic,
     catalog::{Kind, Speaks},
+    extractive::Extractive,
     openai::OpenAi,
+    sentiment::Sentiment,
     transport::{self, Limits, Remote},
 };
-use crate::settings::{Secret, SecretFrom, Size, Span};
+use crate::{
+    knowledge::SharedKnowledge,
+    settings::{Secret, SecretFrom, Size, Span},
+};
 
 /// A provider: who it is, where it is, and the gateway's key for it.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema, Validate)]
@@ -70,6 +75,11 @@ impl Default for Settings {
 }
 
 impl Settings {
+    /// A provider of this kind, as its vendor has it.
+    pub fn of(kind: Kind) -> Self {
+        Self { kind, ..Self::default() }
+    }
+
     /// Where the key is looked for; `None` where none is needed.
     pub fn key_source(&self) -> Option<SecretFrom> {
         // A vendor's key never goes to an address that is not the vendor's.
@@ -86,13 +96,21 @@ impl Settings {
     }
 }
 
-/// Makes the provider `name`. Fails where its key is missing, and for kinds
-/// that are not remote.
-pub fn build(name: &str, settings: &Settings) -> Result<Arc<dyn Provider>, String> {
-    make(name, settings).map_err(|error| format!("provider `{name}`: {error}"))
+/// Makes the provider `name`; an embedded one answers from `knowledge`. Fails
+/// where its key is missing.
+pub fn build(
+    name: &str,
+    settings: &Settings,
+    knowledge: &Arc<SharedKnowledge>,
+) -> Result<Arc<dyn Provider>, String> {
+    make(name, settings, knowledge).map_err(|error| format!("provider `{name}`: {error}"))
 }
 
-fn make(name: &str, settings: &Settings) -> Result<Arc<dyn Provider>, String> {
+fn make(
+    name: &str,
+    settings: &Settings,
+    knowledge: &Arc<SharedKnowledge>,
+) -> Result<Arc<dyn Provider>, String> {
     let row = settings.kind.row();
     let base = || transport::base_url(settings.base_url.as_deref().unwrap_or(row.base_url));
     let limits = Limits {
@@ -120,7 +138,8 @@ fn make(name: &str, settings: &Settings) -> Result<Arc<dyn Provider>, String> {
             authenticate(HeaderName::from_static("x-api-key"), "")?;
             Ok(Arc::new(Remote::new(name, Anthropic, base()?, headers, limits)))
         }
-        Speaks::Extractive => Err("it answers within the gateway and has no remote side".to_owned()),
+        Speaks::Extractive => Ok(Arc::new(Extractive::new(name, knowledge.clone()))),
+        Speaks::Sentiment => Ok(Arc::new(Sentiment::new(name))),
     }
 }
 
@@ -159,6 +178,11 @@ fn are_headers(settings: &BTreeMap<String, String>, (): &()) -> garde::Result {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::knowledge::Knowledge;
+
+    fn documents() -> Arc<SharedKnowledge> {
+        Arc::new(SharedKnowledge::new(Knowledge::of(&[], 1000)))
+    }
 
     fn read(json: &str) -> Result<Settings, String> {
         let settings: Settings = serde_json::from_str(json).map_err(|error| error.to_string())?;
@@ -190,13 +214,13 @@ mod tests {
         assert_eq!(own.key_source(), Some(SecretFrom::Env("GROQ_API_KEY".into())));
         let elsewhere = read(r#"{"kind": "groq", "base_url": "http://127.0.0.1:9/v1"}"#).unwrap();
         assert_eq!(elsewhere.key_source(), None);
-        assert_eq!(build("here", &elsewhere).unwrap().name(), "here");
+        assert_eq!(build("here", &elsewhere, &documents()).unwrap().name(), "here");
     }
 
     #[test]
     fn a_missing_key_is_told_by_its_place() {
         let settings = read(r#"{"api_key": {"env": "SLUICE_TEST_NO_SUCH_KEY"}}"#).unwrap();
-        let error = build("main", &settings).err().unwrap();
+        let error = build("main", &settings, &documents()).err().unwrap();
         assert_eq!(
             error,
             "provider `main`: its key is missing: environment variable `SLUICE_TEST_NO_SUCH_KEY` is empty or not there"

@@ -27,6 +27,8 @@ fn call(stream: bool) -> Call {
         began: now,
         deadline: now + Duration::from_secs(60),
         use_cache: false,
+        cache_ttl: None,
+        last_resort: false,
         trail: Trail::default(),
     };
     let messages = vec![Message::new(Role::User, "hi")];
@@ -35,7 +37,7 @@ fn call(stream: bool) -> Call {
 
 fn target() -> Target {
     let model: Arc<str> = "m".into();
-    Target { provider: "p".into(), model: model.clone(), version: model.clone(), label: model }
+    Target { provider: "p".into(), model: model.clone(), version: model.clone(), label: model, slot: 0 }
 }
 
 /// One scripted provider: each string of `answers` goes out for one request,
@@ -211,7 +213,9 @@ fn addresses_are_joined_whatever_their_end() {
 async fn a_provider_is_built_without_the_cost_of_certificates() {
     let settings = Settings { base_url: Some("https://a.test".into()), ..Settings::default() };
     let began = Instant::now();
-    build("p", &settings).unwrap();
+    let documents =
+        Arc::new(crate::knowledge::SharedKnowledge::new(crate::knowledge::Knowledge::of(&[], 1000)));
+    build("p", &settings, &documents).unwrap();
     assert!(began.elapsed() < Duration::from_millis(50));
     assert!(client(true, LIMITS.connect).is_ok(), "the system's certificates are readable");
 }

@@ -1,0 +1,120 @@
+//! The command line.
+use std::{
+    io::{self, Write},
+    net::SocketAddr,
+    path::PathBuf,
+    process::ExitCode,
+};
+
+use clap::{Parser, Subcommand};
+
+use crate::{
+    app,
+    config::{self, Problem, Source},
+    http::key,
+};
+
+/// An LLM gateway: one readable stack between your applications and their models.
+#[derive(Debug, Parser)]
+#[command(version, about)]
+pub struct Cli {
+    /// What to do; nothing said: serve.
+    #[command(subcommand)]
+    command: Option<Command>,
+    /// The configuration file [default: $SLUICE_CONFIG, else config/sluice.yaml if it exists].
+    #[arg(long, global = true, value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// Where to listen, such as 127.0.0.1:8000; wins over the configuration.
+    #[arg(long, global = true, value_name = "ADDRESS")]
+    listen: Option<SocketAddr>,
+}
+
+/// What to do.
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Serve; what happens if no command is given.
+    Serve,
+    /// Read the configuration and report every mistake in it.
+    Check,
+    /// Print the JSON Schema of the configuration.
+    Schema,
+    /// Manage keys.
+    Key {
+        #[command(subcommand)]
+        command: KeyCommand,
+    },
+    /// Ask whether the gateway at this address is ready; for container health checks.
+    Probe,
+}
+
+#[derive(Debug, Subcommand)]
+enum KeyCommand {
+    /// Make a key: prints it once, and the row that lets the gateway know it.
+    New {
+        /// The key's name, for logs and records.
+        name: String,
+        /// The tenant that it belongs to.
+        #[arg(long, default_value = "default")]
+        tenant: String,
+    },
+}
+
+/// Does what the command line says.
+pub fn run(cli: Cli) -> ExitCode {
+    let source = Source::find(cli.config, cli.listen);
+    match cli.command.unwrap_or(Command::Serve) {
+        Command::Serve => match config::load(&source) {
+            Ok(loaded) => app::serve(loaded),
+            Err(problems) => refuse(&problems),
+        },
+        Command::Check => check(&source),
+        Command::Schema => say(&config::schema()),
+        Command::Key { command: KeyCommand::New { name, tenant } } => match key::new(&name, &tenant) {
+            Ok(made) => say(&made),
+            Err(why) => {
+                complain(&why);
+                ExitCode::FAILURE
+            }
+        },
+        Command::Probe => probe(&source),
+    }
+}
+
+fn check(source: &Source) -> ExitCode {
+    match config::load(source) {
+        Ok(loaded) => {
+            loaded.warnings.iter().for_each(|warning| complain(&format!("warning: {warning}")));
+            let name = source.file.as_deref().map(|path| path.display().to_string());
+            say(&format!("{} good\n", name.map_or("no file; the defaults are".into(), |name| name + " is")))
+        }
+        Err(problems) => refuse(&problems),
+    }
+}
+
+/// A health check without a shell or curl: small images have neither.
+fn probe(source: &Source) -> ExitCode {
+    let Ok(loaded) = config::load(source) else { return ExitCode::FAILURE };
+    match app::probe(loaded.config.server.listen) {
+        true => ExitCode::SUCCESS,
+        false => ExitCode::FAILURE,
+    }
+}
+
+fn refuse(problems: &[Problem]) -> ExitCode {
+    problems.iter().for_each(|problem| complain(&problem.to_string()));
+    let count = problems.len();
+    complain(&format!("{count} mistake{} in the configuration", if count == 1 { "" } else { "s" }));
+    ExitCode::FAILURE
+}
+
+// A closed pipe is no reason to panic.
+fn say(text: &str) -> ExitCode {
+    match io::stdout().write_all(text.as_bytes()) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(_) => ExitCode::FAILURE,
+    }
+}
+
+fn complain(text: &str) {
+    let _ = writeln!(io::stderr(), "{text}");
+}

@@ -1,0 +1,181 @@
+//! From a reply to a response, whole or streamed, with the headers that every reply has.
+use std::time::Duration;
+
+use axum::{body::Body, response::Response};
+use bytes::{Bytes, BytesMut};
+use futures_util::{StreamExt, stream};
+use http::{HeaderMap, HeaderName, HeaderValue, header};
+use tower::ServiceExt;
+
+use super::{App, error, error::Shape, sse::Encoder};
+use crate::{
+    call::{Cached, Call, Context, Notes},
+    chat::Completion,
+    error::Result,
+    reply::{Events, Head},
+};
+
+/// Asks the pipeline and renders the whole answer.
+pub async fn whole(
+    app: &App,
+    call: Call,
+    shape: Shape,
+    render: impl FnOnce(&Head, Completion, &Context, &Notes) -> Vec<u8>,
+) -> Response {
+    let context = call.context.clone();
+    let asked = async { app.running().pipeline.clone().oneshot(call).await?.collect().await };
+    match asked.await {
+        Ok((head, completion)) => {
+            let notes = context.trail.notes();
+            let body = render(&head, completion, &context, &notes);
+            let mut response = Response::new(Body::from(body));
+            let headers = response.headers_mut();
+            headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
+            about(headers, &notes);
+            let cost = notes.usage.and_then(|usage| usage.cost).filter(|_| notes.cache != Cached::Hit);
+            put(headers, "x-cost-usd", &cost.unwrap_or_default().to_string());
+            response
+        }
+        Err(failed) => refused(&failed, shape, &context),
+    }
+}
+
+/// Asks the pipeline and streams the answer. The status line is sent only
+/// when the first content is there.
+pub async fn streamed<E: Encoder>(
+    app: &App,
+    call: Call,
+    shape: Shape,
+    encoder: impl FnOnce(&Head, &Context, &Notes) -> E,
+) -> Response {
+    let context = call.context.clone();
+    match try_streamed(app, call, encoder).await {
+        Ok(response) => response,
+        Err(failed) => refused(&failed, shape, &context),
+    }
+}
+
+/// The same, for an endpoint that has words of its own for a failure before the first content.
+pub async fn try_streamed<E: Encoder>(
+    app: &App,
+    call: Call,
+    encoder: impl FnOnce(&Head, &Context, &Notes) -> E,
+) -> Result<Response> {
+    let context = call.context.clone();
+    let reply = app.running().pipeline.clone().oneshot(call).await?;
+    let notes = context.trail.notes();
+    let (head, events) = reply.into_parts();
+    let encoder = encoder(&head, &context, &notes);
+    let keep_alive = app.running().config.server.keep_alive.0;
+    let mut response = Response::new(body(events, encoder, keep_alive));
+    event_stream(response.headers_mut());
+    about(response.headers_mut(), &notes);
+    Ok(response)
+}
+
+/// An error of the pipeline as a reply, with the headers that every reply has.
+pub fn refused(failed: &crate::error::Error, shape: Shape, context: &Context) -> Response {
+    let mut response = error::response(failed, shape, &context.id);
+    about(response.headers_mut(), &context.trail.notes());
+    response
+}
+
+/// The headers of an event stream.
+pub fn event_stream(headers: &mut HeaderMap) {
+    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("text/event-stream"));
+    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-cache"));
+    headers.insert("x-accel-buffering", HeaderValue::from_static("no"));
+}
+
+/// How many events are written at a time where they come faster than the client reads.
+const BATCH: usize = 64;
+
+/// What a stream's body is at.
+struct Writing<E> {
+    events: stream::ReadyChunks<Events>,
+    encoder: E,
+    out: BytesMut,
+    begun: bool,
+}
+
+/// The events as the body of a response. A client that goes away drops it, and the upstream with it.
+fn body<E: Encoder>(events: Events, encoder: E, keep_alive: Duration) -> Body {
+    let writing = Writing { events: events.ready_chunks(BATCH), encoder, out: BytesMut::new(), begun: false };
+    let chunks = stream::unfold(Some(writing), move |writing| async move {
+        let mut at = writing?;
+        if !std::mem::replace(&mut at.begun, true) {
+            at.encoder.begin(&mut at.out);
+        }
+        loop {
+            let Ok(batch) = tokio::time::timeout(keep_alive, at.events.next()).await else {
+                let comment = Bytes::from_static(b": keep-alive\n\n");
+                return Some((Ok::<_, std::convert::Infallible>(comment), Some(at)));
+            };
+            let over = at.write(batch);
+            if !at.out.is_empty() || over {
+                let chunk = at.out.split().freeze();
+                return Some((Ok(chunk), (!over).then_some(at)));
+            }
+        }
+    });
+    // An empty chunk would end a chunked body.
+    Body::from_stream(chunks.filter(|chunk| std::future::ready(chunk.as_ref().is_ok_and(|c| !c.is_empty()))))
+}
+
+impl<E: Encoder> Writing<E> {
+    /// Writes a batch; tells whether it was the last.
+    fn write(&mut self, batch: Option<Vec<Result<crate::chat::Event>>>) -> bool {
+        let Some(batch) = batch else {
+            self.encoder.end(&mut self.out);
+            return true;
+        };
+        for event in batch {
+            match event {
+                Ok(event) => self.encoder.event(event, &mut self.out),
+                Err(error) => {
+                    self.encoder.fail(&error, &mut self.out);
+                    return true;
+                }
+            }
+        }
+        false
+    }
+}
+
+/// The headers that say how the answer came about.
+pub fn about(headers: &mut HeaderMap, notes: &Notes) {
+    let cache = match notes.cache {
+        Cached::Hit => "HIT",
+        Cached::Miss => "MISS",
+        Cached::Bypass => "BYPASS",
+    };
+    headers.insert("x-cache", HeaderValue::from_static(cache));
+    if let Some(target) = &notes.target {
+        put(headers, "x-model-version", &target.version);
+    }
+    if let Some(version) = &notes.prompt_version {
+        put(headers, "x-prompt-version", version);
+    }
+    if let Some(limit) = notes.limit {
+        let reset = limit.reset.as_secs_f64().ceil() as u64;
+        headers.insert("x-ratelimit-limit-requests", limit.limit.into());
+        headers.insert("x-ratelimit-remaining-requests", limit.remaining.into());
+        put(headers, "x-ratelimit-reset-requests", &format!("{reset}s"));
+        // draft-ietf-httpapi-ratelimit-headers-10
+        put(headers, "ratelimit-policy", &format!("\"requests\";q={};w=60", limit.limit));
+        put(headers, "ratelimit", &format!("\"requests\";r={};t={reset}", limit.remaining));
+    }
+}
+
+fn put(headers: &mut HeaderMap, name: &'static str, value: &str) {
+    // A configured name may hold what a header may not: then the header is left out.
+    if let Ok(value) = HeaderValue::from_str(value) {
+        headers.insert(HeaderName::from_static(name), value);
+    }
+}
+
+/// The seconds since 1970, for replies that say when they were made.
+pub fn unix_seconds() -> u64 {
+    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
+    now.map_or(0, |now| now.as_secs())
+}

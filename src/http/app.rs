@@ -1,0 +1,147 @@
+//! What the handlers share.
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::{Duration, Instant, SystemTime},
+};
+
+use arc_swap::{ArcSwap, Guard};
+
+use super::auth::Keyring;
+use crate::{
+    audit::{Record, Writer},
+    call::{Caller, Context, Trace, Trail},
+    config::Config,
+    error::Error,
+    knowledge::SharedKnowledge,
+    observe::Metrics,
+    prompt::Prompts,
+    route::{Breakers, Table},
+    stack::Pipeline,
+};
+
+/// What the handlers share. Cheap to clone.
+#[derive(Clone)]
+pub struct App(Arc<Shared>);
+
+/// What lasts as long as the process.
+struct Shared {
+    running: ArcSwap<Running>,
+    metrics: Arc<Metrics>,
+    writer: Writer,
+    breakers: Arc<Breakers>,
+    draining: AtomicBool,
+    began: Instant,
+}
+
+/// What a reload replaces, as one.
+pub struct Running {
+    /// The configuration.
+    pub config: Arc<Config>,
+    /// Its digest.
+    pub version: Arc<str>,
+    /// The pipeline.
+    pub pipeline: Pipeline,
+    /// The keys.
+    pub keys: Keyring,
+    /// The routes.
+    pub table: Arc<Table>,
+    /// The prompts.
+    pub prompts: Arc<Prompts>,
+    /// The documents; they have a version of their own and change by themselves.
+    pub knowledge: Arc<SharedKnowledge>,
+    /// The route of callers who name none.
+    pub default_model: String,
+}
+
+impl App {
+    /// An app that runs.
+    pub fn new(running: Running, metrics: Arc<Metrics>, writer: Writer, breakers: Arc<Breakers>) -> Self {
+        Self(Arc::new(Shared {
+            running: ArcSwap::from_pointee(running),
+            metrics,
+            writer,
+            breakers,
+            draining: AtomicBool::new(false),
+            began: Instant::now(),
+        }))
+    }
+
+    /// What is in force. A call keeps what it began with.
+    pub fn running(&self) -> Guard<Arc<Running>> {
+        self.0.running.load()
+    }
+
+    /// Puts something else in force, for calls that begin from here on.
+    pub fn replace(&self, running: Running) {
+        self.0.running.store(Arc::new(running));
+    }
+
+    /// The metrics.
+    pub fn metrics(&self) -> &Arc<Metrics> {
+        &self.0.metrics
+    }
+
+    /// The audit writer.
+    pub fn writer(&self) -> &Writer {
+        &self.0.writer
+    }
+
+    /// How long the process has run.
+    pub fn uptime(&self) -> Duration {
+        self.0.began.elapsed()
+    }
+
+    /// When the process began, in seconds since 1970.
+    pub fn began_at(&self) -> u64 {
+        super::answer::unix_seconds().saturating_sub(self.uptime().as_secs())
+    }
+
+    /// Targets that are left alone right now.
+    pub fn open_breakers(&self) -> Vec<String> {
+        self.0.breakers.open()
+    }
+
+    /// From here on new requests are refused, and `/readyz` says so.
+    pub fn drain(&self) {
+        self.0.draining.store(true, Ordering::Release);
+    }
+
+    /// Whether new requests are refused.
+    pub fn is_draining(&self) -> bool {
+        self.0.draining.load(Ordering::Acquire)
+    }
+
+    /// Counts and records a request that was refused before it became a call.
+    pub fn refused(&self, error: &Error, status: u16, id: &Arc<str>, endpoint: &'static str) {
+        self.0.metrics.finished(endpoint, status, Duration::ZERO);
+        let Ok(place) = self.0.writer.reserve() else { return };
+        let now = Instant::now();
+        let context = Context {
+            id: id.clone(),
+            endpoint,
+            caller: Caller { key: "unknown".into(), tenant: "unknown".into(), ..Caller::default() },
+            trace: Trace::default(),
+            began: now,
+            deadline: now,
+            use_cache: false,
+            cache_ttl: None,
+            last_resort: false,
+            trail: Trail::default(),
+        };
+        let record = Record {
+            at: SystemTime::now(),
+            took: Duration::ZERO,
+            context: Arc::new(context),
+            chat: None,
+            status,
+            outcome: error.facts().code,
+            error: Some(error.chain()),
+            answer: None,
+            review: false,
+        };
+        self.0.writer.record(place, record);
+    }
+}

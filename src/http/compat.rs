@@ -1,0 +1,111 @@
+//! The endpoints of OpenAI and Anthropic: their JSON in, the one pipeline, their JSON out.
+use std::sync::Arc;
+
+use axum::{
+    body::Body,
+    extract::{Path, State},
+    response::Response,
+};
+use http::{HeaderValue, Request as HttpRequest, header};
+
+use super::{App, anthropic, answer, error::Shape, inbound, inbound::Inbound, openai, openai::models::Row, respond_error};
+use crate::{
+    call::{Call, Caller},
+    chat::Request,
+    error::{Error, Result},
+};
+
+/// `POST /v1/chat/completions`.
+pub async fn chat(State(app): State<App>, request: HttpRequest<Body>) -> Response {
+    let (id, path) = super::identity(&request);
+    let asked = async {
+        let inbound = inbound::read(&app, request).await?;
+        let openai::chat_request::Parsed { chat, include_usage } = openai::chat_request::parse(&inbound.body)?;
+        let (call, asked) = call(&app, &inbound, "/v1/chat/completions", chat);
+        let created = answer::unix_seconds();
+        Ok(if asked.stream {
+            answer::streamed(&app, call, Shape::OpenAi, |head, context, _| {
+                openai::chat_stream::ChatStream::new(head, &asked, include_usage, &context.id, created)
+            })
+            .await
+        } else {
+            answer::whole(&app, call, Shape::OpenAi, |head, done, context, _| {
+                openai::chat_reply::whole(head, &done, &asked, &context.id, created)
+            })
+            .await
+        })
+    };
+    rendered(&app, asked.await, Shape::OpenAi, &id, path)
+}
+
+/// `POST /v1/embeddings`.
+pub async fn embeddings(State(app): State<App>, request: HttpRequest<Body>) -> Response {
+    let (id, path) = super::identity(&request);
+    let asked = async {
+        let inbound = inbound::read(&app, request).await?;
+        let openai::embeddings::Parsed { chat, base64 } = openai::embeddings::parse(&inbound.body)?;
+        let (call, asked) = call(&app, &inbound, "/v1/embeddings", chat);
+        let render = |head: &_, done, _: &_, _: &_| openai::embeddings::whole(head, &done, &asked, base64);
+        Ok(answer::whole(&app, call, Shape::OpenAi, render).await)
+    };
+    rendered(&app, asked.await, Shape::OpenAi, &id, path)
+}
+
+/// The call that a request is, and the chat that its reply is written for.
+fn call(app: &App, inbound: &Inbound, endpoint: &'static str, mut chat: Request) -> (Call, Arc<Request>) {
+    if chat.model == "default" {
+        chat.model.clone_from(&app.running().default_model);
+    }
+    let context = inbound.context(app, endpoint, chat.user.as_deref());
+    let call = Call::new(context, chat);
+    let asked = call.chat.clone();
+    (call, asked)
+}
+
+/// `GET /v1/models`, in the words of whoever asks.
+pub async fn models(State(app): State<App>, request: HttpRequest<Body>) -> Response {
+    listed(&app, request, |rows, anthropic| {
+        Ok(if anthropic { anthropic::models::list(rows) } else { openai::models::list(rows) })
+    })
+}
+
+/// `GET /v1/models/{id}`.
+pub async fn model(State(app): State<App>, Path(name): Path<String>, request: HttpRequest<Body>) -> Response {
+    listed(&app, request, |rows, anthropic| {
+        let row = rows.iter().find(|row| row.id == name).ok_or_else(|| Error::UnknownModel(name.clone()))?;
+        Ok(if anthropic { anthropic::models::model(row) } else { openai::models::model(row) })
+    })
+}
+
+fn listed(
+    app: &App,
+    request: HttpRequest<Body>,
+    render: impl FnOnce(&[Row<'_>], bool) -> Result<Vec<u8>>,
+) -> Response {
+    let (id, path) = super::identity(&request);
+    let anthropic = request.headers().contains_key("anthropic-version");
+    let shape = if anthropic { Shape::Anthropic } else { Shape::OpenAi };
+    let listed = || {
+        let caller = inbound::caller(app, &request.into_parts().0)?;
+        let running = app.running();
+        let created = app.began_at();
+        let names = running.table.names();
+        let rows = names.into_iter().filter(|(name, _)| may(&caller, name));
+        let rows: Vec<Row<'_>> = rows.map(|(id, owned_by)| Row { id, owned_by, created }).collect();
+        render(&rows, anthropic)
+    };
+    let response = listed().map(|body| {
+        let mut response = Response::new(Body::from(body));
+        response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
+        response
+    });
+    rendered(app, response, shape, &id, path)
+}
+
+fn may(caller: &Caller, model: &str) -> bool {
+    caller.models.as_ref().is_none_or(|models| models.iter().any(|name| name == model))
+}
+
+fn rendered(app: &App, response: Result<Response>, shape: Shape, id: &Arc<str>, path: &'static str) -> Response {
+    response.unwrap_or_else(|error| respond_error(app, &error, shape, id, path))
+}

@@ -1,0 +1,183 @@
+//! `/openapi.json` and `/docs`: what there is, to read and to try, offline.
+use std::sync::LazyLock;
+
+use axum::response::{IntoResponse, Response};
+use http::header;
+use schemars::{JsonSchema, SchemaGenerator, generate::SchemaSettings};
+use serde_json::{Map, Value, json};
+
+use super::{error::Problem, predict::Prediction, query::Answer};
+
+/// The document; made once, when it is first asked for.
+static DOCUMENT: LazyLock<String> =
+    LazyLock::new(|| serde_json::to_string_pretty(&document()).unwrap_or_default());
+
+/// What `POST /query` reads; `/stream` reads the same, and needs no `user_id`.
+#[derive(JsonSchema)]
+#[expect(
+    dead_code,
+    reason = "only its schema is used; `Fields` reads the body and tells every mistake at once"
+)]
+struct QueryBody {
+    /// The question, 1 to 2000 characters.
+    #[schemars(length(min = 1, max = 2000))]
+    question: String,
+    /// Who asks, in the application's own words.
+    #[schemars(length(min = 1, max = 256))]
+    user_id: String,
+    /// The conversation that the question belongs to; given back unchanged.
+    session_id: Option<String>,
+    /// The model; absent: the configured default.
+    model: Option<String>,
+    /// How the question is worked on: `auto` (default), `chat` or `rag`.
+    mode: Option<String>,
+    /// Randomness, 0 (default) to 2.
+    #[schemars(range(min = 0, max = 2))]
+    temperature: Option<f64>,
+    /// The longest answer, in tokens; 512 by default.
+    max_tokens: Option<u32>,
+    /// A JSON Schema that the answer follows.
+    response_schema: Option<Map<String, Value>>,
+    /// Whether a stored answer will do; true by default.
+    use_cache: Option<bool>,
+    /// `low`, `normal` (default) or `high`.
+    priority: Option<String>,
+    /// The application's own notes.
+    metadata: Option<Map<String, Value>>,
+}
+
+/// What `POST /predict` reads.
+#[derive(JsonSchema)]
+#[expect(dead_code, reason = "only its schema is used")]
+struct PredictBody {
+    /// The text; past 512 words it is cut.
+    text: String,
+}
+
+/// The document.
+pub fn document() -> Value {
+    let mut schemas = SchemaSettings::openapi3().into_generator();
+    let query = reference::<QueryBody>(&mut schemas);
+    let answer = reference::<Answer>(&mut schemas);
+    let predict = reference::<PredictBody>(&mut schemas);
+    let prediction = reference::<Prediction>(&mut schemas);
+    let problem = reference::<Problem>(&mut schemas);
+    let object = json!({"type": "object"});
+    let prompt = json!([{"name": "prompt", "in": "query", "schema": {"type": "string"}, "description": "The question."}]);
+    let user = json!([{"name": "x-user-id", "in": "header", "schema": {"type": "string"},
+        "description": "Keeps a user with one version of the model."}]);
+    let id = json!([{"name": "id", "in": "path", "required": true, "schema": {"type": "string"}}]);
+    let p = Some(&problem);
+    let paths = json!({
+        "/query": {"post": operation("Ask a question", Some(&query), ("application/json", &answer), p)},
+        "/stream": {
+            "post": with(operation("Ask a question, read the answer as it is written", Some(&query), SSE, p), &prompt),
+            "get": with(operation("The same for a browser's EventSource", None, SSE, p), &prompt),
+        },
+        "/predict": {"post": with(operation("Label a text", Some(&predict), ("application/json", &prediction), p), &user)},
+        "/v1/chat/completions": {"post": operation("OpenAI Chat Completions", Some(&object), ("application/json", &object), None)},
+        "/v1/embeddings": {"post": operation("OpenAI Embeddings", Some(&object), ("application/json", &object), None)},
+        "/v1/responses": {"post": operation("OpenAI Responses", Some(&object), ("application/json", &object), None)},
+        "/v1/messages": {"post": operation("Anthropic Messages", Some(&object), ("application/json", &object), None)},
+        "/v1/models": {"get": operation("The models that the key may use", None, ("application/json", &object), None)},
+        "/v1/models/{id}": {"get": with(operation("One model", None, ("application/json", &object), None), &id)},
+        "/health": {"get": open("How the gateway is", "application/json")},
+        "/livez": {"get": open("Whether the process answers", "application/json")},
+        "/readyz": {"get": open("Whether requests are taken; 503 if not", "application/json")},
+        "/metrics": {"get": open("Prometheus metrics", "text/plain")},
+        "/openapi.json": {"get": open("This document", "application/json")},
+        "/docs": {"get": open("This document, to read and try", "text/html")},
+    });
+    json!({
+        "openapi": "3.1.0",
+        "info": {
+            "title": "Sluice",
+            "version": env!("CARGO_PKG_VERSION"),
+            "description": "An LLM gateway. The `/v1` endpoints are those of OpenAI and Anthropic: their SDKs work with a changed base URL.",
+            "license": {"name": "MIT OR Apache-2.0", "identifier": "MIT OR Apache-2.0"},
+        },
+        "servers": [{"url": "/"}],
+        "security": [{"bearer": []}, {"header": []}],
+        "paths": paths,
+        "components": {
+            "schemas": schemas.take_definitions(true),
+            "securitySchemes": {
+                "bearer": {"type": "http", "scheme": "bearer"},
+                "header": {"type": "apiKey", "in": "header", "name": "X-API-Key"},
+            },
+        },
+    })
+}
+
+const SSE: (&str, &Value) = ("text/event-stream", &Value::Null);
+
+fn reference<T: JsonSchema>(schemas: &mut SchemaGenerator) -> Value {
+    schemas.subschema_for::<T>().to_value()
+}
+
+fn operation(summary: &str, body: Option<&Value>, reply: (&str, &Value), problem: Option<&Value>) -> Value {
+    let object = json!({"type": "object"});
+    let (kind, problem) = match problem {
+        Some(problem) => ("application/problem+json", problem),
+        None => ("application/json", &object),
+    };
+    let failed = |what: &str| json!({"description": what, "content": {kind: {"schema": problem}}});
+    let schema = if reply.1.is_null() { json!({"type": "string"}) } else { reply.1.clone() };
+    let mut operation = json!({
+        "summary": summary,
+        "responses": {
+            "200": {"description": "The answer", "content": {reply.0: {"schema": schema}}},
+            "401": failed("No key, or one that is not known"),
+        },
+    });
+    if let Some(body) = body {
+        operation["requestBody"] =
+            json!({"required": true, "content": {"application/json": {"schema": body}}});
+        operation["responses"]["422"] =
+            failed("The request makes no sense; `errors` names each field (400 on /v1)");
+        operation["responses"]["429"] = failed("A limit is reached; `Retry-After` says when to come back");
+        operation["responses"]["503"] = failed("No place is left, or no model can answer");
+    }
+    operation
+}
+
+fn with(mut operation: Value, parameters: &Value) -> Value {
+    operation["parameters"] = parameters.clone();
+    operation
+}
+
+fn open(summary: &str, kind: &str) -> Value {
+    json!({"summary": summary, "security": [], "responses": {"200": {"description": summary, "content": {kind: {}}}}})
+}
+
+/// The document.
+pub async fn openapi() -> Response {
+    ([(header::CONTENT_TYPE, "application/json")], DOCUMENT.as_str()).into_response()
+}
+
+/// A page that shows the document and sends requests; it loads nothing from elsewhere.
+pub async fn page() -> Response {
+    let policy =
+        "default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'; connect-src 'self'";
+    let headers =
+        [(header::CONTENT_TYPE, "text/html; charset=utf-8"), (header::CONTENT_SECURITY_POLICY, policy)];
+    (headers, include_str!("docs.html")).into_response()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_reference_leads_somewhere() {
+        let document = document();
+        let text = document.to_string();
+        let targets: Vec<&str> =
+            text.split("\"$ref\":\"").skip(1).filter_map(|rest| rest.split('"').next()).collect();
+        assert!(!targets.is_empty());
+        for target in targets {
+            let pointer = target.trim_start_matches('#');
+            assert!(document.pointer(pointer).is_some(), "{target}");
+        }
+    }
+}

@@ -1,0 +1,142 @@
+//! Reading a native request's fields, all mistakes at once.
+use serde_json::{Map, Value};
+
+use crate::error::{Error, FieldError, Result};
+
+/// The fields of a JSON object, taken out one by one; what is wrong is gathered.
+pub struct Fields {
+    map: Map<String, Value>,
+    problems: Vec<FieldError>,
+}
+
+impl Fields {
+    /// Reads a body.
+    pub fn read(body: &[u8]) -> Result<Self> {
+        let value = serde_json::from_slice::<Value>(body).map_err(|error| Error::NotJson(place(&error)))?;
+        match value {
+            Value::Object(map) => Ok(Self { map, problems: Vec::new() }),
+            other => Err(Error::invalid("body", format!("must be a JSON object, not {}", kind(&other)))),
+        }
+    }
+
+    /// No fields, for a request that has them in its URL.
+    pub fn empty() -> Self {
+        Self { map: Map::new(), problems: Vec::new() }
+    }
+
+    /// Sets a field, unless the body has it.
+    pub fn default(&mut self, name: &str, value: impl Into<Value>) {
+        self.map.entry(name).or_insert_with(|| value.into());
+    }
+
+    /// Moves a field to another name, unless that has one.
+    pub fn alias(&mut self, from: &str, to: &str) {
+        if let Some(value) = self.map.shift_remove(from) {
+            self.default(to, value);
+        }
+    }
+
+    /// Says that a field is wrong.
+    pub fn wrong(&mut self, field: &str, message: impl Into<String>) {
+        self.problems.push(FieldError { field: field.to_owned(), message: message.into() });
+    }
+
+    /// A text of `least` to `most` characters.
+    pub fn text(&mut self, name: &str, least: usize, most: usize) -> Option<String> {
+        match self.take(name)? {
+            Value::String(text) => {
+                let length = text.chars().take(most + 1).count();
+                if (least..=most).contains(&length) {
+                    return Some(text);
+                }
+                self.wrong(name, format!("must be {least} to {most} characters long"));
+            }
+            other => self.wrong(name, format!("must be a text, not {}", kind(&other))),
+        }
+        None
+    }
+
+    /// A text that must be there.
+    pub fn required(&mut self, name: &str, least: usize, most: usize) -> String {
+        if self.map.get(name).is_none_or(Value::is_null) {
+            self.wrong(name, "is required");
+            return String::new();
+        }
+        self.text(name, least, most).unwrap_or_default()
+    }
+
+    /// A number within bounds.
+    pub fn number(&mut self, name: &str, least: f64, most: f64) -> Option<f64> {
+        let value = self.take(name)?;
+        match value.as_f64() {
+            Some(number) if (least..=most).contains(&number) => return Some(number),
+            Some(_) => self.wrong(name, format!("must be {least} to {most}")),
+            None => self.wrong(name, format!("must be a number, not {}", kind(&value))),
+        }
+        None
+    }
+
+    /// A whole number within bounds.
+    pub fn integer(&mut self, name: &str, least: u32, most: u32) -> Option<u32> {
+        let value = self.take(name)?;
+        let number = value.as_u64().and_then(|number| u32::try_from(number).ok());
+        match number.filter(|number| (least..=most).contains(number)) {
+            Some(number) => return Some(number),
+            None => self.wrong(name, format!("must be a whole number from {least} to {most}")),
+        }
+        None
+    }
+
+    /// Yes or no.
+    pub fn flag(&mut self, name: &str) -> Option<bool> {
+        match self.take(name)? {
+            Value::Bool(flag) => return Some(flag),
+            other => self.wrong(name, format!("must be true or false, not {}", kind(&other))),
+        }
+        None
+    }
+
+    /// One of some words.
+    pub fn choice(&mut self, name: &str, words: &[&'static str]) -> Option<&'static str> {
+        let value = self.take(name)?;
+        let found = words.iter().find(|word| value.as_str() == Some(**word)).copied();
+        if found.is_none() {
+            self.wrong(name, format!("must be one of `{}`", words.join("`, `")));
+        }
+        found
+    }
+
+    /// An object.
+    pub fn object(&mut self, name: &str) -> Option<Map<String, Value>> {
+        match self.take(name)? {
+            Value::Object(map) => return Some(map),
+            other => self.wrong(name, format!("must be an object, not {}", kind(&other))),
+        }
+        None
+    }
+
+    /// All that was wrong, if anything was.
+    pub fn done(self) -> Result<()> {
+        if self.problems.is_empty() { Ok(()) } else { Err(Error::Invalid(self.problems)) }
+    }
+
+    fn take(&mut self, name: &str) -> Option<Value> {
+        self.map.shift_remove(name).filter(|value| !value.is_null())
+    }
+}
+
+fn kind(value: &Value) -> &'static str {
+    match value {
+        Value::Null => "null",
+        Value::Bool(_) => "true or false",
+        Value::Number(_) => "a number",
+        Value::String(_) => "a text",
+        Value::Array(_) => "a list",
+        Value::Object(_) => "an object",
+    }
+}
+
+/// What is wrong with a JSON text, and where; never the text itself.
+fn place(error: &serde_json::Error) -> String {
+    error.to_string()
+}

@@ -1,0 +1,96 @@
+//! `/health`, `/livez`, `/readyz`, `/metrics`: for machines that look after us. No key.
+use axum::{
+    Json,
+    extract::State,
+    response::{IntoResponse, Response},
+};
+use http::{HeaderMap, StatusCode, header};
+use serde_json::{Value, json};
+
+use super::App;
+
+/// Alive: the process answers.
+pub async fn live() -> Response {
+    Json(json!({"status": "alive"})).into_response()
+}
+
+/// Ready: it takes requests. 503 while it drains.
+pub async fn ready(State(app): State<App>) -> Response {
+    let draining = app.is_draining();
+    let status = if draining { StatusCode::SERVICE_UNAVAILABLE } else { StatusCode::OK };
+    let word = if draining { "draining" } else { "ready" };
+    (status, Json(json!({"status": word, "components": components(&app)}))).into_response()
+}
+
+/// How it is, in detail.
+pub async fn health(State(app): State<App>) -> Response {
+    let running = app.running();
+    let body = json!({
+        "status": if app.is_draining() { "draining" } else { "healthy" },
+        "model_loaded": !running.table.names().is_empty(),
+        "version": env!("CARGO_PKG_VERSION"),
+        "config_version": &*running.version,
+        "uptime_seconds": app.uptime().as_secs(),
+        "components": components(&app),
+    });
+    Json(body).into_response()
+}
+
+fn components(app: &App) -> Value {
+    let running = app.running();
+    let corpus = running.knowledge.current();
+    json!({
+        "knowledge": {"status": "ok", "documents": corpus.document_count(), "version": &**corpus.version()},
+        "prompts": {"status": "ok", "version": &**running.prompts.version()},
+        "breakers": {"status": "ok", "open": app.open_breakers()},
+    })
+}
+
+/// The metrics, in the Prometheus text format, or in OpenMetrics where that is asked for.
+pub async fn metrics(State(app): State<App>, headers: HeaderMap) -> Response {
+    let accept = headers.get(header::ACCEPT).and_then(|accept| accept.to_str().ok()).unwrap_or_default();
+    let text = app.metrics().render();
+    if accept.contains("application/openmetrics-text") {
+        let kind = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+        return ([(header::CONTENT_TYPE, kind)], open_metrics(&text)).into_response();
+    }
+    ([(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], text).into_response()
+}
+
+/// The same in OpenMetrics: a counter's family has no `_total`, and the text has an end.
+fn open_metrics(text: &str) -> String {
+    let mut out = String::with_capacity(text.len() + 8);
+    let counters: Vec<&str> = text
+        .lines()
+        .filter_map(|line| line.strip_prefix("# TYPE ")?.strip_suffix(" counter"))
+        .filter(|name| name.ends_with("_total"))
+        .collect();
+    for line in text.lines() {
+        let mut words = line.splitn(4, ' ');
+        let family = match (words.next(), words.next(), words.next()) {
+            (Some("#"), Some("HELP" | "TYPE"), Some(name)) => {
+                counters.iter().find(|counter| **counter == name)
+            }
+            _ => None,
+        };
+        match family.and_then(|name| Some((name, name.strip_suffix("_total")?))) {
+            Some((name, short)) => out.push_str(&line.replacen(name, short, 1)),
+            None => out.push_str(line),
+        }
+        out.push('\n');
+    }
+    out.push_str("# EOF\n");
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn open_metrics_names_the_family_and_ends() {
+        let text = "# HELP a_total A.\n# TYPE a_total counter\na_total{x=\"y\"} 1\n# TYPE g gauge\ng 2\n";
+        let open = "# HELP a A.\n# TYPE a counter\na_total{x=\"y\"} 1\n# TYPE g gauge\ng 2\n# EOF\n";
+        assert_eq!(open_metrics(text), open);
+    }
+}

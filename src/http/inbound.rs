@@ -1,0 +1,219 @@
+//! Reading a request: who, under which id, within which bounds. The body of a
+//! caller whom nobody knows is never read.
+use std::{
+    net::{IpAddr, SocketAddr},
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use axum::body::Body;
+use bytes::Bytes;
+use http::{HeaderMap, Request, header, request::Parts};
+use http_body_util::{BodyExt, LengthLimitError, Limited};
+use uuid::Uuid;
+
+use super::App;
+use crate::{
+    call::{Caller, Context, Trace, Trail},
+    error::{Error, Result},
+};
+
+/// The request's id, known from its first moment on.
+#[derive(Clone, Debug)]
+pub struct RequestId(pub Arc<str>);
+
+/// The longest id of a client's own that is kept.
+const LONGEST_ID: usize = 128;
+
+impl RequestId {
+    /// The client's own id where it is sane (visible ASCII, at most 128 characters), else a UUIDv7.
+    pub fn of(headers: &HeaderMap) -> Self {
+        let own = headers.get("x-request-id").and_then(|value| value.to_str().ok());
+        let sane =
+            |id: &&str| (1..=LONGEST_ID).contains(&id.len()) && id.bytes().all(|b| b.is_ascii_graphic());
+        match own.filter(sane) {
+            Some(id) => Self(id.into()),
+            None => Self(Arc::from(&*Uuid::now_v7().hyphenated().encode_lower(&mut Uuid::encode_buffer()))),
+        }
+    }
+}
+
+/// A request whose caller is known and whose body is read.
+#[derive(Debug)]
+pub struct Inbound {
+    /// The headers and the rest.
+    pub parts: Parts,
+    /// The body.
+    pub body: Bytes,
+    /// Who calls.
+    pub caller: Caller,
+    /// When it came.
+    pub began: Instant,
+}
+
+/// Reads a request: the key, the form of the body, the body.
+pub async fn read(app: &App, request: Request<Body>) -> Result<Inbound> {
+    let began = Instant::now();
+    let (parts, body) = request.into_parts();
+    let running = app.running();
+    let caller = running.keys.caller(&parts.headers, parts.uri.query(), address(&parts))?;
+    json(&parts.headers)?;
+    let server = &running.config.server;
+    let body = read_body(&parts.headers, body, server.max_body.0, server.body_timeout.0).await?;
+    Ok(Inbound { parts, body, caller, began })
+}
+
+/// Who calls, for requests without a body.
+pub fn caller(app: &App, parts: &Parts) -> Result<Caller> {
+    app.running().keys.caller(&parts.headers, parts.uri.query(), address(parts))
+}
+
+/// Where the connection comes from.
+fn address(parts: &Parts) -> Option<IpAddr> {
+    parts.extensions.get::<SocketAddr>().map(|address| address.ip().to_canonical())
+}
+
+/// Refuses a body that says of itself that it is not JSON.
+fn json(headers: &HeaderMap) -> Result<()> {
+    let Some(kind) = headers.get(header::CONTENT_TYPE) else { return Ok(()) };
+    let kind = kind.to_str().unwrap_or_default();
+    let essence = kind.split(';').next().unwrap_or_default().trim();
+    let subtype = essence.split_once('/').map(|(_, subtype)| subtype).unwrap_or_default();
+    if subtype.eq_ignore_ascii_case("json") || subtype.to_ascii_lowercase().ends_with("+json") {
+        return Ok(());
+    }
+    Err(Error::UnsupportedMedia)
+}
+
+async fn read_body(headers: &HeaderMap, body: Body, limit: usize, within: Duration) -> Result<Bytes> {
+    let encoded = headers.get(header::CONTENT_ENCODING).is_some_and(|encoding| encoding != "identity");
+    if encoded {
+        return Err(Error::UnsupportedMedia);
+    }
+    let announced =
+        headers.get(header::CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse::<usize>().ok());
+    if announced.is_some_and(|length| length > limit) {
+        return Err(Error::TooLarge { limit });
+    }
+    let collected = tokio::time::timeout(within, Limited::new(body, limit).collect()).await;
+    match collected.map_err(|_| Error::SlowBody)? {
+        Ok(collected) => Ok(collected.to_bytes()),
+        Err(error) if error.is::<LengthLimitError>() => Err(Error::TooLarge { limit }),
+        Err(error) => Err(Error::NotJson(format!("it broke off ({error})"))),
+    }
+}
+
+impl Inbound {
+    /// The context of the call that this request is.
+    pub fn context(&self, app: &App, endpoint: &'static str, user: Option<&str>) -> Context {
+        let id = self
+            .parts
+            .extensions
+            .get::<RequestId>()
+            .map_or_else(|| RequestId::of(&self.parts.headers).0, |id| id.0.clone());
+        let mut caller = self.caller.clone();
+        caller.user = user.filter(|user| !user.is_empty()).map(Into::into);
+        Context {
+            id,
+            endpoint,
+            caller,
+            trace: trace(&self.parts.headers),
+            began: self.began,
+            deadline: self.began + app.running().config.server.request_timeout.0,
+            use_cache: !no_cache(&self.parts.headers),
+            cache_ttl: None,
+            last_resort: false,
+            trail: Trail::default(),
+        }
+    }
+}
+
+/// Whether the client forbids a stored answer (RFC 9111, section 5.2.1.4).
+fn no_cache(headers: &HeaderMap) -> bool {
+    let value = headers.get(header::CACHE_CONTROL).and_then(|value| value.to_str().ok()).unwrap_or_default();
+    value.split(',').any(|part| matches!(part.trim(), "no-cache" | "no-store"))
+}
+
+/// The caller's trace where its `traceparent` is sound, else a new one; our own span either way.
+fn trace(headers: &HeaderMap) -> Trace {
+    let parent =
+        headers.get("traceparent").and_then(|value| value.to_str().ok()).filter(|value| sound(value));
+    let span = rand::random::<u64>() | 1;
+    match parent {
+        Some(parent) => {
+            let flags = parent.get(53..55).unwrap_or("00");
+            let state = headers.get("tracestate").and_then(|value| value.to_str().ok());
+            let state = state.filter(|state| state.len() <= 512).map(Into::into);
+            Trace { parent: format!("00-{}-{span:016x}-{flags}", &parent[3..35]).into(), state }
+        }
+        None => Trace {
+            parent: format!("00-{:032x}-{span:016x}-00", rand::random::<u128>() | 1).into(),
+            state: None,
+        },
+    }
+}
+
+fn sound(parent: &str) -> bool {
+    let bytes = parent.as_bytes();
+    let hex = |range: std::ops::Range<usize>| {
+        bytes[range].iter().all(|b| b.is_ascii_digit() || (b'a'..=b'f').contains(b))
+    };
+    let zero = |range: std::ops::Range<usize>| bytes[range].iter().all(|b| *b == b'0');
+    bytes.len() >= 55
+        && (bytes.len() == 55 || (bytes[55] == b'-' && &bytes[..2] != b"00"))
+        && [2, 35, 52].iter().all(|at| bytes[*at] == b'-')
+        && hex(0..2)
+        && &bytes[..2] != b"ff"
+        && hex(3..35)
+        && hex(36..52)
+        && hex(53..55)
+        && !zero(3..35)
+        && !zero(36..52)
+}
+
+/// The parameters of a query; what is no UTF-8 is replaced.
+pub fn parameter(query: &str, name: &str) -> Option<String> {
+    form_urlencoded::parse(query.as_bytes()).find(|(key, _)| key == name).map(|(_, value)| value.into_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_trace_goes_on_and_an_unsound_one_begins_anew() {
+        let parent = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
+        let mut headers = HeaderMap::new();
+        headers.insert("traceparent", parent.parse().unwrap());
+        let ours = trace(&headers);
+        assert_eq!(ours.id(), "4bf92f3577b34da6a3ce929d0e0e4736");
+        assert!(ours.parent.ends_with("-01") && !ours.parent.contains("00f067aa0ba902b7"));
+        for bad in [
+            "",
+            "00-x",
+            &parent.replace("4bf9", "ZZZZ"),
+            &parent.replacen("00", "ff", 1),
+            &format!("{parent}-1"),
+        ] {
+            assert!(!sound(bad), "{bad}");
+        }
+        assert!(!sound("00-00000000000000000000000000000000-00f067aa0ba902b7-01"));
+    }
+
+    #[test]
+    fn a_sane_id_is_kept_and_another_replaced() {
+        let of = |id: &str| {
+            let mut headers = HeaderMap::new();
+            headers.insert("x-request-id", id.parse().unwrap());
+            RequestId::of(&headers).0
+        };
+        assert_eq!(&*of("abc-1"), "abc-1");
+        assert_eq!(of("with space").len(), 36);
+        assert_eq!(of(&"x".repeat(129)).len(), 36);
+    }
+
+    #[test]
+    fn queries_are_decoded() {
+        assert_eq!(parameter("x=1&prompt=a%20b+c%C3%A9%zz%", "prompt").unwrap(), "a b cé%zz%");
+    }
+}

@@ -1,0 +1,125 @@
+//! The accept loop: bounds on connections, on slow headers and slow readers, and a graceful end.
+use std::{io, net::SocketAddr, pin::pin, sync::Arc, time::Duration};
+
+use axum::Router;
+use hyper::body::Incoming;
+use hyper_util::{
+    rt::{TokioExecutor, TokioIo, TokioTimer},
+    server::conn::auto,
+    service::TowerToHyperService,
+};
+use prometheus::IntGauge;
+use tokio::{
+    net::{TcpListener, TcpStream},
+    sync::Semaphore,
+};
+use tokio_io_timeout::TimeoutStream;
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+use tower::ServiceExt;
+
+use super::settings::Server as Settings;
+
+/// How long to wait when the system has no socket left.
+const PAUSE: Duration = Duration::from_millis(100);
+/// Streams that one HTTP/2 connection may have open.
+const MOST_STREAMS: u32 = 256;
+
+/// Serves connections until `stop`, then lets what runs come to its end.
+#[derive(Debug)]
+pub struct Server {
+    /// The bounds.
+    pub settings: Settings,
+    /// How many connections are open.
+    pub open: IntGauge,
+    /// No new request from here on.
+    pub stop: CancellationToken,
+    /// The connections, for whoever waits for them.
+    pub tracker: TaskTracker,
+}
+
+impl Server {
+    /// Accepts until `stop`.
+    pub async fn run(&self, listener: TcpListener, router: Router) {
+        let places = Arc::new(Semaphore::new(self.settings.max_connections as usize));
+        let builder = Arc::new(self.builder());
+        loop {
+            // A connection is accepted only when it has a place: the rest wait in the system's own queue.
+            let next = async { (places.clone().acquire_owned().await, listener.accept().await) };
+            let (place, accepted) = tokio::select! {
+                next = next => next,
+                () = self.stop.cancelled() => return,
+            };
+            let (stream, address) = match accepted {
+                Ok(accepted) => accepted,
+                Err(error) => {
+                    if !is_of_one_connection(&error) {
+                        tracing::error!(%error, "no connection can be accepted");
+                        tokio::time::sleep(PAUSE).await;
+                    }
+                    continue;
+                }
+            };
+            let (router, builder, stop, open) =
+                (router.clone(), builder.clone(), self.stop.clone(), self.open.clone());
+            let write_timeout = self.settings.write_timeout.0;
+            self.tracker.spawn(async move {
+                open.inc();
+                serve(stream, address, router, &builder, write_timeout, stop).await;
+                open.dec();
+                drop(place);
+            });
+        }
+    }
+
+    fn builder(&self) -> auto::Builder<TokioExecutor> {
+        let mut builder = auto::Builder::new(TokioExecutor::new());
+        builder
+            .http1()
+            .timer(TokioTimer::new())
+            .header_read_timeout(self.settings.header_timeout.0)
+            .max_headers(100);
+        builder
+            .http2()
+            .timer(TokioTimer::new())
+            .max_concurrent_streams(MOST_STREAMS)
+            .keep_alive_interval(self.settings.header_timeout.0)
+            .keep_alive_timeout(Duration::from_secs(20));
+        builder
+    }
+}
+
+async fn serve(
+    stream: TcpStream,
+    address: SocketAddr,
+    router: Router,
+    builder: &auto::Builder<TokioExecutor>,
+    write_timeout: Duration,
+    stop: CancellationToken,
+) {
+    let _ = stream.set_nodelay(true);
+    let mut stream = TimeoutStream::new(stream);
+    // A client that takes nothing off our hands for so long is cut.
+    stream.set_write_timeout(Some(write_timeout));
+    let service = router.map_request(move |mut request: http::Request<Incoming>| {
+        request.extensions_mut().insert(address);
+        request.map(axum::body::Body::new)
+    });
+    let io = TokioIo::new(Box::pin(stream));
+    let mut connection = pin!(builder.serve_connection(io, TowerToHyperService::new(service)));
+    let served = tokio::select! {
+        served = connection.as_mut() => served,
+        () = stop.cancelled() => {
+            connection.as_mut().graceful_shutdown();
+            connection.await
+        }
+    };
+    if let Err(error) = served {
+        // Clients come and go; what they do wrong on the way is no news.
+        tracing::debug!(%error, "a connection ended early");
+    }
+}
+
+fn is_of_one_connection(error: &io::Error) -> bool {
+    use io::ErrorKind as K;
+    matches!(error.kind(), K::ConnectionRefused | K::ConnectionAborted | K::ConnectionReset)
+}

@@ -1,0 +1,176 @@
+//! `POST /stream` and `GET /stream`: an answer as it is written, for browsers
+//! (`EventSource`) and scripts.
+use std::fmt::Write;
+
+use axum::{body::Body, extract::State, response::Response};
+use bytes::{BufMut, BytesMut};
+use http::{Method, Request as HttpRequest};
+use serde_json::json;
+
+use super::{
+    App, answer,
+    error::Shape,
+    fields::Fields,
+    inbound,
+    query::{Answer, Question, cache_word},
+    respond_error,
+    sse::Encoder,
+};
+use crate::{
+    call::{Call, Context, Notes, Trail},
+    chat::{Completion, Event},
+    error::{Error, Result},
+    reply::Head,
+};
+
+/// How long an `EventSource` waits before it comes back, in milliseconds.
+const RETRY_MS: u32 = 3000;
+
+/// Writes the native stream: `meta`, a message a token, `usage`, `[DONE]`.
+pub struct Native {
+    head: Head,
+    context: std::sync::Arc<Context>,
+    trail: Trail,
+    session: Option<String>,
+    cache: &'static str,
+    id: u64,
+    // All but the text, for the `usage` event.
+    rest: Completion,
+}
+
+impl Native {
+    fn new(head: &Head, context: std::sync::Arc<Context>, notes: &Notes, session: Option<String>) -> Self {
+        Self {
+            head: head.clone(),
+            trail: context.trail.clone(),
+            cache: cache_word(notes),
+            context,
+            session,
+            id: 0,
+            rest: Completion::default(),
+        }
+    }
+
+    fn emit(&mut self, name: Option<&str>, data: &str, out: &mut BytesMut) {
+        self.id += 1;
+        // Writing to memory cannot fail.
+        let _ = write!(out, "id: {}\n", self.id);
+        if let Some(name) = name {
+            let _ = write!(out, "event: {name}\n");
+        }
+        // A line break within the data becomes several `data` lines, which the client joins again.
+        for line in data.split('\n') {
+            let line = line.strip_suffix('\r').unwrap_or(line);
+            for part in line.split('\r') {
+                out.put_slice(b"data: ");
+                out.put_slice(part.as_bytes());
+                out.put_u8(b'\n');
+            }
+        }
+        out.put_u8(b'\n');
+    }
+}
+
+/// Whether a token would be taken for one of our own words.
+fn is_sentinel(text: &str) -> bool {
+    text == "[DONE]" || text == "[TIMEOUT]" || text.starts_with("[ERROR:")
+}
+
+impl Encoder for Native {
+    fn begin(&mut self, out: &mut BytesMut) {
+        let _ = write!(out, "retry: {RETRY_MS}\n");
+        let meta = json!({
+            "request_id": &*self.context.id,
+            "model": &*self.head.model,
+            "cache": self.cache,
+            "session_id": self.session,
+        });
+        self.emit(Some("meta"), &meta.to_string(), out);
+    }
+
+    fn event(&mut self, event: Event, out: &mut BytesMut) {
+        match event {
+            Event::Text { choice: 0, text } | Event::Refusal { choice: 0, text } => {
+                if is_sentinel(&text) {
+                    self.emit(None, &text[..1], out);
+                    self.emit(None, &text[1..], out);
+                } else if !text.is_empty() {
+                    self.emit(None, &text, out);
+                }
+            }
+            other => self.rest.push(&other),
+        }
+    }
+
+    fn end(&mut self, out: &mut BytesMut) {
+        let notes = self.trail.notes();
+        let rest = std::mem::take(&mut self.rest);
+        let answer = Answer::new(&self.head, rest, self.session.take(), &self.context, &notes);
+        if let Ok(serde_json::Value::Object(mut fields)) = serde_json::to_value(&answer) {
+            fields.shift_remove("answer");
+            self.emit(Some("usage"), &serde_json::Value::Object(fields).to_string(), out);
+        }
+        self.emit(None, "[DONE]", out);
+    }
+
+    fn fail(&mut self, error: &Error, out: &mut BytesMut) {
+        match error {
+            Error::Timeout { .. } => self.emit(None, "[TIMEOUT]", out),
+            error => self.emit(None, &format!("[ERROR: {error}]"), out),
+        }
+        self.emit(None, "[DONE]", out);
+    }
+}
+
+/// The endpoint.
+pub async fn any(State(app): State<App>, request: HttpRequest<Body>) -> Response {
+    let (id, path) = super::identity(&request);
+    match ask(&app, request).await {
+        Ok(response) => response,
+        Err(error) => respond_error(&app, &error, Shape::Native, &id, path),
+    }
+}
+
+async fn ask(app: &App, request: HttpRequest<Body>) -> Result<Response> {
+    let query = request.uri().query().unwrap_or_default().to_owned();
+    let bodyless = request.method() != Method::POST;
+    let inbound = inbound::read(app, request).await?;
+    let mut fields = match inbound.body.is_empty() {
+        true => Fields::empty(),
+        false if bodyless => Fields::empty(),
+        false => Fields::read(&inbound.body)?,
+    };
+    fields.alias("prompt", "question");
+    for name in ["prompt", "question", "user_id", "session_id", "model", "mode"] {
+        if let Some(value) = inbound::parameter(&query, name) {
+            fields.default(if name == "prompt" { "question" } else { name }, value);
+        }
+    }
+    let default_model = app.running().default_model.clone();
+    let mut question = Question::from(fields, false, &default_model)?;
+    question.chat.stream = true;
+    let mut context = inbound.context(app, "/stream", question.user.as_deref());
+    context.use_cache &= question.use_cache;
+    let call = Call::new(context, question.chat);
+    let (context, session) = (call.context.clone(), question.session);
+    let for_error = session.clone();
+    let encoder =
+        |head: &Head, _: &Context, notes: &Notes| Native::new(head, context.clone(), notes, session);
+    match answer::try_streamed(app, call, encoder).await {
+        Ok(response) => Ok(response),
+        // An `EventSource` cannot read a status: what went wrong behind us is told in the stream.
+        Err(error) if error.facts().failover => {
+            tracing::warn!(request_id = %context.id, "API error: {}", error.chain());
+            let notes = context.trail.notes();
+            let mut native = Native::new(&Head::default(), context.clone(), &notes, for_error);
+            let mut out = BytesMut::new();
+            native.begin(&mut out);
+            native.fail(&error, &mut out);
+            let mut response = Response::new(Body::from(out.freeze()));
+            answer::event_stream(response.headers_mut());
+            answer::about(response.headers_mut(), &notes);
+            Ok(response)
+        }
+        Err(error) => Ok(answer::refused(&error, Shape::Native, &context)),
+    }
+}

@@ -1,0 +1,299 @@
+//! Every metric's name, in one file.
+//!
+//! Labels come from the configuration or from fixed lists, never from a
+//! request: no id, key, user, path or model name of a caller's making.
+use std::{sync::Arc, time::Duration};
+
+use prometheus::{
+    CounterVec, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec,
+    Opts, Registry, TextEncoder,
+};
+
+use crate::{call::Target, chat::Usage};
+
+/// All metrics. One value lives as long as the process, through every reload.
+#[derive(Clone, Debug)]
+pub struct Metrics {
+    registry: Registry,
+    success: IntCounter,
+    error: IntCounter,
+    duration_ms: Histogram,
+    duration_seconds: Histogram,
+    tokens_in: IntCounter,
+    tokens_out: IntCounter,
+    endpoint_requests: IntCounterVec,
+    endpoint_latency: HistogramVec,
+    model_errors: IntCounterVec,
+    token_usage: HistogramVec,
+    operation_duration: HistogramVec,
+    first_token: HistogramVec,
+    attempts: IntCounterVec,
+    cost: CounterVec,
+    /// What the cache did, by `result`: `hit`, `miss`, `bypass`, `joined`.
+    pub cache: IntCounterVec,
+    /// Bytes that the cache holds.
+    pub cache_bytes: IntGauge,
+    /// The breaker's state by provider and model: 0 closed, 1 half-open, 2 open.
+    pub breaker: IntGaugeVec,
+    /// Calls that hold a place.
+    pub in_flight: IntGauge,
+    /// Calls that wait for a place.
+    pub waiting: IntGauge,
+    /// Calls refused for want of a place.
+    pub shed: IntCounter,
+    /// Calls refused by a limit, by `scope`.
+    pub limited: IntCounterVec,
+    /// Guards' findings by `guard` and `verdict`.
+    pub guards: IntCounterVec,
+    /// Further attempts at the same target.
+    pub retries: IntCounter,
+    /// Retries that the retry budget forbade.
+    pub retries_denied: IntCounter,
+    /// Calls passed on to another target.
+    pub fallbacks: IntCounter,
+    /// Audit records written.
+    pub audit_records: IntCounter,
+    /// Audit records on their way to the disk.
+    pub audit_pending: IntGauge,
+    /// Audit records that could not be written.
+    pub audit_failures: IntCounter,
+    /// Open client connections.
+    pub connections: IntGauge,
+    /// Reloads of the configuration by `result`.
+    pub reloads: IntCounterVec,
+}
+
+/// The handles of one target, resolved once.
+#[derive(Clone, Debug)]
+pub struct ProviderMetrics {
+    input: Histogram,
+    output: Histogram,
+    duration: Histogram,
+    first_token: Histogram,
+    succeeded: IntCounter,
+    cost: prometheus::Counter,
+    all: Arc<Metrics>,
+    target: Arc<Target>,
+}
+
+const SECONDS: &[f64] = &[0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.0, 3.0, 5.0, 10.0, 30.0, 60.0, 120.0];
+/// The buckets that the GenAI conventions advise for token counts.
+const TOKENS: &[f64] =
+    &[1.0, 4.0, 16.0, 64.0, 256.0, 1024.0, 4096.0, 16384.0, 65536.0, 262_144.0, 1_048_576.0];
+
+impl Metrics {
+    /// Registers all metrics. Fails only if two share a name.
+    pub fn new() -> Result<Self, prometheus::Error> {
+        let r = Registry::new();
+        let requests = counters(&r, "ai_requests_total", "Total requests.", &["status"])?;
+        let tokens = counters(&r, "ai_tokens_total", "Total tokens used.", &["type"])?;
+        let millis: &[f64] = &[100.0, 250.0, 500.0, 1000.0, 2000.0, 5000.0];
+        let seconds: &[f64] = &[0.1, 0.25, 0.5, 1.0, 2.0, 5.0];
+        let genai = &["gen_ai_operation_name", "gen_ai_provider_name", "gen_ai_request_model"];
+        let this = Self {
+            success: requests.with_label_values(&["success"]),
+            error: requests.with_label_values(&["error"]),
+            duration_ms: histogram(&r, "ai_request_duration_ms", "Request latency.", millis, &[])?
+                .with_label_values::<&str>(&[]),
+            duration_seconds: histogram(&r, "ai_request_duration_seconds", "Request latency.", seconds, &[])?
+                .with_label_values::<&str>(&[]),
+            tokens_in: tokens.with_label_values(&["input"]),
+            tokens_out: tokens.with_label_values(&["output"]),
+            endpoint_requests: counters(
+                &r,
+                "prediction_requests_total",
+                "Requests by endpoint and HTTP status.",
+                &["endpoint", "status"],
+            )?,
+            endpoint_latency: histogram(
+                &r,
+                "prediction_latency_seconds",
+                "Request latency by endpoint.",
+                SECONDS,
+                &["endpoint"],
+            )?,
+            model_errors: counters(
+                &r,
+                "model_errors_total",
+                "Failed attempts at a model by kind of error.",
+                &["error_type"],
+            )?,
+            token_usage: histogram(
+                &r,
+                "gen_ai_client_token_usage",
+                "Tokens of a model call.",
+                TOKENS,
+                &[genai[0], genai[1], genai[2], "gen_ai_token_type"],
+            )?,
+            operation_duration: histogram(
+                &r,
+                "gen_ai_client_operation_duration_seconds",
+                "Duration of a model call, to the end of its stream.",
+                SECONDS,
+                genai,
+            )?,
+            first_token: histogram(
+                &r,
+                "gen_ai_server_time_to_first_token_seconds",
+                "Time to the first content of a model call.",
+                SECONDS,
+                genai,
+            )?,
+            attempts: counters(
+                &r,
+                "sluice_attempts_total",
+                "Attempts at a model by outcome.",
+                &["provider", "model", "outcome"],
+            )?,
+            cost: {
+                let opts = Opts::new("sluice_cost_usd_total", "Cost of model calls in US dollars.");
+                let made = CounterVec::new(opts, &["provider", "model"])?;
+                r.register(Box::new(made.clone()))?;
+                made
+            },
+            cache: counters(&r, "sluice_cache_requests_total", "What the cache did.", &["result"])?,
+            cache_bytes: gauge(&r, "sluice_cache_size_bytes", "Size of the cached answers.")?,
+            breaker: gauges(
+                &r,
+                "sluice_breaker_state",
+                "Circuit breaker: 0 closed, 1 half-open, 2 open.",
+                &["provider", "model"],
+            )?,
+            in_flight: gauge(&r, "sluice_calls_in_flight", "Calls that hold a place.")?,
+            waiting: gauge(&r, "sluice_calls_waiting", "Calls that wait for a place.")?,
+            shed: counter(&r, "sluice_calls_shed_total", "Calls refused for want of a place.")?,
+            limited: counters(&r, "sluice_rate_limited_total", "Calls refused by a limit.", &["scope"])?,
+            guards: counters(
+                &r,
+                "sluice_guard_verdicts_total",
+                "Findings of the input and output rules.",
+                &["guard", "verdict"],
+            )?,
+            retries: counter(&r, "sluice_retries_total", "Further attempts at the same target.")?,
+            retries_denied: counter(&r, "sluice_retries_denied_total", "Retries that the budget forbade.")?,
+            fallbacks: counter(&r, "sluice_fallbacks_total", "Calls passed on to another target.")?,
+            audit_records: counter(&r, "sluice_audit_records_total", "Audit records written.")?,
+            audit_pending: gauge(
+                &r,
+                "sluice_audit_pending_records",
+                "Audit records on their way to the disk.",
+            )?,
+            audit_failures: counter(
+                &r,
+                "sluice_audit_failures_total",
+                "Audit records that could not be written.",
+            )?,
+            connections: gauge(&r, "sluice_connections_open", "Open client connections.")?,
+            reloads: counters(
+                &r,
+                "sluice_config_reloads_total",
+                "Reloads of the configuration.",
+                &["result"],
+            )?,
+            registry: r,
+        };
+        let info = gauges(&this.registry, "sluice_build_info", "The running version.", &["version"])?;
+        info.with_label_values(&[env!("CARGO_PKG_VERSION")]).set(1);
+        for result in ["hit", "miss", "bypass", "joined"] {
+            this.cache.with_label_values(&[result]);
+        }
+        Ok(this)
+    }
+
+    /// All metrics in the Prometheus text format.
+    pub fn render(&self) -> String {
+        TextEncoder::new().encode_to_string(&self.registry.gather()).unwrap_or_default()
+    }
+
+    /// A request at `endpoint` (its path template) is over.
+    pub fn finished(&self, endpoint: &'static str, status: u16, took: Duration) {
+        if status < 400 { &self.success } else { &self.error }.inc();
+        let seconds = took.as_secs_f64();
+        self.duration_ms.observe(seconds * 1e3);
+        self.duration_seconds.observe(seconds);
+        let text = http::StatusCode::from_u16(status);
+        let text = text.as_ref().map_or("", http::StatusCode::as_str);
+        self.endpoint_requests.with_label_values(&[endpoint, text]).inc();
+        self.endpoint_latency.with_label_values(&[endpoint]).observe(seconds);
+    }
+
+    /// The handles of a target.
+    pub fn of(self: &Arc<Self>, operation: &'static str, target: &Arc<Target>) -> ProviderMetrics {
+        let labels = [operation, &target.provider, &target.label];
+        let tokens = |kind| self.token_usage.with_label_values(&[labels[0], labels[1], labels[2], kind]);
+        ProviderMetrics {
+            input: tokens("input"),
+            output: tokens("output"),
+            duration: self.operation_duration.with_label_values(&labels),
+            first_token: self.first_token.with_label_values(&labels),
+            succeeded: self.attempts.with_label_values(&[labels[1], labels[2], "success"]),
+            cost: self.cost.with_label_values(&[labels[1], labels[2]]),
+            all: self.clone(),
+            target: target.clone(),
+        }
+    }
+}
+
+impl ProviderMetrics {
+    /// The first content has come.
+    pub fn first_token(&self, after: Duration) {
+        self.first_token.observe(after.as_secs_f64());
+    }
+
+    /// An attempt is over; `error` is the code of its failure.
+    pub fn ended(&self, took: Duration, error: Option<&'static str>) {
+        self.duration.observe(took.as_secs_f64());
+        match error {
+            None => self.succeeded.inc(),
+            Some(code) => {
+                self.all.model_errors.with_label_values(&[code]).inc();
+                self.all.attempts.with_label_values(&[&self.target.provider, &self.target.label, code]).inc();
+            }
+        }
+    }
+
+    /// What a model call took is known.
+    pub fn billed(&self, usage: &Usage) {
+        self.input.observe(usage.input as f64);
+        self.output.observe(usage.output as f64);
+        self.all.tokens_in.inc_by(usage.input);
+        self.all.tokens_out.inc_by(usage.output);
+        self.cost.inc_by(usage.cost.unwrap_or_default().usd());
+    }
+}
+
+fn counter(r: &Registry, name: &str, help: &str) -> Result<IntCounter, prometheus::Error> {
+    let made = IntCounter::new(name, help)?;
+    r.register(Box::new(made.clone())).map(|()| made)
+}
+
+fn counters(
+    r: &Registry,
+    name: &str,
+    help: &str,
+    labels: &[&str],
+) -> Result<IntCounterVec, prometheus::Error> {
+    let made = IntCounterVec::new(Opts::new(name, help), labels)?;
+    r.register(Box::new(made.clone())).map(|()| made)
+}
+
+fn gauge(r: &Registry, name: &str, help: &str) -> Result<IntGauge, prometheus::Error> {
+    let made = IntGauge::new(name, help)?;
+    r.register(Box::new(made.clone())).map(|()| made)
+}
+
+fn gauges(r: &Registry, name: &str, help: &str, labels: &[&str]) -> Result<IntGaugeVec, prometheus::Error> {
+    let made = IntGaugeVec::new(Opts::new(name, help), labels)?;
+    r.register(Box::new(made.clone())).map(|()| made)
+}
+
+fn histogram(
+    r: &Registry,
+    name: &str,
+    help: &str,
+    buckets: &[f64],
+    labels: &[&str],
+) -> Result<HistogramVec, prometheus::Error> {
+    let made = HistogramVec::new(HistogramOpts::new(name, help).buckets(buckets.to_vec()), labels)?;
+    r.register(Box::new(made.clone())).map(|()| made)
+}

@@ -1,0 +1,213 @@
+//! One try at one target: timed, noted, and paid for.
+//!
+//! This is the one place that accounts for what an answer took, whole or
+//! streamed, complete, failed or abandoned.
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use parking_lot::Mutex;
+
+use crate::{
+    call::{Attempt as Try, Call, Context, MOST_ATTEMPTS, Target, Uncounted},
+    chat::{Event, Purpose, Request, Usage},
+    error::{Error, Result},
+    observe::ProviderMetrics,
+    price::Prices,
+    reply::{End, Reply, Tap},
+    route::{Row, Table},
+    stage::{Answer, Next, Stage},
+    tokens,
+};
+
+/// The stage.
+#[derive(Debug)]
+pub struct Attempt {
+    /// Has the waits and the metrics of each target.
+    pub table: Arc<Table>,
+    /// What tokens cost.
+    pub prices: Arc<Prices>,
+}
+
+/// What has gone by of an answer.
+#[derive(Debug, Default)]
+struct Seen {
+    usage: Option<Usage>,
+    output: String,
+}
+
+/// The text that is kept for counting, at most.
+const LONGEST: usize = 4 << 20;
+
+struct Metering {
+    context: Arc<Context>,
+    chat: Arc<Request>,
+    target: Arc<Target>,
+    prices: Arc<Prices>,
+    metrics: ProviderMetrics,
+    began: Instant,
+    noted: Option<usize>,
+    seen: Arc<Mutex<Seen>>,
+    over: bool,
+}
+
+impl Stage for Attempt {
+    async fn run<S: Answer>(&self, call: Call, next: Next<'_, S>) -> Result<Reply> {
+        let Some((target, row)) =
+            call.target.as_ref().and_then(|target| Some((target.clone(), self.table.row_of(target)?)))
+        else {
+            return Err(Error::internal("a call without a target reached the `attempt` stage"));
+        };
+        let mut metering = self.metering(&call, target, row);
+        let total = row.timeouts.total.0.min(call.context.time_left());
+        let deadline = metering.began + total;
+        // A whole answer has no first token to wait for: it comes at once, at the end.
+        let (wait, phase) = match call.chat.stream {
+            true if row.timeouts.first_token.0 < total => (row.timeouts.first_token.0, "first_token"),
+            _ => (total, "total"),
+        };
+        let chat = call.chat.clone();
+        let answered = match tokio::time::timeout(wait, next.call(call)).await {
+            Ok(answered) => answered,
+            Err(_) => Err(Error::Timeout { phase }),
+        };
+        metering.note(answered.as_ref().err());
+        let reply = match answered {
+            Ok(reply) => reply,
+            Err(error) => {
+                metering.end(End::Failed(&error));
+                return Err(error);
+            }
+        };
+        if chat.stream {
+            metering.metrics.first_token(metering.began.elapsed());
+        }
+        let seen = metering.seen.clone();
+        let reply = reply.timed(row.timeouts.idle.0, deadline);
+        // Within the meter, so that it hears of this usage as of any other.
+        let count = async move {
+            let uncounted = {
+                let mut seen = seen.lock();
+                seen.usage.is_none().then(|| std::mem::take(&mut seen.output))
+            };
+            let Some(output) = uncounted else { return Ok(Vec::new()) };
+            let counting = tokio::task::spawn_blocking(move || tokens::estimate(&chat, &output, None));
+            Ok(vec![Event::Usage(counting.await.map_err(Error::internal)?)])
+        };
+        Ok(reply.then(count).tap(metering))
+    }
+}
+
+impl Attempt {
+    fn metering(&self, call: &Call, target: Arc<Target>, row: &Row) -> Metering {
+        let metrics = match call.chat.purpose {
+            Purpose::Chat => &row.chat,
+            Purpose::Embed { .. } => &row.embed,
+        };
+        Metering {
+            context: call.context.clone(),
+            chat: call.chat.clone(),
+            target,
+            prices: self.prices.clone(),
+            metrics: metrics.clone(),
+            began: Instant::now(),
+            noted: None,
+            seen: Arc::default(),
+            over: false,
+        }
+    }
+}
+
+impl Metering {
+    /// Notes the attempt as soon as it is known whether there is an answer.
+    fn note(&mut self, error: Option<&Error>) {
+        let (target, took) = (self.target.clone(), self.began.elapsed());
+        let error = error.map(|error| {
+            tracing::debug!(request_id = %self.context.id, target = %target.model, error = error.chain(), "attempt failed");
+            error.facts().code
+        });
+        self.noted = self.context.trail.note(|notes| {
+            (notes.attempts.len() < MOST_ATTEMPTS).then(|| {
+                notes.attempts.push(Try { target, took, error });
+                notes.attempts.len() - 1
+            })
+        });
+    }
+
+    fn renote(&self, took: Duration, error: Option<&'static str>) {
+        self.context.trail.note(|notes| {
+            if let Some(attempt) = self.noted.and_then(|index| notes.attempts.get_mut(index)) {
+                (attempt.took, attempt.error) = (took, attempt.error.or(error));
+            }
+        });
+    }
+}
+
+/// Prices what a target took, and writes it down.
+pub fn bill(prices: &Prices, metrics: &ProviderMetrics, target: &Target, usage: Usage) -> Usage {
+    let usage = Usage { cost: Some(prices.cost(&target.model, &usage)), ..usage };
+    metrics.billed(&usage);
+    usage
+}
+
+impl Tap for Metering {
+    fn event(&mut self, event: &Event) {
+        let mut seen = self.seen.lock();
+        match event {
+            Event::Text { text, .. } | Event::Refusal { text, .. } | Event::Reasoning { text, .. } => {
+                if seen.output.len() < LONGEST {
+                    seen.output.push_str(text);
+                }
+            }
+            Event::ToolCall { name, arguments, .. } => {
+                if seen.output.len() < LONGEST {
+                    seen.output.push_str(name.as_deref().unwrap_or_default());
+                    seen.output.push_str(arguments);
+                }
+            }
+            Event::Usage(usage) => seen.usage = Some(*usage),
+            Event::Embedding { .. } | Event::Grounded { .. } | Event::Finish { .. } => {}
+        }
+    }
+
+    fn end(&mut self, end: End<'_>) {
+        if std::mem::replace(&mut self.over, true) {
+            return;
+        }
+        let took = self.began.elapsed();
+        let error = match end {
+            End::Failed(error) => Some(error.facts().code),
+            End::Complete => None,
+            End::Cancelled => Some("cancelled"),
+        };
+        self.metrics.ended(took, error);
+        self.renote(took, error);
+        let Seen { usage, output } = std::mem::take(&mut *self.seen.lock());
+        let begun =
+            self.noted.is_some() && !matches!(end, End::Failed(_) if usage.is_none() && output.is_empty());
+        match (end, usage) {
+            (End::Complete, Some(usage)) => {
+                let usage = bill(&self.prices, &self.metrics, &self.target, usage);
+                self.context.trail.note(|notes| notes.usage = Some(usage));
+            }
+            // Left before the first content: the provider has read the question at least.
+            (End::Cancelled, _) => self.leave_uncounted(output, usage),
+            (_, _) if begun => self.leave_uncounted(output, usage),
+            (_, _) => {}
+        }
+    }
+}
+
+impl Metering {
+    fn leave_uncounted(&self, output: String, known: Option<Usage>) {
+        let uncounted = Uncounted { chat: self.chat.clone(), target: self.target.clone(), output, known };
+        self.context.trail.note(|notes| notes.uncounted = Some(Arc::new(uncounted)));
+    }
+}
+
+impl Drop for Metering {
+    fn drop(&mut self) {
+        self.end(End::Cancelled);
+    }
+}

@@ -1,0 +1,151 @@
+//! Answers equal questions once, and keeps the answer for a while.
+use std::{sync::Arc, time::Duration};
+
+use futures_util::stream;
+
+use crate::{
+    cache::{Cache as Store, Flight, Found, Key, Settings, Stored, StoredNotes, When},
+    call::{Cached, Call, Context},
+    chat::{Cost, Event, Finish, Purpose, Request},
+    error::{Error, Result},
+    observe::Metrics,
+    reply::{End, Head, Origin, Reply, Tap},
+    stage::{Answer, Next, Stage},
+};
+
+/// An answer longer than this is passed on but not kept, in events.
+const LONGEST: usize = 100_000;
+
+/// The stage.
+pub struct Cache {
+    /// What is kept.
+    pub store: Arc<Store>,
+    /// How it is kept.
+    pub settings: Settings,
+    /// The versions of whatever else answers depend on: prompt, policy, routes.
+    pub versions: Vec<String>,
+    /// The version of the documents, which change while the gateway runs.
+    pub corpus: Arc<dyn Fn() -> Arc<str> + Send + Sync>,
+    /// Where hits and misses are counted.
+    pub metrics: Arc<Metrics>,
+}
+
+struct Filling {
+    flight: Flight,
+    context: Arc<Context>,
+    head: Head,
+    events: Vec<Event>,
+    ttl: Duration,
+}
+
+impl Stage for Cache {
+    async fn run<S: Answer>(&self, call: Call, next: Next<'_, S>) -> Result<Reply> {
+        if !self.settings.enabled || !call.context.use_cache || !self.repeatable(&call.chat) {
+            self.count("bypass");
+            return next.call(call).await;
+        }
+        let corpus = (self.corpus)();
+        let mut versions: Vec<&str> = self.versions.iter().map(String::as_str).collect();
+        versions.push(&corpus);
+        let key = Key::new(&call.context.caller.tenant, &versions, &call.chat);
+        let mut joined = false;
+        let flight = loop {
+            match self.store.find(key) {
+                Found::Stored(stored) => {
+                    self.count(if joined { "joined" } else { "hit" });
+                    return Ok(replay(&call, &stored));
+                }
+                Found::Nothing(flight) => break flight,
+                Found::Asked(mut flight) => {
+                    joined = true;
+                    // An `Err` is the news that the flight has landed.
+                    let landed = tokio::time::timeout(call.context.time_left(), flight.changed()).await;
+                    landed.map_err(|_| Error::Timeout { phase: "total" })?.ok();
+                }
+            }
+        };
+        self.count("miss");
+        call.trail().note(|notes| notes.cache = Cached::Miss);
+        let context = call.context.clone();
+        let ttl = context.cache_ttl.unwrap_or(self.settings.ttl.0);
+        let reply = next.call(call).await?;
+        let head = reply.head.clone();
+        Ok(reply.tap(Filling { flight, context, head, events: Vec::new(), ttl }))
+    }
+}
+
+impl Cache {
+    /// Whether the question has one answer: asked again at a temperature, a model says something else.
+    fn repeatable(&self, chat: &Request) -> bool {
+        match self.settings.when {
+            When::Always => true,
+            When::Deterministic => {
+                chat.temperature == Some(0.0)
+                    || chat.seed.is_some()
+                    || matches!(chat.purpose, Purpose::Embed { .. })
+            }
+        }
+    }
+
+    fn count(&self, result: &str) {
+        self.metrics.cache.with_label_values(&[result]).inc();
+    }
+}
+
+fn replay(call: &Call, stored: &Stored) -> Reply {
+    call.trail().note(|notes| {
+        notes.cache = Cached::Hit;
+        notes.target.clone_from(&stored.target);
+        notes.prompt_version.clone_from(&stored.notes.prompt_version);
+        notes.corpus_version.clone_from(&stored.notes.corpus_version);
+        notes.context_used = stored.notes.context_used;
+        notes.confidence = stored.notes.confidence;
+    });
+    let head = Head { origin: Origin::Cache, ..stored.head.clone() };
+    let events: Vec<Event> = stored.events.clone();
+    // The tokens are those of the answer; they were paid for once.
+    let free = |event| match event {
+        Event::Usage(usage) => Event::Usage(crate::chat::Usage { cost: Some(Cost(0)), ..usage }),
+        event => event,
+    };
+    Reply::new(head, stream::iter(events.into_iter().map(free).map(Ok)))
+}
+
+impl Tap for Filling {
+    fn event(&mut self, event: &Event) {
+        if self.events.len() <= LONGEST {
+            self.events.push(event.clone());
+        }
+    }
+
+    fn end(&mut self, end: End<'_>) {
+        let whole = |event: &Event| match event {
+            Event::Finish { reason, .. } => {
+                matches!(reason, Finish::Stop | Finish::StopSequence(_) | Finish::ToolCalls)
+            }
+            _ => true,
+        };
+        let ended = self.events.iter().any(|e| matches!(e, Event::Finish { .. } | Event::Embedding { .. }));
+        if !matches!(end, End::Complete)
+            || !ended
+            || self.events.len() > LONGEST
+            || !self.events.iter().all(whole)
+        {
+            return;
+        }
+        let (notes, target) = self.context.trail.note(|notes| {
+            let stored = StoredNotes {
+                prompt_version: notes.prompt_version.clone(),
+                corpus_version: notes.corpus_version.clone(),
+                context_used: notes.context_used,
+                confidence: notes.confidence,
+            };
+            // The last resort of one moment is not the answer of the next.
+            (stored, notes.target.clone().filter(|_| !notes.fell_back))
+        });
+        if target.is_some() {
+            let (head, events) = (std::mem::take(&mut self.head), std::mem::take(&mut self.events));
+            self.flight.store(Stored { head, events, target, notes, ttl: self.ttl });
+        }
+    }
+}

@@ -1,0 +1,153 @@
+//! Answers rest on the documents: finds passages, fills the prompt, judges the answer.
+//!
+//! When nothing can be found the call goes on without: an answer from the
+//! model alone is better than none.
+use std::{collections::VecDeque, sync::Arc};
+
+use crate::{
+    call::{Call, Trail},
+    chat::{Event, Grounding, Message, Mode, Part, Passage, Purpose, Role},
+    error::Result,
+    knowledge::{Knowledge, SharedKnowledge, extract},
+    prompt::Prompts,
+    provider::extractive::MANY_PASSAGES,
+    reply::{Flow, Origin, Reply, Rewrite},
+    stage::{Answer, Next, Stage},
+};
+
+/// The most of an answer that is judged, in bytes.
+const MOST_JUDGED: usize = 16 << 10;
+
+/// The stage.
+#[derive(Debug)]
+pub struct Ground {
+    knowledge: Arc<SharedKnowledge>,
+    prompts: Arc<Prompts>,
+    passages: usize,
+}
+
+impl Ground {
+    /// Gives each call up to `passages` passages.
+    pub fn new(knowledge: Arc<SharedKnowledge>, prompts: Arc<Prompts>, passages: usize) -> Self {
+        Self { knowledge, prompts, passages }
+    }
+}
+
+impl Stage for Ground {
+    async fn run<S: Answer>(&self, mut call: Call, next: Next<'_, S>) -> Result<Reply> {
+        if call.chat.mode == Mode::Chat || call.chat.purpose != Purpose::Chat {
+            return next.call(call).await;
+        }
+        let knowledge = self.knowledge.current();
+        let found = find(&knowledge, &call, self.passages).await;
+        let grounding = found.map(|(question, passages)| Arc::new(Grounding { question, passages }));
+        prepare(&mut call, &self.prompts, &knowledge, grounding.as_ref());
+        let trail = call.trail().clone();
+        let mut reply = next.call(call).await?;
+        let Some(grounding) = grounding else { return Ok(reply) };
+        reply.head.origin = Origin::Rag;
+        Ok(reply.rewrite(Judge { knowledge, grounding, trail, text: String::new(), done: false }))
+    }
+}
+
+/// The question and the passages that may answer it; nothing where there are none.
+async fn find(knowledge: &Arc<Knowledge>, call: &Call, count: usize) -> Option<(String, Vec<Passage>)> {
+    let question = call.chat.question();
+    let picky = call.chat.mode == Mode::Auto;
+    let many = knowledge.passage_count() > MANY_PASSAGES;
+    let knowledge = knowledge.clone();
+    let search = move || {
+        let passages = knowledge.search(&question, count);
+        let useful = !passages.is_empty()
+            && (!picky || knowledge.extract(&question, &passages).confidence >= extract::THRESHOLD);
+        useful.then_some((question, passages))
+    };
+    if !many {
+        return search();
+    }
+    tokio::task::spawn_blocking(search).await.unwrap_or_else(|error| {
+        tracing::warn!(error = %error, "the search in the documents failed; the call goes on without");
+        None
+    })
+}
+
+/// Puts the prompt around the question and notes what was used.
+fn prepare(call: &mut Call, prompts: &Prompts, knowledge: &Knowledge, grounding: Option<&Arc<Grounding>>) {
+    let trail = call.trail().clone();
+    let chat = call.chat_mut();
+    let mut used = false;
+    if let Some(found) = grounding {
+        chat.grounding = Some(found.clone());
+        match prompts.rag(&found.question, &found.passages) {
+            Ok(text) => {
+                used = true;
+                ask(&mut chat.messages, text);
+            }
+            Err(error) => {
+                tracing::warn!(error = %error, "the prompt cannot be filled; the question goes on as it is")
+            }
+        }
+    }
+    if !prompts.system().is_empty() {
+        used = true;
+        chat.messages.insert(0, Message::new(Role::System, &**prompts.system()));
+    }
+    trail.note(|notes| {
+        if used {
+            notes.prompt_version = Some(prompts.version().clone());
+        }
+        if let Some(found) = grounding {
+            notes.corpus_version = Some(knowledge.version().clone());
+            notes.context_used = found.context_chars();
+        }
+    });
+}
+
+/// Puts `text` in the place of the last question's words; its pictures stay.
+fn ask(messages: &mut [Message], text: String) {
+    let Some(last) = messages.iter_mut().rev().find(|message| message.role == Role::User) else { return };
+    last.parts.retain(|part| !matches!(part, Part::Text { .. }));
+    let words = Message::new(Role::User, text).parts;
+    last.parts.splice(0..0, words);
+}
+
+/// Reads an answer as it goes by and says at its end what supports it.
+struct Judge {
+    knowledge: Arc<Knowledge>,
+    grounding: Arc<Grounding>,
+    trail: Trail,
+    text: String,
+    done: bool,
+}
+
+impl Judge {
+    fn judge(&mut self, out: &mut VecDeque<Event>) {
+        if std::mem::replace(&mut self.done, true) {
+            return;
+        }
+        let (citations, confidence) = self.knowledge.ground(&self.text, &self.grounding.passages);
+        self.trail.note(|notes| notes.confidence = Some(confidence));
+        out.push_back(Event::Grounded { citations: citations.into(), confidence });
+    }
+}
+
+impl Rewrite for Judge {
+    fn event(&mut self, event: Event, out: &mut VecDeque<Event>) -> Flow {
+        match &event {
+            Event::Text { choice: 0, text } if self.text.len() < MOST_JUDGED => self.text.push_str(text),
+            Event::Grounded { confidence, .. } => {
+                self.done = true;
+                self.trail.note(|notes| notes.confidence = Some(*confidence));
+            }
+            // Before the end is told, so that nobody stops reading too early.
+            Event::Finish { choice: 0, .. } => self.judge(out),
+            _ => {}
+        }
+        out.push_back(event);
+        Flow::Continue
+    }
+
+    fn end(&mut self, out: &mut VecDeque<Event>) {
+        self.judge(out);
+    }
+}

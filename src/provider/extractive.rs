@@ -1,0 +1,170 @@
+//! The embedded default: answers in the documents' own sentences, with no model and no network.
+use std::sync::Arc;
+
+use futures_util::{FutureExt, future::BoxFuture, stream};
+
+use super::{Provider, hashing};
+use crate::{
+    call::{Call, Target},
+    chat::{Event, Finish, Format, Passage, Purpose, Request, Usage},
+    error::{Error, Result},
+    knowledge::{Knowledge, SharedKnowledge, extract::Extract},
+    reply::{Head, Origin, Reply},
+};
+
+/// Passages to look through where nobody has looked before.
+const PASSAGES: usize = 5;
+/// Words in a piece of a streamed answer.
+const PIECE_WORDS: usize = 4;
+/// A longer question is data; its beginning says what is asked.
+const LONGEST_QUESTION: usize = 8 << 10;
+/// From so many passages on, a search may take more than half a millisecond.
+pub(crate) const MANY_PASSAGES: usize = 4000;
+/// The most answers to one question: they are all the same.
+const MOST_CHOICES: u32 = 16;
+
+/// Answers from the documents.
+pub struct Extractive {
+    name: String,
+    knowledge: Arc<SharedKnowledge>,
+}
+
+impl std::fmt::Debug for Extractive {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Extractive").field("name", &self.name).finish_non_exhaustive()
+    }
+}
+
+impl Extractive {
+    /// The provider of this name, over these documents.
+    pub fn new(name: impl Into<String>, knowledge: Arc<SharedKnowledge>) -> Self {
+        Self { name: name.into(), knowledge }
+    }
+}
+
+impl Provider for Extractive {
+    fn name(&self) -> &str {
+        &self.name
+    }
+
+    fn answer<'a>(&'a self, call: &'a Call, target: &'a Target) -> BoxFuture<'a, Result<Reply>> {
+        async move {
+            let chat = call.chat.clone();
+            if let Purpose::Embed { dimensions } = chat.purpose {
+                return embed(chat, dimensions, target).await;
+            }
+            if let Some(Format::Json | Format::Schema { .. }) = chat.format {
+                let what = "it answers in the documents' words, not in JSON".into();
+                return Err(Error::Unsupported { model: chat.model.clone(), what });
+            }
+            let knowledge = self.knowledge.current();
+            let (asked, version) = (chat.clone(), knowledge.version().clone());
+            let found = if knowledge.passage_count() > MANY_PASSAGES {
+                let work = move || look(&knowledge, &asked);
+                tokio::task::spawn_blocking(work).await.map_err(Error::internal)?
+            } else {
+                look(&knowledge, &asked)
+            };
+            call.trail().note(|notes| {
+                notes.confidence = Some(found.confidence);
+                notes.corpus_version.get_or_insert(version);
+            });
+            let head = Head { model: target.model.clone(), id: None, origin: Origin::Rag };
+            Ok(Reply::new(head, stream::iter(events(&chat, found).into_iter().map(Ok))))
+        }
+        .boxed()
+    }
+}
+
+/// Finds the answer in what was found before, else in all documents.
+fn look(knowledge: &Knowledge, chat: &Request) -> Extract {
+    let question = |text: &str| text[..text.floor_char_boundary(LONGEST_QUESTION)].to_owned();
+    match &chat.grounding {
+        Some(found) => knowledge.extract(&question(&found.question), &found.passages),
+        None => {
+            let question = question(&chat.question());
+            let passages: Vec<Passage> = knowledge.search(&question, PASSAGES);
+            knowledge.extract(&question, &passages)
+        }
+    }
+}
+
+/// The answer as events: in pieces of a few words for a reader of streams, else whole.
+fn events(chat: &Request, found: Extract) -> Vec<Event> {
+    let mut text = found.text();
+    let mut reason = Finish::Stop;
+    let stops = chat.stop.iter().filter(|stop| !stop.is_empty());
+    if let Some((at, stop)) = stops.filter_map(|stop| Some((text.find(stop.as_str())?, stop))).min() {
+        text.truncate(at);
+        reason = Finish::StopSequence(Some(stop.clone()));
+    }
+    if let Some(most) = chat.max_tokens {
+        let room = text.floor_char_boundary((most as usize).saturating_mul(4));
+        if room < text.len() {
+            text.truncate(room);
+            reason = Finish::Length;
+        }
+    }
+    let mut events = Vec::new();
+    let count = chat.choice_count().min(MOST_CHOICES);
+    for choice in 0..count {
+        if chat.stream {
+            events.extend(pieces(&text).map(|text| Event::Text { choice, text: text.to_owned() }));
+        } else {
+            events.push(Event::Text { choice, text: text.clone() });
+        }
+    }
+    let (citations, confidence) = (found.citations.into(), round(found.confidence));
+    events.push(Event::Grounded { citations, confidence });
+    let input = chat.messages.iter().map(|message| tokens(&message.text())).sum();
+    let output = tokens(&text) * u64::from(count);
+    events.push(Event::Usage(Usage { input, output, estimated: true, ..Usage::default() }));
+    events.extend((0..count).map(|choice| Event::Finish { choice, reason: reason.clone() }));
+    events
+}
+
+/// The text in pieces of a few words, which joined are the text.
+fn pieces(text: &str) -> impl Iterator<Item = &str> {
+    let mut rest = text;
+    std::iter::from_fn(move || {
+        let ends = rest.match_indices(char::is_whitespace).map(|(at, space)| at + space.len());
+        let end = ends.skip(PIECE_WORDS - 1).find(|end| !rest[*end..].starts_with(char::is_whitespace));
+        let (piece, after) = rest.split_at(end.unwrap_or(rest.len()));
+        rest = after;
+        (!piece.is_empty()).then_some(piece)
+    })
+}
+
+async fn embed(chat: Arc<Request>, dimensions: Option<u32>, target: &Target) -> Result<Reply> {
+    let dimensions = dimensions.map_or(hashing::DIMENSIONS, |asked| asked as usize);
+    if !(1..=hashing::MOST_DIMENSIONS).contains(&dimensions) {
+        let message = format!("`dimensions` is from 1 to {}", hashing::MOST_DIMENSIONS);
+        return Err(Error::invalid("dimensions", message));
+    }
+    let work = move || {
+        let texts = chat.messages.iter().map(crate::chat::Message::text).enumerate();
+        let mut input = 0;
+        let mut events: Vec<_> = texts
+            .map(|(index, text)| {
+                input += tokens(&text);
+                Event::Embedding { index: index as u32, vector: hashing::embed(&text, dimensions) }
+            })
+            .collect();
+        events.push(Event::Usage(Usage { input, estimated: true, ..Usage::default() }));
+        events.push(Event::finish(Finish::Stop));
+        events
+    };
+    // Many or long inputs take milliseconds.
+    let events = tokio::task::spawn_blocking(work).await.map_err(Error::internal)?;
+    let head = Head { model: target.model.clone(), ..Head::default() };
+    Ok(Reply::new(head, stream::iter(events.into_iter().map(Ok))))
+}
+
+/// About how many tokens a text has: four characters make one.
+pub(crate) fn tokens(text: &str) -> u64 {
+    (text.len() as u64).div_ceil(4)
+}
+
+fn round(confidence: f64) -> f64 {
+    (confidence * 1000.0).round() / 1000.0
+}

@@ -1,0 +1,296 @@
+//! The routes, ready to be looked up.
+use std::{collections::HashMap, hash::Hasher, sync::Arc};
+
+use super::{Breaker, BreakerSettings, Breakers, RouteSettings, Timeouts};
+use crate::{
+    call::Target,
+    observe::{Metrics, ProviderMetrics},
+};
+
+/// All routes. Made anew at each reload.
+#[derive(Debug)]
+pub struct Table {
+    routes: HashMap<String, Arc<Entry>>,
+    aliases: HashMap<String, String>,
+    patterns: Vec<Pattern>,
+    rows: Vec<Row>,
+}
+
+/// What belongs to a target, resolved once.
+#[derive(Debug)]
+pub struct Row {
+    /// Its breaker.
+    pub breaker: Arc<Breaker>,
+    /// Its metrics, for chats.
+    pub chat: ProviderMetrics,
+    /// Its metrics, for embeddings.
+    pub embed: ProviderMetrics,
+    /// How long it is waited for.
+    pub timeouts: Timeouts,
+}
+
+/// One route.
+#[derive(Debug)]
+struct Entry {
+    /// Who answers, and their weights.
+    versions: Vec<(Arc<Target>, u32)>,
+    /// Who is asked next.
+    fallback: Vec<Arc<Target>>,
+}
+
+/// Models of a provider that may be asked for by their own names.
+#[derive(Debug)]
+struct Pattern {
+    provider: Arc<str>,
+    pattern: String,
+    slot: usize,
+}
+
+/// What a table is made of.
+pub struct Plan<'a> {
+    /// The routes by name.
+    pub routes: &'a std::collections::BTreeMap<String, RouteSettings>,
+    /// The providers, and the patterns of the models that may be asked for by name.
+    pub providers: &'a [(String, Vec<String>)],
+    /// How long a target is waited for, unless its route says otherwise.
+    pub timeouts: &'a Timeouts,
+    /// When a target is left alone.
+    pub breaker: &'a BreakerSettings,
+    /// The breakers, which outlive the table.
+    pub breakers: &'a Breakers,
+    /// The metrics.
+    pub metrics: &'a Arc<Metrics>,
+}
+
+impl Table {
+    /// Makes the table. References were checked with the configuration; one
+    /// that leads nowhere is left out.
+    pub fn new(plan: &Plan<'_>) -> Self {
+        let mut this =
+            Self { routes: HashMap::new(), aliases: HashMap::new(), patterns: Vec::new(), rows: Vec::new() };
+        for (provider, patterns) in plan.providers {
+            let provider: Arc<str> = provider.as_str().into();
+            let target = Target {
+                provider: provider.clone(),
+                model: "".into(),
+                version: "".into(),
+                label: "other".into(),
+                slot: 0,
+            };
+            let slot = this.row(plan, target, plan.timeouts).slot;
+            for pattern in patterns {
+                this.patterns.push(Pattern { provider: provider.clone(), pattern: pattern.clone(), slot });
+            }
+        }
+        for (name, route) in plan.routes {
+            let timeouts = route.timeouts.as_ref().unwrap_or(plan.timeouts);
+            let versions = route.targets.iter().map(|target| {
+                let model: Arc<str> = target.model.as_str().into();
+                let version = target.version.as_deref().map_or(model.clone(), Into::into);
+                let provider = target.provider.as_str().into();
+                let target_ = Target { provider, label: model.clone(), model, version, slot: 0 };
+                (this.row(plan, target_, timeouts), target.weight)
+            });
+            let versions = versions.collect();
+            this.routes.insert(name.clone(), Arc::new(Entry { versions, fallback: Vec::new() }));
+            this.aliases.extend(route.aliases.iter().map(|alias| (alias.clone(), name.clone())));
+        }
+        for (name, route) in plan.routes {
+            let mut fallback = Vec::new();
+            for next in &route.fallback {
+                fallback.extend(this.first_targets(plan, next));
+            }
+            if let Some(entry) = this.routes.get_mut(name)
+                && let Some(entry) = Arc::get_mut(entry)
+            {
+                entry.fallback = fallback;
+            }
+        }
+        this
+    }
+
+    fn row(&mut self, plan: &Plan<'_>, mut target: Target, timeouts: &Timeouts) -> Arc<Target> {
+        target.slot = self.rows.len();
+        let target = Arc::new(target);
+        self.rows.push(Row {
+            breaker: plan.breakers.of(&target, plan.breaker),
+            chat: plan.metrics.of("chat", &target),
+            embed: plan.metrics.of("embeddings", &target),
+            timeouts: timeouts.clone(),
+        });
+        target
+    }
+
+    /// The targets of a fallback's name: a route's, heaviest first, or one `provider/model`.
+    fn first_targets(&mut self, plan: &Plan<'_>, name: &str) -> Vec<Arc<Target>> {
+        if let Some(entry) = self.routes.get(name) {
+            let mut versions = entry.versions.clone();
+            versions.sort_by_key(|(_, weight)| std::cmp::Reverse(*weight));
+            return versions.into_iter().map(|(target, _)| target).collect();
+        }
+        let Some((provider, model)) = name.split_once('/') else { return Vec::new() };
+        if !plan.providers.iter().any(|(known, _)| known == provider) {
+            return Vec::new();
+        }
+        let model: Arc<str> = model.into();
+        let target = Target {
+            provider: provider.into(),
+            version: model.clone(),
+            label: model.clone(),
+            model,
+            slot: 0,
+        };
+        vec![self.row(plan, target, plan.timeouts)]
+    }
+
+    /// The targets that may answer for a model's name, in the order in which
+    /// they are asked. `sticky` is what keeps a user with one version.
+    pub fn chain(
+        &self,
+        name: &str,
+        sticky: Option<&str>,
+        known: impl Fn(&str) -> bool,
+    ) -> Option<Vec<Arc<Target>>> {
+        let name = self.aliases.get(name).map_or(name, String::as_str);
+        if let Some(entry) = self.routes.get(name) {
+            let mut chain = Vec::with_capacity(1 + entry.fallback.len());
+            chain.push(entry.choose(name, sticky).clone());
+            chain.extend(entry.fallback.iter().cloned());
+            return Some(chain);
+        }
+        let by_provider = name.split_once('/');
+        let found = by_provider
+            .and_then(|(provider, model)| self.pattern(Some(provider), model).map(|p| (p, model)))
+            .or_else(|| self.pattern(None, name).map(|p| (p, name)))?;
+        let (pattern, model) = found;
+        let model: Arc<str> = model.into();
+        let label = if known(&model) { model.clone() } else { "other".into() };
+        let (provider, slot) = (pattern.provider.clone(), pattern.slot);
+        Some(vec![Arc::new(Target { provider, version: model.clone(), model, label, slot })])
+    }
+
+    fn pattern(&self, provider: Option<&str>, model: &str) -> Option<&Pattern> {
+        self.patterns
+            .iter()
+            .find(|p| provider.is_none_or(|name| *p.provider == *name) && matches(&p.pattern, model))
+    }
+
+    /// What belongs to a target.
+    pub fn row_of(&self, target: &Target) -> Option<&Row> {
+        self.rows.get(target.slot)
+    }
+
+    /// The names of the routes, and each one's first provider.
+    pub fn names<'a>(&'a self) -> Vec<(&'a str, &'a str)> {
+        let owner = |entry: &'a Entry| entry.versions.first().map(|(target, _)| &*target.provider);
+        let named = self.routes.iter().filter_map(|(name, entry)| Some((name.as_str(), owner(entry)?)));
+        let mut names: Vec<(&str, &str)> = named.collect();
+        names.sort_unstable();
+        names
+    }
+
+    /// The route that a name stands for: itself, or the one that has it as an alias.
+    pub fn canonical<'a>(&'a self, name: &'a str) -> &'a str {
+        self.aliases.get(name).map_or(name, String::as_str)
+    }
+}
+
+impl Entry {
+    fn choose(&self, route: &str, sticky: Option<&str>) -> &Arc<Target> {
+        let total: u64 = self.versions.iter().map(|(_, weight)| u64::from(*weight)).sum();
+        let mut point = if self.versions.len() == 1 {
+            0
+        } else {
+            match sticky {
+                Some(user) => stable(route, user) % total.max(1),
+                None => rand::random::<u64>() % total.max(1),
+            }
+        };
+        for (target, weight) in &self.versions {
+            if point < u64::from(*weight) {
+                return target;
+            }
+            point -= u64::from(*weight);
+        }
+        &self.versions[0].0
+    }
+}
+
+/// A hash that is the same in every process and every release (FNV-1a,
+/// 64 bits, folded by a multiplication so that low bits are mixed too).
+fn stable(route: &str, user: &str) -> u64 {
+    struct Fnv(u64);
+    impl Hasher for Fnv {
+        fn finish(&self) -> u64 {
+            let mixed = (self.0 ^ (self.0 >> 32)).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+            mixed ^ (mixed >> 29)
+        }
+        fn write(&mut self, bytes: &[u8]) {
+            for byte in bytes {
+                self.0 = (self.0 ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3);
+            }
+        }
+    }
+    let mut hash = Fnv(0xcbf2_9ce4_8422_2325);
+    hash.write(route.as_bytes());
+    hash.write(&[0]);
+    hash.write(user.as_bytes());
+    hash.finish()
+}
+
+/// Whether a name fits a pattern: `*` stands for anything at its end.
+fn matches(pattern: &str, name: &str) -> bool {
+    pattern.strip_suffix('*').map_or(pattern == name, |start| name.starts_with(start))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::collections::BTreeMap;
+
+    fn table(routes: &str, providers: &[(String, Vec<String>)]) -> Table {
+        let routes: BTreeMap<String, RouteSettings> = serde_json::from_str(routes).unwrap();
+        let metrics = Arc::new(Metrics::new().unwrap());
+        Table::new(&Plan {
+            routes: &routes,
+            providers,
+            timeouts: &Timeouts::default(),
+            breaker: &BreakerSettings::default(),
+            breakers: &Breakers::new(metrics.breaker.clone()),
+            metrics: &metrics,
+        })
+    }
+
+    #[test]
+    fn a_user_keeps_his_version_and_the_shares_are_as_weighted() {
+        let routes = r#"{"m": {"targets": [{"provider": "p", "model": "v1", "weight": 80},
+            {"provider": "p", "model": "v2", "weight": 20}]}}"#;
+        let table = table(routes, &[("p".into(), vec![])]);
+        let version = |user: &str| table.chain("m", Some(user), |_| false).unwrap()[0].model.clone();
+        let second = (0..10_000).filter(|n| &*version(&format!("user-{n}")) == "v2").count();
+        assert!((1800..2200).contains(&second), "{second}");
+        assert_eq!(version("user-7"), version("user-7"));
+        assert_eq!(
+            stable("m", "user-7"),
+            18378384396530146625,
+            "a changed hash would move every user to another version"
+        );
+    }
+
+    #[test]
+    fn names_lead_to_routes_aliases_and_patterns_and_else_nowhere() {
+        let routes = r#"{"m": {"targets": [{"provider": "p", "model": "a"}], "fallback": ["n", "q/z"], "aliases": ["x"]},
+            "n": {"targets": [{"provider": "q", "model": "b"}]}}"#;
+        let table = table(routes, &[("p".into(), vec!["gpt-*".into()]), ("q".into(), vec![])]);
+        let chain = |name: &str| {
+            let chain = table.chain(name, None, |_| false)?;
+            Some(chain.iter().map(|t| format!("{}/{}", t.provider, t.model)).collect::<Vec<_>>().join(" "))
+        };
+        assert_eq!(chain("m").as_deref(), Some("p/a q/b q/z"));
+        assert_eq!(chain("x"), chain("m"));
+        assert_eq!(chain("gpt-5").as_deref(), Some("p/gpt-5"));
+        assert_eq!(chain("p/gpt-5").as_deref(), Some("p/gpt-5"));
+        assert_eq!(chain("q/gpt-5"), None, "q lends none of its models by name");
+        assert_eq!(chain("claude"), None);
+    }
+}

@@ -1,0 +1,62 @@
+//! START HERE: the stages, in the order in which a question meets them.
+//!
+//! A stage is one async function around the rest (see `stage.rs`). On the way
+//! in the list reads from top to bottom; the answer passes it from bottom to
+//! top, event by event. What a stage promises is told in its own file.
+use tower::{ServiceBuilder, util::BoxCloneSyncService};
+
+use crate::{
+    call::Call,
+    error::Error,
+    pipeline::{
+        admit::Admit, attempt::Attempt, audit::Audit, authorize::Authorize, breaker::Breaker, cache::Cache,
+        check::CheckOutput, dispatch::Dispatch, fallback::Fallback, ground::Ground, limit::RateLimit,
+        measure::Measure, resort::LastResort, retry::Retry, screen::CheckInput,
+    },
+    reply::Reply,
+    stage::stage,
+};
+
+/// The pipeline: a call in, a reply or an error out.
+pub type Pipeline = BoxCloneSyncService<Call, Reply, Error>;
+
+/// The stages, made by `app.rs`.
+#[expect(missing_docs, reason = "each stage is documented in its own file")]
+pub struct Stages {
+    pub audit: Audit,
+    pub measure: Measure,
+    pub authorize: Authorize,
+    pub limit: RateLimit,
+    pub admit: Admit,
+    pub screen: CheckInput,
+    pub cache: Cache,
+    pub check: CheckOutput,
+    pub ground: Ground,
+    pub fallback: Fallback,
+    pub retry: Retry,
+    pub breaker: Breaker,
+    pub attempt: Attempt,
+    pub dispatch: Dispatch,
+}
+
+/// Puts the stages in order.
+pub fn pipeline(stages: Stages) -> Pipeline {
+    BoxCloneSyncService::new(
+        ServiceBuilder::new()
+            .layer(stage(stages.audit)) // outermost: a refused call leaves its record too
+            .layer(stage(stages.measure)) // counts and times what follows
+            .layer(stage(stages.authorize)) // may this key use this model?
+            .layer(stage(stages.limit)) // requests per minute: address, user, key, all
+            .layer(stage(stages.admit)) // a place among the calls under way, held until the stream ends
+            .layer(stage(stages.screen)) // input: sizes, Unicode form, control characters
+            .layer(stage(LastResort)) // a stated fallback answer, for callers who take one; never cached
+            .layer(stage(stages.cache)) // an equal question was answered a moment ago
+            .layer(stage(stages.check)) // output rules; inside the cache, so that only what passed is kept
+            .layer(stage(stages.ground)) // finds passages, fills the prompt, cites
+            .layer(stage(stages.fallback)) // a chain of targets; below this line a call has one
+            .layer(stage(stages.retry)) // the same target once more, where that may help
+            .layer(stage(stages.breaker)) // not while it keeps failing; a stream counts when it ends
+            .layer(stage(stages.attempt)) // one try: waits, metrics, what it took and cost
+            .service(stages.dispatch), // the provider, up to the first content
+    )
+}
