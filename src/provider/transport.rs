@@ -241,23 +241,21 @@ impl Streamed {
     /// Reads the next piece of the network's, and the events in it.
     async fn fill(&mut self) -> Result<()> {
         let Self { response, frames, decoder, ready, failed, ended } = self;
-        let read = match response.chunk().await.map_err(broken)? {
-            Some(chunk) => {
+        let read =
+            if let Some(chunk) = response.chunk().await.map_err(broken)? {
                 let read = frames.push(&chunk, |name, data| {
                     if decoder.done() { Ok(()) } else { decoder.frame(name, data, ready) }
                 });
                 *ended = decoder.done();
                 read
-            }
-            None => {
+            } else {
                 *ended = true;
                 match frames.finish(|name, data| decoder.frame(name, data, ready)) {
                     // A last event that was cut is no worse than none: `close` judges.
                     Ok(()) | Err(Error::Broken(_)) if !decoder.done() => decoder.close(ready),
                     told => told,
                 }
-            }
-        };
+            };
         // What came before an error has to be heard before it.
         if let Err(error) = read {
             (*failed, *ended) = (Some(error), true);
