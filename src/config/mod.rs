@@ -5,7 +5,11 @@
 mod environment;
 mod load;
 mod problem;
+mod read;
 mod references;
+mod rows;
+mod schema;
+mod tree;
 pub mod watch;
 
 use std::{collections::BTreeMap, path::PathBuf};
@@ -13,8 +17,10 @@ use std::{collections::BTreeMap, path::PathBuf};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-pub use load::{Loaded, Source, load, schema};
-pub use problem::Problem;
+pub use load::{Loaded, Source, load};
+pub use problem::{Place, Problem};
+pub use rows::keys_file;
+pub use schema::schema;
 
 use crate::{
     audit, cache,
@@ -132,10 +138,10 @@ impl Config {
             self.providers_from(environment);
         }
         if self.default_model.is_none() {
-            // A provider that lends all its models has none that stands out.
             let models = [("openai", "gpt-4o-mini"), ("anthropic", "claude-haiku-4-5")];
-            let found = models.into_iter().find(|(provider, _)| {
-                self.providers.get(*provider).is_some_and(|provider| !provider.models.is_empty())
+            let found = models.into_iter().find(|(provider, model)| {
+                let patterns = self.providers.get(*provider).map(|provider| &provider.models);
+                patterns.is_some_and(|patterns| patterns.iter().any(|pattern| route::matches(pattern, model)))
             });
             let own = self.models.keys().next().cloned();
             let first = own.or(found.map(|(_, model)| model.to_owned()));
@@ -143,8 +149,12 @@ impl Config {
         }
         for (name, provider) in EMBEDDED {
             self.providers.entry(provider.into()).or_insert_with(|| provider::Settings::embedded(provider));
-            let target =
-                route::TargetSettings { provider: provider.into(), model: name.into(), version: None, weight: 1 };
+            let target = route::TargetSettings {
+                provider: provider.into(),
+                model: name.into(),
+                version: None,
+                weight: 1,
+            };
             let route = route::RouteSettings { targets: vec![target], ..route::RouteSettings::default() };
             self.models.entry(name.into()).or_insert(route);
         }
