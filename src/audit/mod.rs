@@ -25,15 +25,21 @@ use crate::{
 pub use writer::{Place, Writer};
 
 /// Where the audit lines go.
-#[derive(Clone, Debug, Default, PartialEq, Deserialize, Serialize, JsonSchema, garde::Validate)]
+#[derive(Clone, Debug, PartialEq, Deserialize, Serialize, JsonSchema, garde::Validate)]
 #[serde(deny_unknown_fields, default)]
 pub struct Settings {
-    /// The file that gets one JSON line a call; absent: the log's own lines are all there is.
+    /// The file that gets one JSON line a call; `null`: the log's own lines are all there is.
     #[garde(skip)]
     pub file: Option<PathBuf>,
     /// Whether the lines hold questions and answers. Off: only their lengths.
     #[garde(skip)]
     pub content: bool,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self { file: Some("data/audit.jsonl".into()), content: false }
+    }
 }
 
 /// What became of a call.

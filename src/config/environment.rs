@@ -48,8 +48,8 @@ pub(super) fn set(tree: &mut Node, path: &[String], value: Node, at: &At) -> Res
             entries.get_mut(found).map(|entry| &mut entry.node)
         }
         Value::List(items) => key.parse::<usize>().ok().and_then(|index| items.get_mut(index)),
-        Value::Bool(_) | Value::Int(_) | Value::Uint(_) | Value::Float(_) | Value::Text(_) => None,
-        Value::Null | Value::Gone => None,
+        // Nothing leads on from a plain value, and `Null` has become a mapping above.
+        _ => None,
     };
     let next = next.ok_or_else(|| format!("leads nowhere: there is no place for `{key}`"))?;
     set(next, rest, value, at)

@@ -1,5 +1,6 @@
 //! From a file, the environment and flags to a [`Config`], or to all that is wrong with them.
 use std::{
+    fmt::Write,
     net::SocketAddr,
     path::{Path, PathBuf},
 };
@@ -8,7 +9,7 @@ use garde::Validate;
 use serde::de::DeserializeOwned;
 
 use super::{
-    Config, Problem, environment, keys_file,
+    Config, Problem, environment, keys,
     problem::as_wish,
     read::read,
     references,
@@ -84,8 +85,7 @@ pub(super) fn read_file(path: &Path) -> Result<String, Problem> {
 
 /// The files that the configuration names: they are part of it.
 fn companions(config: &Config) -> Vec<Problem> {
-    let mut problems: Vec<Problem> =
-        config.auth.keys_file.as_deref().and_then(|path| keys_file(path).err()).unwrap_or_default();
+    let mut problems = keys(&config.auth).err().unwrap_or_default();
     problems.extend(Prices::load(config.prices.as_deref()).err().map(|why| Problem::of("prices", why)));
     let prompts = Prompts::load(&config.prompts.path, &config.prompts.version);
     problems.extend(prompts.err().map(|why| Problem::of("prompts", why)));
@@ -154,10 +154,15 @@ pub(super) fn invalid<T: Validate<Context = ()>>(
         // What is wrong with the rest of it may be due to what was taken out.
         if !node.is_wounded() {
             let message = format!("`{path}`: {}", as_wish(error.message()));
-            problems.push(Problem::at(name, text, &at, &message, path.ends_with(".hash")));
+            problems.push(Problem::at(name, text, &at, &message, is_private(path)));
         }
     }
     problems
+}
+
+/// Whether what stands there may be a key by mistake.
+fn is_private(path: &str) -> bool {
+    path.rsplit('.').next() == Some("hash")
 }
 
 /// Whether something is wrong with a key, or with all of its section, so that it could not be read.
@@ -221,7 +226,7 @@ fn place(tree: &Node, path: &[usize], at_key: bool) -> (At, String) {
                 at = entry.at.clone();
             }
         } else {
-            keys.push_str(&format!("[{position}]"));
+            let _ = write!(keys, "[{position}]");
         }
         node = next;
     }
@@ -229,4 +234,4 @@ fn place(tree: &Node, path: &[usize], at_key: bool) -> (At, String) {
 }
 
 #[cfg(test)]
-mod tests;
+pub(in crate::config) mod tests;

@@ -2,6 +2,8 @@
 //!
 //! Defaults, then the file, then the environment, then flags. Each section's
 //! settings live with the thing that they set; here they come together.
+#[cfg(test)]
+mod documented;
 mod environment;
 mod load;
 mod problem;
@@ -19,7 +21,7 @@ use serde::{Deserialize, Serialize};
 
 pub use load::{Loaded, Source, load};
 pub use problem::{Place, Problem};
-pub use rows::keys_file;
+pub use rows::keys;
 pub use schema::schema;
 
 use crate::{

@@ -249,14 +249,14 @@ impl<'de> SeqAccess<'de> for Items<'de> {
 }
 
 struct Entries<'de> {
-    entries: &'de [Entry],
+    all: &'de [Entry],
     at: usize,
     seen: HashSet<&'de str>,
 }
 
 impl<'de> Entries<'de> {
     fn new(entries: &'de [Entry]) -> Self {
-        Self { entries, at: 0, seen: HashSet::new() }
+        Self { all: entries, at: 0, seen: HashSet::new() }
     }
 }
 
@@ -264,7 +264,7 @@ impl<'de> MapAccess<'de> for Entries<'de> {
     type Error = Fault;
 
     fn next_key_seed<K: DeserializeSeed<'de>>(&mut self, seed: K) -> Result<Option<K::Value>, Fault> {
-        while let Some(entry) = self.entries.get(self.at) {
+        while let Some(entry) = self.all.get(self.at) {
             if matches!(entry.node.value, Value::Gone) {
                 self.at += 1;
                 continue;
@@ -281,7 +281,7 @@ impl<'de> MapAccess<'de> for Entries<'de> {
     fn next_value_seed<T: DeserializeSeed<'de>>(&mut self, seed: T) -> Result<T::Value, Fault> {
         let position = self.at;
         self.at += 1;
-        let entry = self.entries.get(position).ok_or_else(|| Fault::new("a key without its value".into()))?;
+        let entry = self.all.get(position).ok_or_else(|| Fault::new("a key without its value".into()))?;
         seed.deserialize(Reader { node: &entry.node }).map_err(|fault| fault.below(position))
     }
 }

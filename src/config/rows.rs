@@ -1,6 +1,4 @@
 //! The keys' own file: a list of the rows that `auth.keys` has, too.
-use std::path::Path;
-
 use serde::Deserialize;
 
 use super::{
@@ -9,7 +7,7 @@ use super::{
     problem,
     tree::Node,
 };
-use crate::http::settings::Key;
+use crate::http::settings::{Auth, Key};
 
 /// The whole file, as a validator sees it.
 #[derive(Default, Deserialize, garde::Validate)]
@@ -19,10 +17,26 @@ struct Rows {
     rows: Vec<Key>,
 }
 
-/// Reads the keys' own file, or tells all that is wrong with it.
-pub fn keys_file(path: &Path) -> Result<Vec<Key>, Vec<Problem>> {
-    let text = read_file(path).map_err(|problem| vec![problem])?;
-    parse(&path.display().to_string(), &text)
+/// The keys of the configuration and of their own file, or all that is wrong
+/// with the file. Blocks while it reads.
+pub fn keys(auth: &Auth) -> Result<Vec<Key>, Vec<Problem>> {
+    let mut keys = auth.keys.clone();
+    let Some(path) = auth.keys_file.as_deref() else { return Ok(keys) };
+    let name = path.display().to_string();
+    let rows = parse(&name, &read_file(path).map_err(|problem| vec![problem])?)?;
+    if let Some(row) =
+        rows.iter().find(|row| keys.iter().any(|key| key.name == row.name || key.hash == row.hash))
+    {
+        let message = format!("the row of `{}` is under `auth.keys`, too", row.name);
+        return Err(vec![Problem::of(name, message)]);
+    }
+    keys.extend(rows);
+    // A file that lost its rows must not open the gateway to everyone.
+    if keys.is_empty() {
+        let message = "holds no key, and every caller would be let in; make one with `sluice key new NAME`";
+        return Err(vec![Problem::of(name, message)]);
+    }
+    Ok(keys)
 }
 
 fn parse(name: &str, text: &str) -> Result<Vec<Key>, Vec<Problem>> {
@@ -31,10 +45,6 @@ fn parse(name: &str, text: &str) -> Result<Vec<Key>, Vec<Problem>> {
     let mut problems = Vec::new();
     let rows: Rows = read_on(&mut tree, name, text, &mut problems).unwrap_or_default();
     problems.extend(invalid(&rows, "rows", &tree, name, text));
-    // A file that lost its rows must not open the gateway to everyone.
-    if rows.rows.is_empty() && problems.is_empty() {
-        problems.push(Problem::of(name, "holds no key; make one with `sluice key new NAME`"));
-    }
     problems.sort_by_key(problem::Problem::rank);
     if problems.is_empty() { Ok(rows.rows) } else { Err(problems) }
 }
@@ -54,6 +64,14 @@ mod tests {
         assert!(told[1].contains("k:3:3: there is no key `hsah` here; did you mean `hash`?"), "{told:?}");
         assert!(told[2].contains("k:5:3: the key `hash` is missing"), "{told:?}");
         assert!(!told.join("").contains("hunter2"), "{told:?}");
-        assert!(parse("k", "# none\n").is_err());
+    }
+
+    #[test]
+    fn a_file_without_rows_does_not_open_the_gateway() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        let mut auth = Auth { keys_file: Some(file.path().into()), ..Auth::default() };
+        assert!(keys(&auth).is_err());
+        auth.keys = parse("k", &format!("[{{name: a, hash: 'sha256:{}'}}]", "0".repeat(64))).unwrap();
+        assert_eq!(keys(&auth).unwrap(), auth.keys);
     }
 }

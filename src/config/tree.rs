@@ -104,8 +104,7 @@ impl Node {
                 entry.at = at.clone();
                 entry.node.move_to(at);
             }),
-            Value::Null | Value::Bool(_) | Value::Int(_) | Value::Uint(_) | Value::Float(_) => {}
-            Value::Text(_) | Value::Gone => {}
+            _ => {}
         }
     }
 
@@ -114,8 +113,7 @@ impl Node {
         match &self.value {
             Value::List(items) => items.get(position),
             Value::Map(entries) => entries.get(position).map(|entry| &entry.node),
-            Value::Null | Value::Bool(_) | Value::Int(_) | Value::Uint(_) | Value::Float(_) => None,
-            Value::Text(_) | Value::Gone => None,
+            _ => None,
         }
     }
 
@@ -132,13 +130,6 @@ impl Node {
             node = next;
         }
         node.value = Value::Gone;
-    }
-
-    /// The value of a key, and the key's position, as a reader sees them.
-    pub(super) fn get(&self, key: &str) -> Option<(usize, &Entry)> {
-        let Value::Map(entries) = &self.value else { return None };
-        let there = |entry: &Entry| entry.key == key && !matches!(entry.node.value, Value::Gone);
-        entries.iter().enumerate().find(|(_, entry)| there(entry))
     }
 
     /// Where the value of a path such as `models.m.targets[0].weight` stands, or

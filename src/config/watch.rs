@@ -64,9 +64,10 @@ impl Watch {
         let lost: Vec<PathBuf> = self.paths.iter().filter(|path| !paths.contains(path)).cloned().collect();
         if let Some(watcher) = &mut self.watcher {
             for path in &fresh {
-                let (folder, mode) = match path.is_dir() {
-                    true => (path.as_path(), RecursiveMode::Recursive),
-                    false => (folder_of(path), RecursiveMode::NonRecursive),
+                let (folder, mode) = if path.is_dir() {
+                    (path.as_path(), RecursiveMode::Recursive)
+                } else {
+                    (folder_of(path), RecursiveMode::NonRecursive)
                 };
                 if folder.is_dir()
                     && let Err(error) = watcher.watch(folder, mode)

@@ -3,6 +3,7 @@ pub mod answer;
 pub mod anthropic;
 mod app;
 pub mod auth;
+pub mod compat;
 pub mod docs;
 pub mod error;
 pub mod fields;
@@ -50,6 +51,7 @@ pub fn router(app: &App) -> Router {
         .route("/query", post(query::post))
         .route("/stream", post(stream::any).get(stream::any))
         .route("/predict", post(predict::post))
+        .route("/v1/chat/completions", post(compat::chat))
         .route("/health", get(health::health))
         .route("/livez", get(health::live))
         .route("/readyz", get(health::ready))

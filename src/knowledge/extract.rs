@@ -72,18 +72,18 @@ impl Features {
     /// The probability that the answer is right.
     pub fn confidence(self) -> f64 {
         let sum = BIAS
-            + 5.0 * self.answer
-            + 3.0 * self.best
-            + 3.0 * self.passage
-            + 1.0 * self.heading
-            + 1.0 * self.score
-            - 5.0 * self.unknown;
+            + 3.0 * self.answer
+            + 2.5 * self.best
+            + 3.5 * self.passage
+            + 2.5 * self.heading
+            + 2.5 * self.score
+            - 6.0 * self.unknown;
         1.0 / (1.0 + (-sum).exp())
     }
 }
 
 /// Nothing seen is nothing known.
-const BIAS: f64 = -7.5;
+const BIAS: f64 = -5.8;
 
 /// The question's terms and what each weighs.
 struct Question<'a> {
@@ -131,7 +131,7 @@ pub fn extract(index: &Index, terms: &[String], passages: &[Passage]) -> Extract
 
 /// The features of the best answer, its sentences by passage and place, and the passages' pieces.
 #[allow(clippy::type_complexity)]
-fn weigh(
+pub(super) fn weigh(
     index: &Index,
     terms: &[String],
     passages: &[Passage],
@@ -172,7 +172,10 @@ fn weigh(
     candidates.sort_by(|a, b| b.score.total_cmp(&a.score).then((a.passage, a.at).cmp(&(b.passage, b.at))));
     let Some(best) = candidates.first() else { return (Features::default(), Vec::new(), read) };
 
+    // What other passages add makes an answer fuller, not surer: words that never
+    // stand together seldom speak of the question's matter.
     let mut covered = best.bits | headings[best.passage];
+    let mut here = covered;
     let mut chosen = vec![(best.passage, best.at, with_heading(best.bits, best.passage))];
     for candidate in &candidates[1..] {
         if chosen.len() >= MOST_PIECES {
@@ -182,16 +185,19 @@ fn weigh(
         let near = candidate.passage == best.passage && candidate.score >= best.score * 0.8;
         if gain >= 0.12 || near && chosen.len() < 3 {
             covered |= candidate.bits;
+            if candidate.passage == best.passage {
+                here |= candidate.bits;
+            }
             chosen.push((candidate.passage, candidate.at, with_heading(candidate.bits, candidate.passage)));
         }
     }
 
     let unknown = question.share(|at| f64::from(u8::from(!index.knows(question.terms[at].0))));
-    let here = whole.get(&best.passage).copied().unwrap_or_default();
+    let around = whole.get(&best.passage).copied().unwrap_or_default();
     let features = Features {
-        answer: question.share(|at| f64::from(u8::from(covered >> at & 1 == 1))),
+        answer: question.share(|at| f64::from(u8::from(here >> at & 1 == 1))),
         best: with_heading(best.bits, best.passage),
-        passage: with_heading(here, best.passage),
+        passage: with_heading(around, best.passage),
         heading: question.share(|at| f64::from(u8::from(headings[best.passage] >> at & 1 == 1))),
         unknown,
         score: (passages[best.passage].score / (question.total * 2.2).max(f64::MIN_POSITIVE)).min(1.0),

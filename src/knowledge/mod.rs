@@ -4,7 +4,11 @@
 //! [`Knowledge`] never changes; when the folder does, another one takes its
 //! place in [`SharedKnowledge`], and a call keeps the one it began with.
 pub mod chunk;
+#[cfg(test)]
+mod dump;
 pub mod extract;
+#[cfg(test)]
+mod golden;
 pub mod ground;
 pub mod handbook;
 pub mod index;

@@ -41,7 +41,8 @@ impl RetryBudget {
             state.0 = (state.0 + now.duration_since(state.1).as_secs_f64() * self.floor).min(saved);
         }
         state.1 = now;
-        let may = state.0 >= 1.0;
+        // Shares are fractions that binary numbers only come near.
+        let may = state.0 >= 1.0 - 1e-6;
         if may {
             state.0 -= 1.0;
         }

@@ -2,7 +2,7 @@ use proptest::prelude::*;
 
 use super::*;
 
-fn read_with(text: &str, variables: &[(&str, &str)]) -> Result<Config, Vec<Problem>> {
+pub(in crate::config) fn read_with(text: &str, variables: &[(&str, &str)]) -> Result<Config, Vec<Problem>> {
     let variables: Vec<_> =
         variables.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
     parse("f", text, &variables, None)
@@ -226,8 +226,13 @@ fn the_shipped_file_says_what_holds_anyway() {
 fn every_key(value: &serde_json::Value, tree: &Node, path: &str) {
     for (key, value) in value.as_object().into_iter().flatten() {
         let path = format!("{path}.{key}");
-        let (_, entry) = tree.get(key).unwrap_or_else(|| panic!("`{path}` is not in config/sluice.yaml"));
-        every_key(value, &entry.node, &path);
+        let Value::Map(entries) = &tree.value else { panic!("`{path}` is not in config/sluice.yaml") };
+        let entry = entries.iter().find(|entry| entry.key == *key);
+        every_key(
+            value,
+            &entry.unwrap_or_else(|| panic!("`{path}` is not in config/sluice.yaml")).node,
+            &path,
+        );
     }
 }
 

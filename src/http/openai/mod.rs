@@ -1,5 +1,8 @@
 //! OpenAI's API as we serve it.
-pub mod chat;
+mod complaint;
+mod content;
 mod error;
+pub mod reply;
+pub mod request;
 
 pub use error::error_body;

@@ -1,0 +1,88 @@
+//! A target that fails too often is left alone for a while.
+use serde_json::{Value, json};
+
+use crate::support::{Act, Gateway, Setup, Upstream, Wire, ms};
+
+fn chat() -> Value {
+    json!({"model": "solo", "messages": [{"role": "user", "content": "Hi"}]})
+}
+
+async fn gateway(upstream: &Upstream) -> Gateway {
+    let settings = json!({"retry": {"attempts": 1}, "breaker": {"failures": 3, "open_for": "400ms"}});
+    Setup::one(Wire::OpenAi, upstream).set(&settings).start().await
+}
+
+#[tokio::test]
+async fn it_opens_after_failures_in_a_row_and_closes_after_a_good_probe() {
+    let upstream = Upstream::start(Act::failed()).await;
+    let gateway = gateway(&upstream).await;
+    for _ in 0..3 {
+        assert_eq!(gateway.post("/v1/chat/completions", &chat()).await.status, 502);
+    }
+    let refused = gateway.post("/v1/chat/completions", &chat()).await;
+    assert_eq!(refused.expect(503)["error"]["code"], "circuit_open");
+    assert!(refused.header("retry-after").is_some());
+    assert_eq!(upstream.asked(), 3, "an open breaker spares the target");
+
+    upstream.set_default(Act::default());
+    tokio::time::sleep(ms(450)).await;
+    assert_eq!(gateway.post("/v1/chat/completions", &chat()).await.status, 200);
+    assert_eq!(gateway.post("/v1/chat/completions", &chat()).await.status, 200);
+}
+
+#[tokio::test]
+async fn one_probe_at_a_time_tries_a_target_again() {
+    let upstream = Upstream::start(Act::failed()).await;
+    let gateway = gateway(&upstream).await;
+    for _ in 0..3 {
+        gateway.post("/v1/chat/completions", &chat()).await;
+    }
+    upstream.set_default(Act::default().after(ms(300)));
+    tokio::time::sleep(ms(450)).await;
+    let body = chat();
+    let (a, b, c) = tokio::join!(
+        gateway.post("/v1/chat/completions", &body),
+        gateway.post("/v1/chat/completions", &body),
+        gateway.post("/v1/chat/completions", &body),
+    );
+    let mut statuses = [a.status, b.status, c.status];
+    statuses.sort_unstable();
+    assert_eq!(statuses, [200, 503, 503]);
+    assert_eq!(upstream.asked(), 4);
+}
+
+#[tokio::test]
+async fn a_callers_mistakes_do_not_open_it() {
+    let upstream = Upstream::start(Act::status(400, &json!({"error": {"message": "no"}}))).await;
+    let gateway = gateway(&upstream).await;
+    for _ in 0..6 {
+        assert_eq!(gateway.post("/v1/chat/completions", &chat()).await.status, 400);
+    }
+    assert_eq!(upstream.asked(), 6);
+}
+
+#[tokio::test]
+async fn streams_that_break_count_when_they_end() {
+    let upstream = Upstream::start(Act::default().cut_after(4)).await;
+    let gateway = gateway(&upstream).await;
+    let mut asked = chat();
+    asked["stream"] = true.into();
+    for _ in 0..3 {
+        gateway.stream("/v1/chat/completions", &asked).await.chunks().await;
+    }
+    assert_eq!(gateway.post("/v1/chat/completions", &chat()).await.status, 503);
+}
+
+#[tokio::test]
+async fn one_targets_breaker_leaves_the_fallback_alone() {
+    let primary = Upstream::start(Act::failed()).await;
+    let spare = Upstream::answering().await;
+    let settings = json!({"retry": {"attempts": 1}, "breaker": {"failures": 3, "open_for": "10s"}});
+    let gateway = Setup::two(&primary, Wire::OpenAi, &spare).set(&settings).start().await;
+    let mut asked = chat();
+    asked["model"] = "main".into();
+    for _ in 0..10 {
+        assert_eq!(gateway.post("/v1/chat/completions", &asked).await.status, 200);
+    }
+    assert_eq!((primary.asked(), spare.asked()), (3, 10));
+}

@@ -1,0 +1,113 @@
+//! What may not leave, and what comes in.
+use serde_json::{Value, json};
+
+use crate::support::{Act, Gateway, Setup, Upstream, Wire};
+
+const CHAT: &str = "/v1/chat/completions";
+const FILTERED: &str = "[Output filtered for security]";
+
+fn chat(stream: bool) -> Value {
+    json!({"model": "main", "messages": [{"role": "user", "content": "Hi"}], "stream": stream})
+}
+
+async fn gateway(upstream: &Upstream) -> Gateway {
+    Setup::one(Wire::OpenAi, upstream)
+        .set(&json!({"output": {"ssn": "block", "card": "block"}}))
+        .start()
+        .await
+}
+
+async fn streamed(gateway: &Gateway) -> String {
+    let (chunks, done) = gateway.stream(CHAT, &chat(true)).await.chunks().await;
+    assert!(done);
+    chunks.iter().filter_map(|chunk| chunk["choices"][0]["delta"]["content"].as_str()).collect()
+}
+
+#[tokio::test]
+async fn a_social_security_or_card_number_never_leaves_whole() {
+    for secret in ["078-05-1120", "4111111111111111"] {
+        let upstream = Upstream::start(Act::say(&format!("It is {secret}, keep it."))).await;
+        let gateway = gateway(&upstream).await;
+        let body = gateway.post(CHAT, &chat(false)).await.expect(200);
+        assert_eq!(body["choices"][0]["message"]["content"], FILTERED);
+        let body = gateway
+            .post("/query", &json!({"question": "Hi", "user_id": "u", "mode": "chat"}))
+            .await
+            .expect(200);
+        assert_eq!(body["answer"], FILTERED);
+    }
+}
+
+#[tokio::test]
+async fn no_digit_of_it_leaves_in_a_stream_wherever_it_is_cut() {
+    for chunk in 1..12 {
+        let upstream = Upstream::start(Act::say("Sure. It is 078-05-1120, keep it.").chunks_of(chunk)).await;
+        let gateway = gateway(&upstream).await;
+        let text = streamed(&gateway).await;
+        assert!(!text.contains("078"), "{chunk} characters a chunk: {text}");
+        assert!(text.ends_with(FILTERED), "{chunk} characters a chunk: {text}");
+        let text = gateway.stream("/stream?prompt=Hi&mode=chat", &json!({})).await.messages().await.concat();
+        assert!(!text.contains("078-05"), "{text}");
+    }
+}
+
+#[tokio::test]
+async fn tool_arguments_are_judged_too() {
+    let upstream =
+        Upstream::start(Act::call_tool("mail", &json!({"text": "078-05-1120"})).chunks_of(4)).await;
+    let gateway = gateway(&upstream).await;
+    for stream in [false, true] {
+        let answer = gateway.ask("POST", CHAT).json(&chat(stream)).send().await;
+        assert!(!answer.text().contains("1120"), "{}", answer.text());
+    }
+}
+
+#[tokio::test]
+async fn an_innocent_answer_is_unchanged() {
+    let text = "Call 555-0199 on 2024-05-11, order 12345678901234567, pay 1000-00-0001 or 078-05-112.";
+    for chunk in [1, 3, 7, 100] {
+        let upstream = Upstream::start(Act::say(text).chunks_of(chunk)).await;
+        let gateway = gateway(&upstream).await;
+        assert_eq!(streamed(&gateway).await, text);
+    }
+}
+
+#[tokio::test]
+async fn switched_off_it_lets_everything_pass() {
+    let upstream = Upstream::start(Act::say("078-05-1120")).await;
+    for mode in ["off", "log"] {
+        let settings = json!({"output": {"ssn": mode, "card": mode}});
+        let gateway = Setup::one(Wire::OpenAi, &upstream).set(&settings).start().await;
+        assert_eq!(streamed(&gateway).await, "078-05-1120", "{mode}");
+    }
+}
+
+#[tokio::test]
+async fn control_characters_do_not_reach_the_model() {
+    let upstream = Upstream::answering().await;
+    let gateway = Setup::one(Wire::OpenAi, &upstream).start().await;
+    let asked = json!({"question": "a\u{0}b\u{1b}[31mc\nd\te\u{202e}f", "user_id": "u", "mode": "chat"});
+    let answer = gateway.post("/query", &asked).await;
+    if answer.status == 200 {
+        let sent = upstream.last().body["messages"].to_string();
+        assert!(!sent.contains("\\u0000") && !sent.contains("\\u001b"), "{sent}");
+        assert!(sent.contains(r"c\nd\te"), "line breaks and tabs stay: {sent}");
+    } else {
+        answer.expect(422);
+    }
+}
+
+#[tokio::test]
+async fn too_much_text_is_refused_before_the_model_is_asked() {
+    let upstream = Upstream::answering().await;
+    let small = json!({"input": {"max_chars": 100, "max_messages": 2}});
+    let gateway = Setup::one(Wire::OpenAi, &upstream).set(&small).start().await;
+    let mut asked = chat(false);
+    asked["messages"][0]["content"] = "x".repeat(101).into();
+    assert!((400..500).contains(&gateway.post(CHAT, &asked).await.status));
+    let mut asked = chat(false);
+    asked["messages"] = json!(vec![json!({"role": "user", "content": "Hi"}); 3]);
+    let body = gateway.post(CHAT, &asked).await.expect(400);
+    assert!(body["error"]["param"].as_str().unwrap().contains("messages"), "{body}");
+    assert_eq!(upstream.asked(), 0);
+}

@@ -1,0 +1,33 @@
+//! The gateway from outside: a child process between a scripted provider and
+//! a client that sees each byte. One module a capability.
+#![allow(unreachable_pub, reason = "a test binary exports nothing")]
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test that fails may panic")]
+#![allow(clippy::print_stdout, reason = "a test says what it saw")]
+#![allow(clippy::format_push_string, clippy::format_collect, reason = "short beats fast in a test")]
+
+mod support;
+
+mod auth;
+mod bad_input;
+mod breaker;
+mod cache;
+mod cancel;
+mod chaos;
+mod chat_completions;
+mod cross_wire;
+mod drain;
+mod embeddings;
+mod errors;
+mod failover;
+mod guards;
+mod limits;
+mod messages;
+mod metrics;
+mod models;
+mod query;
+mod real_model;
+mod reload;
+mod responses;
+mod sdk;
+mod stream;
+mod upstream_works;

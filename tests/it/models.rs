@@ -1,0 +1,86 @@
+//! `GET /v1/models` and `/v1/models/{id}`, and what needs no key.
+use serde_json::json;
+
+use crate::support::{Setup, Upstream, Wire, key};
+
+#[tokio::test]
+async fn the_configured_routes_are_the_models() {
+    let upstream = Upstream::answering().await;
+    let gateway = Setup::one(Wire::OpenAi, &upstream).start().await;
+    let body = gateway.get("/v1/models").await.expect(200);
+    assert_eq!(body["object"], "list");
+    let ids: Vec<_> =
+        body["data"].as_array().unwrap().iter().map(|model| model["id"].as_str().unwrap()).collect();
+    for id in ["main", "solo", "embed"] {
+        assert!(ids.contains(&id), "{ids:?}");
+    }
+    assert!(body["data"].as_array().unwrap().iter().all(|model| model["object"] == "model"));
+    assert_eq!(gateway.get("/v1/models/main").await.expect(200)["id"], "main");
+    let body = gateway.get("/v1/models/nobody").await.expect(404);
+    assert_eq!(body["error"]["code"], "model_not_found");
+}
+
+#[tokio::test]
+async fn a_key_sees_only_its_own_models() {
+    let upstream = Upstream::answering().await;
+    let mut entry = key("app", "sk-app");
+    entry["models"] = json!(["solo"]);
+    let gateway = Setup::one(Wire::OpenAi, &upstream).set(&json!({"auth": {"keys": [entry]}})).start().await;
+    let body = gateway.ask("GET", "/v1/models").bearer("sk-app").send().await.expect(200);
+    assert_eq!(body["data"].as_array().unwrap().len(), 1);
+    assert_eq!(body["data"][0]["id"], "solo");
+    assert_eq!(gateway.ask("GET", "/v1/models/main").bearer("sk-app").send().await.status, 404);
+}
+
+#[tokio::test]
+async fn health_metrics_and_docs_need_no_key() {
+    let upstream = Upstream::answering().await;
+    let keys = json!({"auth": {"keys": [key("app", "sk-app")]}});
+    let gateway = Setup::one(Wire::OpenAi, &upstream).set(&keys).start().await;
+    let health = gateway.get("/health").await.expect(200);
+    assert_eq!(health["status"], "healthy");
+    assert!(health["model_loaded"].is_boolean(), "{health}");
+    for path in ["/livez", "/readyz", "/metrics", "/docs"] {
+        assert_eq!(gateway.get(path).await.status, 200, "{path}");
+    }
+    let openapi = gateway.get("/openapi.json").await.expect(200);
+    assert!(openapi["openapi"].as_str().unwrap().starts_with("3.1"), "{openapi}");
+    for path in ["/query", "/stream", "/predict", "/v1/chat/completions", "/v1/messages", "/v1/responses"] {
+        assert!(openapi["paths"][path].is_object(), "{path} is not described");
+    }
+    let docs = gateway.get("/docs").await.text();
+    assert!(!docs.contains("https://cdn") && !docs.contains("src=\"http"), "the docs work offline");
+}
+
+#[tokio::test]
+async fn http_has_its_habits() {
+    let upstream = Upstream::answering().await;
+    let gateway = Setup::one(Wire::OpenAi, &upstream).start().await;
+    assert_eq!(gateway.ask("HEAD", "/health").send().await.status, 200);
+    assert_eq!(gateway.get("/nowhere").await.expect(404)["status"], 404);
+    let refused = gateway.get("/query").await;
+    assert_eq!(refused.expect(405)["status"], 405);
+    assert!(refused.header("allow").unwrap().contains("POST"));
+    assert_eq!(
+        gateway.ask("DELETE", "/v1/chat/completions").send().await.expect(405)["error"]["type"],
+        "invalid_request_error"
+    );
+    let ask = gateway.ask("POST", "/query").body("text/plain", b"Hi");
+    assert_eq!(ask.send().await.expect(415)["status"], 415);
+    for path in ["/health", "/nowhere", "/query"] {
+        let answer = gateway.get(path).await;
+        assert!(answer.header("x-request-id").is_some(), "{path}");
+        assert_eq!(answer.header("x-content-type-options"), Some("nosniff"), "{path}");
+    }
+}
+
+#[tokio::test]
+async fn beyond_loopback_a_key_is_needed_to_start() {
+    let mut command = tokio::process::Command::new(env!("CARGO_BIN_EXE_sluice"));
+    command.args(["--listen", "0.0.0.0:0"]).stdin(std::process::Stdio::null()).kill_on_drop(true);
+    let output = tokio::time::timeout(crate::support::ms(5000), command.output()).await;
+    let output = output.expect("it starts without a key, open to everyone").unwrap();
+    assert!(!output.status.success());
+    let said = String::from_utf8_lossy(&output.stderr).to_lowercase();
+    assert!(said.contains("key") && said.contains("loopback"), "{said}");
+}
