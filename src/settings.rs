@@ -67,7 +67,7 @@ pub struct Size(pub usize);
 
 /// The two spellings of a [`Size`].
 #[derive(Deserialize, JsonSchema)]
-#[serde(untagged)]
+#[serde(untagged, expecting = "must be a size such as `512`, `64KiB` or `1MiB`")]
 enum SizeText {
     Bytes(u64),
     #[schemars(extend("pattern" = r"^\d+(KiB|MiB|GiB)$"))]

@@ -8,7 +8,10 @@ use axum::{
 };
 use http::{HeaderValue, Request as HttpRequest, header};
 
-use super::{App, anthropic, answer, error::Shape, inbound, inbound::Inbound, openai, openai::models::Row, respond_error};
+use super::{
+    App, answer, anthropic, error::Shape, inbound, inbound::Inbound, openai, openai::models::Row,
+    respond_error,
+};
 use crate::{
     call::{Call, Caller},
     chat::Request,
@@ -20,7 +23,8 @@ pub async fn chat(State(app): State<App>, request: HttpRequest<Body>) -> Respons
     let (id, path) = super::identity(&request);
     let asked = async {
         let inbound = inbound::read(&app, request).await?;
-        let openai::chat_request::Parsed { chat, include_usage } = openai::chat_request::parse(&inbound.body)?;
+        let openai::chat_request::Parsed { chat, include_usage } =
+            openai::chat_request::parse(&inbound.body)?;
         let (call, asked) = call(&app, &inbound, "/v1/chat/completions", chat);
         let created = answer::unix_seconds();
         Ok(if asked.stream {
@@ -106,6 +110,12 @@ fn may(caller: &Caller, model: &str) -> bool {
     caller.models.as_ref().is_none_or(|models| models.iter().any(|name| name == model))
 }
 
-fn rendered(app: &App, response: Result<Response>, shape: Shape, id: &Arc<str>, path: &'static str) -> Response {
+fn rendered(
+    app: &App,
+    response: Result<Response>,
+    shape: Shape,
+    id: &Arc<str>,
+    path: &'static str,
+) -> Response {
     response.unwrap_or_else(|error| respond_error(app, &error, shape, id, path))
 }

@@ -178,6 +178,8 @@ mod tests {
             began: now,
             deadline: now + Duration::from_secs(5),
             use_cache: false,
+            cache_ttl: None,
+            last_resort: false,
             trail: Trail::default(),
         };
         let messages = vec![Message::new(Role::User, question)];
@@ -193,7 +195,7 @@ mod tests {
             async move { Ok::<_, Error>(Reply::whole(Head::default(), Completion::of_text(says, None))) }
         });
         let knowledge = Arc::new(SharedKnowledge::new(Knowledge::handbook(800)));
-        let prompts = Arc::new(ArcSwap::from_pointee(Prompts::embedded().unwrap()));
+        let prompts = Arc::new(Prompts::embedded().unwrap());
         let service = stage(Ground::new(knowledge, prompts, 3)).layer(model);
         let (head, done) = service.oneshot(call).await.unwrap().collect().await.unwrap();
         let asked = seen.lock().take().unwrap();

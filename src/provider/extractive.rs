@@ -188,6 +188,8 @@ mod tests {
             began: now,
             deadline: now + Duration::from_secs(5),
             use_cache: false,
+            cache_ttl: None,
+            last_resort: false,
             trail: Trail::default(),
         };
         Call::new(context, chat)
@@ -205,6 +207,7 @@ mod tests {
             model: "extractive".into(),
             version: "extractive".into(),
             label: "extractive".into(),
+            slot: 0,
         };
         provider.answer(call, &target).await?.collect().await
     }

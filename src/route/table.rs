@@ -239,7 +239,7 @@ fn stable(route: &str, user: &str) -> u64 {
 }
 
 /// Whether a name fits a pattern: `*` stands for anything at its end.
-fn matches(pattern: &str, name: &str) -> bool {
+pub fn matches(pattern: &str, name: &str) -> bool {
     pattern.strip_suffix('*').map_or(pattern == name, |start| name.starts_with(start))
 }
 
