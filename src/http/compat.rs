@@ -21,7 +21,8 @@ use crate::{
 /// `POST /v1/chat/completions`.
 pub async fn chat(State(app): State<App>, request: HttpRequest<Body>) -> Response {
     let (id, path) = super::identity(&request);
-    let asked = async {
+    // Boxed once here: a large future is copied by every wrapper above.
+    let asked = Box::pin(async {
         let inbound = inbound::read(&app, request).await?;
         let openai::chat_request::Parsed { chat, include_usage } =
             openai::chat_request::parse(&inbound.body)?;
@@ -38,20 +39,21 @@ pub async fn chat(State(app): State<App>, request: HttpRequest<Body>) -> Respons
             })
             .await
         })
-    };
+    });
     rendered(&app, asked.await, Shape::OpenAi, &id, path)
 }
 
 /// `POST /v1/embeddings`.
 pub async fn embeddings(State(app): State<App>, request: HttpRequest<Body>) -> Response {
     let (id, path) = super::identity(&request);
-    let asked = async {
+    // Boxed once here: a large future is copied by every wrapper above.
+    let asked = Box::pin(async {
         let inbound = inbound::read(&app, request).await?;
         let openai::embeddings::Parsed { chat, base64 } = openai::embeddings::parse(&inbound.body)?;
         let (call, asked) = call(&app, &inbound, "/v1/embeddings", chat);
         let render = |head: &_, done, _: &_, _: &_| openai::embeddings::whole(head, &done, &asked, base64);
         Ok(answer::whole(&app, call, Shape::OpenAi, render).await)
-    };
+    });
     rendered(&app, asked.await, Shape::OpenAi, &id, path)
 }
 

@@ -2,7 +2,11 @@
 //!
 //! Dropping a reply drops its connection at once. What goes wrong is told
 //! without the provider's address or the gateway's key.
-use std::{sync::Arc, time::Duration};
+use std::{
+    borrow::Cow,
+    sync::{Arc, OnceLock},
+    time::Duration,
+};
 
 use bytes::{Bytes, BytesMut};
 use futures_util::{FutureExt, future::BoxFuture, stream};
@@ -55,7 +59,11 @@ pub struct Remote<D> {
 
 /// A provider's address, without a slash at its end.
 #[derive(Clone, Debug)]
-pub struct Base(Url);
+pub struct Base {
+    url: Url,
+    /// The path that is asked for first, joined: as a rule it is the only one.
+    usual: OnceLock<(Cow<'static, str>, Url)>,
+}
 
 /// Reads a provider's address. The error does not repeat it, as it may hold a password.
 pub fn base_url(text: &str) -> Result<Base, String> {
@@ -69,12 +77,17 @@ pub fn base_url(text: &str) -> Result<Base, String> {
     if url.query().is_some() || url.fragment().is_some() {
         return Err("the address must not have a `?` or `#`".to_owned());
     }
-    Ok(Base(url))
+    Ok(Base { url, usual: OnceLock::new() })
 }
 
 impl Base {
-    fn join(&self, path: &str) -> Url {
-        let mut url = self.0.clone();
+    fn join(&self, path: &Cow<'static, str>) -> Url {
+        let (usual, url) = self.usual.get_or_init(|| (path.clone(), self.joined(path)));
+        if usual == path { url.clone() } else { self.joined(path) }
+    }
+
+    fn joined(&self, path: &str) -> Url {
+        let mut url = self.url.clone();
         let before = url.path().trim_end_matches('/');
         let path = format!("{before}{path}");
         url.set_path(&path);
@@ -145,7 +158,7 @@ impl<D: Dialect> Remote<D> {
     }
 
     async fn client(&self) -> Result<&Client> {
-        let (secure, connect) = (self.base.0.scheme() == "https", self.limits.connect);
+        let (secure, connect) = (self.base.url.scheme() == "https", self.limits.connect);
         let make = || async move {
             // Reading certificates blocks; a client without them is made on the spot.
             if secure {

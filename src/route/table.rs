@@ -22,9 +22,9 @@ pub struct Row {
     /// Its breaker.
     pub breaker: Arc<Breaker>,
     /// Its metrics, for chats.
-    pub chat: ProviderMetrics,
+    pub chat: Arc<ProviderMetrics>,
     /// Its metrics, for embeddings.
-    pub embed: ProviderMetrics,
+    pub embed: Arc<ProviderMetrics>,
     /// How long it is waited for.
     pub timeouts: Timeouts,
 }
@@ -114,8 +114,8 @@ impl Table {
         let target = Arc::new(target);
         self.rows.push(Row {
             breaker: plan.breakers.of(&target, plan.breaker),
-            chat: plan.metrics.of("chat", &target),
-            embed: plan.metrics.of("embeddings", &target),
+            chat: Arc::new(plan.metrics.of("chat", &target)),
+            embed: Arc::new(plan.metrics.of("embeddings", &target)),
             timeouts: timeouts.clone(),
         });
         target
