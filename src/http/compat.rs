@@ -43,6 +43,32 @@ pub async fn chat(State(app): State<App>, request: HttpRequest<Body>) -> Respons
     rendered(&app, asked.await, Shape::OpenAi, &id, path)
 }
 
+/// `POST /v1/messages`.
+pub async fn messages(State(app): State<App>, request: HttpRequest<Body>) -> Response {
+    let (id, path) = super::identity(&request);
+    let asked = Box::pin(async {
+        let inbound = inbound::read(&app, request).await?;
+        let mut chat = anthropic::request::parse(&inbound.body)?;
+        // New features are asked for in a header; the provider of the same API is told of them.
+        if let Some(beta) = inbound.parts.headers.get("anthropic-beta").and_then(|beta| beta.to_str().ok()) {
+            chat.rest.entry("anthropic_beta").or_insert_with(|| beta.into());
+        }
+        let (call, asked) = call(&app, &inbound, "/v1/messages", chat);
+        Ok(if asked.stream {
+            answer::streamed(&app, call, Shape::Anthropic, |head, context, _| {
+                anthropic::stream::MessageStream::new(head, &asked, &context.id)
+            })
+            .await
+        } else {
+            answer::whole(&app, call, Shape::Anthropic, |head, done, context, _| {
+                anthropic::reply::whole(head, &done, &asked, &context.id)
+            })
+            .await
+        })
+    });
+    rendered(&app, asked.await, Shape::Anthropic, &id, path)
+}
+
 /// `POST /v1/embeddings`.
 pub async fn embeddings(State(app): State<App>, request: HttpRequest<Body>) -> Response {
     let (id, path) = super::identity(&request);
