@@ -1,6 +1,9 @@
 //! What one section says of another: names that must exist, secrets that must not be there.
 use super::{Config, problem::nearest};
-use crate::{route, settings::SecretFrom};
+use crate::{
+    route,
+    settings::{SecretFrom, Size, Span},
+};
 
 /// A mistake, and the path of keys that leads to it.
 pub(super) struct Dangling {
@@ -20,6 +23,11 @@ pub(super) fn check(config: &Config, mentioned: &dyn Fn(&str, &str) -> bool) -> 
     routes(config, mentioned, &mut found);
     secrets(config, &mut found);
     keys(config, &mut found);
+    waits(config, &mut found);
+    if config.server.metrics_listen == Some(config.server.listen) {
+        let message = "is the main address, too; `null` serves the metrics there";
+        found.push(Dangling::new("server.metrics_listen".into(), message.into()));
+    }
     for (index, origin) in config.server.cors.origins.iter().enumerate() {
         let host = origin.strip_prefix("https://").or_else(|| origin.strip_prefix("http://"));
         if origin != "*" && host.is_none_or(|host| host.is_empty() || host.contains('/')) {
@@ -127,4 +135,35 @@ fn keys(config: &Config, found: &mut Vec<Dangling>) {
             found.push(Dangling::new(format!("auth.keys[{index}].hash"), "two rows have this key".into()));
         }
     }
+}
+
+/// A wait of no time would fail every call, and a size of nothing every answer.
+fn waits(config: &Config, found: &mut Vec<Dangling>) {
+    let server = &config.server;
+    let mut spans: Vec<(String, Span)> = vec![
+        ("server.body_timeout".into(), server.body_timeout),
+        ("server.header_timeout".into(), server.header_timeout),
+        ("server.write_timeout".into(), server.write_timeout),
+        ("server.request_timeout".into(), server.request_timeout),
+        ("server.keep_alive".into(), server.keep_alive),
+        ("breaker.window".into(), config.breaker.window),
+        ("breaker.open_for".into(), config.breaker.open_for),
+    ];
+    let mut sizes: Vec<(String, Size)> = vec![("server.max_body".into(), server.max_body)];
+    let of_routes = config.models.iter().filter_map(|(name, route)| {
+        route.timeouts.as_ref().map(|timeouts| (format!("models.{name}.timeouts"), timeouts))
+    });
+    for (path, timeouts) in of_routes.chain([("timeouts".to_owned(), &config.timeouts)]) {
+        spans.push((format!("{path}.first_token"), timeouts.first_token));
+        spans.push((format!("{path}.idle"), timeouts.idle));
+        spans.push((format!("{path}.total"), timeouts.total));
+    }
+    for (name, provider) in &config.providers {
+        spans.push((format!("providers.{name}.connect_timeout"), provider.connect_timeout));
+        sizes.push((format!("providers.{name}.max_response"), provider.max_response));
+        sizes.push((format!("providers.{name}.max_event"), provider.max_event));
+    }
+    let no_time = spans.into_iter().filter(|(_, span)| span.0.is_zero()).map(|(path, _)| path);
+    let nothing = sizes.into_iter().filter(|(_, size)| size.0 == 0).map(|(path, _)| path);
+    found.extend(no_time.chain(nothing).map(|path| Dangling::new(path, "must be more than 0".into())));
 }

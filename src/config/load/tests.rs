@@ -188,6 +188,20 @@ fn anchors_and_empty_sections_are_fine() {
 }
 
 #[test]
+fn no_wait_is_endlessly_short() {
+    tells("server:\n  keep_alive: 0s\n", "f:2:15: `server.keep_alive`: must be more than 0");
+    tells(
+        "models: {m: {targets: [{provider: extractive, model: x}], timeouts: {idle: 0ms}}}",
+        "f:1:76: `models.m",
+    );
+    tells("providers: {p: {max_event: 0}}", "f:1:28: `providers.p.max_event`: must be more than 0");
+    tells(
+        "server: {metrics_listen: '127.0.0.1:8000'}",
+        "f:1:26: `server.metrics_listen`: is the main address",
+    );
+}
+
+#[test]
 fn without_keys_it_listens_on_loopback_only() {
     tells("server:\n  listen: 0.0.0.0:80\n", "f:2:11: no key is configured");
     tells("server: {listen: '[::]:80'}", "f:1:18: no key is configured");
