@@ -43,7 +43,11 @@ impl Edge {
     }
 
     /// Answers a request.
-    pub async fn answer(self, request: Request<Incoming>, address: SocketAddr) -> Result<Response, Infallible> {
+    pub async fn answer(
+        self,
+        request: Request<Incoming>,
+        address: SocketAddr,
+    ) -> Result<Response, Infallible> {
         let id = RequestId::of(request.headers());
         let path = request.uri().path();
         let anthropic = path.starts_with("/v1/messages");

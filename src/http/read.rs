@@ -347,7 +347,7 @@ pub(super) mod tests {
     #[test]
     fn a_wrong_field_is_named_with_its_path_and_its_content_is_not_repeated() {
         for (json, told) in [
-            (r#"[1]"#, "body: must be an object, not a list"),
+            (r"[1]", "body: must be an object, not a list"),
             (r#"{"count":"secret"}"#, "count: must be a whole number that is not too large, not this string"),
             (r#"{"count":1.5}"#, "count: must be a whole number that is not too large, not this number"),
             (r#"{"list":{}}"#, "list: must be a list, not an object"),

@@ -3,7 +3,6 @@
 //! Dropping a reply drops its connection at once. What goes wrong is told
 //! without the provider's address or the gateway's key.
 use std::{
-    borrow::Cow,
     sync::{Arc, OnceLock},
     time::Duration,
 };
@@ -62,7 +61,7 @@ pub struct Remote<D> {
 pub struct Base {
     url: Url,
     /// The path that is asked for first, joined: as a rule it is the only one.
-    usual: OnceLock<(Cow<'static, str>, Url)>,
+    usual: OnceLock<(Box<str>, Url)>,
 }
 
 /// Reads a provider's address. The error does not repeat it, as it may hold a password.
@@ -81,9 +80,9 @@ pub fn base_url(text: &str) -> Result<Base, String> {
 }
 
 impl Base {
-    fn join(&self, path: &Cow<'static, str>) -> Url {
-        let (usual, url) = self.usual.get_or_init(|| (path.clone(), self.joined(path)));
-        if usual == path { url.clone() } else { self.joined(path) }
+    fn join(&self, path: &str) -> Url {
+        let (usual, url) = self.usual.get_or_init(|| (path.into(), self.joined(path)));
+        if **usual == *path { url.clone() } else { self.joined(path) }
     }
 
     fn joined(&self, path: &str) -> Url {

@@ -184,9 +184,9 @@ impl Table {
     pub fn names<'a>(&'a self) -> Vec<(&'a str, &'a str)> {
         let owner = |entry: &'a Entry| entry.versions.first().map(|(target, _)| &*target.provider);
         let named = self.routes.iter().filter_map(|(name, entry)| Some((name.as_str(), owner(entry)?)));
-        let mut names: Vec<(&str, &str)> = named.collect();
-        names.sort_unstable();
-        names
+        let mut rows: Vec<(&str, &str)> = named.collect();
+        rows.sort_unstable();
+        rows
     }
 
     /// The route that a name stands for: itself, or the one that has it as an alias.
@@ -272,7 +272,7 @@ mod tests {
         assert_eq!(version("user-7"), version("user-7"));
         assert_eq!(
             stable("m", "user-7"),
-            18378384396530146625,
+            18_378_384_396_530_146_625,
             "a changed hash would move every user to another version"
         );
     }
