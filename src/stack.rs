@@ -6,19 +6,13 @@
 use tower::{ServiceBuilder, util::BoxCloneSyncService};
 
 use crate::{
-    call::Call,
-    error::Error,
     pipeline::{
         admit::Admit, attempt::Attempt, audit::Audit, authorize::Authorize, breaker::Breaker, cache::Cache,
         check::CheckOutput, dispatch::Dispatch, fallback::Fallback, ground::Ground, limit::RateLimit,
         measure::Measure, resort::LastResort, retry::Retry, screen::CheckInput,
     },
-    reply::Reply,
-    stage::stage,
+    stage::{Pipeline, stage},
 };
-
-/// The pipeline: a call in, a reply or an error out.
-pub type Pipeline = BoxCloneSyncService<Call, Reply, Error>;
 
 /// The stages, made by `app.rs`.
 #[expect(missing_docs, reason = "each stage is documented in its own file")]

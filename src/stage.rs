@@ -10,7 +10,7 @@ use std::{
 };
 
 use futures_util::future::BoxFuture;
-use tower::{Layer, Service, ServiceExt};
+use tower::{Layer, Service, ServiceExt, util::BoxCloneSyncService};
 
 use crate::{
     call::Call,
@@ -27,6 +27,9 @@ impl<S> Answer for S where
     S: Service<Call, Response = Reply, Error = Error, Future: Send> + Clone + Send + Sync + 'static
 {
 }
+
+/// The whole pipeline: a call in, a reply or an error out.
+pub type Pipeline = BoxCloneSyncService<Call, Reply, Error>;
 
 /// A step of the pipeline.
 pub trait Stage: Send + Sync + 'static {

@@ -66,7 +66,7 @@ pub async fn try_streamed<E: Encoder>(
     let notes = context.trail.notes();
     let (head, events) = reply.into_parts();
     let encoder = encoder(&head, &context, &notes);
-    let keep_alive = app.running().config.server.keep_alive.0;
+    let keep_alive = app.running().server.keep_alive.0;
     let mut response = Response::new(body(events, encoder, keep_alive));
     event_stream(response.headers_mut());
     about(response.headers_mut(), &notes);

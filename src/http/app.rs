@@ -9,17 +9,16 @@ use std::{
 
 use arc_swap::{ArcSwap, Guard};
 
-use super::auth::Keyring;
+use super::{auth::Keyring, settings::Server};
 use crate::{
     audit::{Record, Writer},
     call::{Caller, Context, Trace, Trail},
-    config::Config,
     error::Error,
     knowledge::SharedKnowledge,
     observe::Metrics,
     prompt::Prompts,
     route::{Breakers, Table},
-    stack::Pipeline,
+    stage::Pipeline,
 };
 
 /// What the handlers share. Cheap to clone.
@@ -38,9 +37,11 @@ struct Shared {
 
 /// What a reload replaces, as one.
 pub struct Running {
-    /// The configuration.
-    pub config: Arc<Config>,
-    /// Its digest.
+    /// The server's settings.
+    pub server: Server,
+    /// The route that `/predict` asks, and how long its answers are good.
+    pub predict: (String, Duration),
+    /// The configuration's digest.
     pub version: Arc<str>,
     /// The pipeline.
     pub pipeline: Pipeline,

@@ -58,7 +58,7 @@ pub async fn read(app: &App, request: Request<Body>) -> Result<Inbound> {
     let running = app.running();
     let caller = running.keys.caller(&parts.headers, parts.uri.query(), address(&parts))?;
     json(&parts.headers)?;
-    let server = &running.config.server;
+    let server = &running.server;
     let body = read_body(&parts.headers, body, server.max_body.0, server.body_timeout.0).await?;
     Ok(Inbound { parts, body, caller, began })
 }
@@ -119,7 +119,7 @@ impl Inbound {
             caller,
             trace: trace(&self.parts.headers),
             began: self.began,
-            deadline: self.began + app.running().config.server.request_timeout.0,
+            deadline: self.began + app.running().server.request_timeout.0,
             use_cache: !no_cache(&self.parts.headers),
             cache_ttl: None,
             last_resort: false,

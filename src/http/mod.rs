@@ -42,7 +42,6 @@ use inbound::RequestId;
 
 /// Every route, once.
 pub fn router(app: &App) -> Edge {
-    let config = app.running().config.clone();
     let mut router = Router::new()
         .route("/query", post(query::post))
         .route("/stream", post(stream::any).get(stream::any))
@@ -57,7 +56,7 @@ pub fn router(app: &App) -> Edge {
         .route("/readyz", get(health::ready))
         .route("/openapi.json", get(docs::openapi))
         .route("/docs", get(docs::page));
-    if config.server.metrics_listen.is_none() {
+    if app.running().server.metrics_listen.is_none() {
         router = router.route("/metrics", get(health::metrics));
     }
     routed(router, app)
@@ -75,7 +74,7 @@ pub fn metrics_router(app: &App) -> Edge {
 /// The routes with what is said where none fits.
 fn routed(router: Router<App>, app: &App) -> Edge {
     let router = router.fallback(nothing_here).method_not_allowed_fallback(wrong_method);
-    let router = match cors(&app.running().config.server.cors.origins) {
+    let router = match cors(&app.running().server.cors.origins) {
         Some(cors) => router.layer(cors),
         None => router,
     };

@@ -61,7 +61,7 @@ async fn ask(app: &App, request: HttpRequest<Body>) -> Result<Response> {
     let user = inbound.parts.headers.get("x-user-id").and_then(|user| user.to_str().ok());
     let running = app.running();
     let mut context = inbound.context(app, "/predict", user);
-    context.cache_ttl = Some(running.config.cache.predict_ttl.0);
+    context.cache_ttl = Some(running.predict.1);
     let prompt = running.prompts.classify(&LABELS, text).map_err(Error::internal)?;
     let schema = json!({
         "type": "object",
@@ -70,7 +70,7 @@ async fn ask(app: &App, request: HttpRequest<Body>) -> Result<Response> {
         "additionalProperties": false,
     });
     let chat = Request {
-        model: running.config.predict_model.clone(),
+        model: running.predict.0.clone(),
         messages: vec![Message::new(Role::System, prompt), Message::new(Role::User, text)],
         temperature: Some(0.0),
         max_tokens: Some(64),

@@ -21,7 +21,11 @@ use crate::{
 
 /// The stage.
 #[derive(Debug)]
-pub struct Admit {
+pub struct Admit(pub Arc<Places>);
+
+/// The places, and the queue for them. They outlive reloads.
+#[derive(Debug)]
+pub struct Places {
     places: Arc<Semaphore>,
     waiting: AtomicUsize,
     settings: Settings,
@@ -41,7 +45,7 @@ impl Drop for Held {
 }
 
 /// Someone in the queue; leaving it, however that happens, is counted.
-struct Waiting<'a>(&'a Admit);
+struct Waiting<'a>(&'a Places);
 
 impl Drop for Waiting<'_> {
     fn drop(&mut self) {
@@ -50,7 +54,7 @@ impl Drop for Waiting<'_> {
     }
 }
 
-impl Admit {
+impl Places {
     /// As many places as the settings say.
     pub fn new(settings: &Settings, metrics: Arc<Metrics>) -> Self {
         let places = Arc::new(Semaphore::new(settings.max_in_flight as usize));
@@ -85,7 +89,7 @@ impl Admit {
 
 impl Stage for Admit {
     async fn run<S: Answer>(&self, call: Call, next: Next<'_, S>) -> Result<Reply> {
-        let held = self.place(call.context.time_left()).await?;
+        let held = self.0.place(call.context.time_left()).await?;
         Ok(next.call(call).await?.hold(held))
     }
 }

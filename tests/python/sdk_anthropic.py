@@ -61,7 +61,7 @@ def errors():
     assert error.body["error"]["type"] == "authentication_error", error
     error = fails(anthropic.NotFoundError, lambda: client.messages.create(model="nobody", **HI))
     assert error.body["error"]["type"] == "not_found_error", error
-    error = fails(anthropic.BadRequestError, lambda: client.messages.create(model="main", temperature="hot", **HI))
+    error = fails(anthropic.BadRequestError, lambda: client.messages.create(model="main", extra_body={"temperature": "hot"}, **HI))
     assert "temperature" in error.body["error"]["message"], error
     error = fails(anthropic.BadRequestError, lambda: client.messages.create(model="refusing", **HI))
     assert "top_k" in error.body["error"]["message"], error

@@ -1,0 +1,139 @@
+//! From a configuration to a running gateway, through reloads, to its end.
+//! The only file that names concrete parts.
+mod parts;
+mod reload;
+
+use std::{
+    io::{Read, Write},
+    net::{SocketAddr, TcpStream},
+    process::ExitCode,
+    time::Duration,
+};
+
+use tokio::{
+    net::TcpListener,
+    signal::unix::{SignalKind, signal},
+};
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+
+use self::parts::{Lasting, Parts};
+use crate::{
+    config::{Config, Loaded, Problem},
+    http::{self, App, server::Server},
+    knowledge::Knowledge,
+    observe::logs::Logs,
+};
+
+/// Serves until told to stop.
+pub fn serve(loaded: Loaded) -> ExitCode {
+    let logs = Logs::start(&loaded.config.log);
+    let mut runtime = tokio::runtime::Builder::new_multi_thread();
+    if let Some(workers) = loaded.config.server.workers {
+        runtime.worker_threads(workers);
+    }
+    let served = match runtime.enable_all().build() {
+        Ok(runtime) => runtime.block_on(run(loaded, &logs)),
+        Err(error) => Err(format!("the runtime does not start: {error}")),
+    };
+    match served {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            tracing::error!("{error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+async fn run(loaded: Loaded, logs: &Logs) -> Result<(), String> {
+    loaded.warnings.iter().for_each(|warning| tracing::warn!("{warning}"));
+    let Loaded { config, source, .. } = loaded;
+    let parts = Parts::read(config)?;
+    let lasting = Lasting::new(&parts, read_knowledge(&parts.config).await?, logs)?;
+    let running = parts::running(&parts, &lasting)?;
+    let app = App::new(running, lasting.metrics.clone(), lasting.writer.clone(), lasting.breakers.clone());
+
+    let server_settings = parts.config.server.clone();
+    let listen = server_settings.listen;
+    let listener =
+        TcpListener::bind(listen).await.map_err(|error| format!("cannot listen on {listen}: {error}"))?;
+    let at = listener.local_addr().map_err(|error| error.to_string())?;
+    let (stop, tracker) = (CancellationToken::new(), TaskTracker::new());
+    if let Some(address) = server_settings.metrics_listen {
+        let listener = TcpListener::bind(address)
+            .await
+            .map_err(|error| format!("cannot listen on {address}: {error}"))?;
+        let server = Server {
+            settings: server_settings.clone(),
+            open: lasting.metrics.connections.clone(),
+            stop: CancellationToken::new(),
+            tracker: TaskTracker::new(),
+        };
+        let router = http::metrics_router(&app);
+        tokio::spawn(async move { server.run(listener, router).await });
+        tracing::info!("metrics on http://{address}/metrics");
+    }
+    let server = Server {
+        settings: server_settings.clone(),
+        open: lasting.metrics.connections.clone(),
+        stop: stop.clone(),
+        tracker: tracker.clone(),
+    };
+    let router = http::router(&app);
+    let accepting = tokio::spawn(async move { server.run(listener, router).await });
+    tracing::info!(version = env!("CARGO_PKG_VERSION"), "listening on http://{at}");
+    let reloading = tokio::spawn(reload::on_change(app.clone(), lasting, parts, source, logs.clone()));
+
+    stop_signal().await?;
+    tracing::info!("stopping: no new requests, waiting for those under way");
+    app.drain();
+    stop.cancel();
+    let _ = accepting.await;
+    tracker.close();
+    tokio::select! {
+        () = tracker.wait() => tracing::info!("all requests are answered"),
+        () = tokio::time::sleep(server_settings.drain.0) => tracing::warn!("requests under way are cut off: their time is over"),
+        // Who asks twice does not want to wait.
+        _ = stop_signal() => tracing::warn!("requests under way are cut off: asked to stop again"),
+    }
+    reloading.abort();
+    let writer = app.writer().clone();
+    let _ = tokio::task::spawn_blocking(move || writer.close()).await;
+    Ok(())
+}
+
+async fn stop_signal() -> Result<(), String> {
+    let listen = |kind| signal(kind).map_err(|error| format!("signals cannot be heard: {error}"));
+    let (mut term, mut int) = (listen(SignalKind::terminate())?, listen(SignalKind::interrupt())?);
+    tokio::select! {
+        _ = term.recv() => Ok(()),
+        _ = int.recv() => Ok(()),
+    }
+}
+
+async fn read_knowledge(config: &Config) -> Result<Knowledge, String> {
+    let settings = config.knowledge.clone();
+    let read = tokio::task::spawn_blocking(move || Knowledge::load(&settings.path, settings.chunk_chars));
+    read.await.map_err(|error| error.to_string())?.map_err(|error| error.to_string())
+}
+
+fn listed(problems: &[Problem]) -> String {
+    problems.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n")
+}
+
+/// Asks a gateway whether it is ready; for health checks of containers.
+pub fn probe(address: SocketAddr) -> bool {
+    let mut address = address;
+    if address.ip().is_unspecified() {
+        address.set_ip(std::net::Ipv4Addr::LOCALHOST.into());
+    }
+    let patience = Duration::from_secs(3);
+    let ask = || -> std::io::Result<String> {
+        let mut stream = TcpStream::connect_timeout(&address, patience)?;
+        stream.set_read_timeout(Some(patience))?;
+        stream.write_all(b"GET /readyz HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n")?;
+        let mut status = [0; 12];
+        stream.read_exact(&mut status)?;
+        Ok(String::from_utf8_lossy(&status).into_owned())
+    };
+    ask().is_ok_and(|status| status.ends_with("200"))
+}

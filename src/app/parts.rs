@@ -1,0 +1,212 @@
+//! From a configuration to the parts of a running gateway.
+use std::{collections::HashMap, sync::Arc};
+
+use parking_lot::Mutex;
+use sha2::{Digest, Sha256};
+
+use crate::{
+    audit, cache,
+    config::{self, Config},
+    guard::{self, Rule},
+    http::{Running, auth::Keyring, settings::Key},
+    knowledge::{Knowledge, SharedKnowledge},
+    limit::Limits,
+    observe::{Metrics, logs::Logs},
+    pipeline::{
+        admit::{Admit, Places},
+        attempt::{self, Attempt},
+        audit::Audit,
+        authorize::Authorize,
+        breaker::Breaker,
+        cache::Cache,
+        check::CheckOutput,
+        dispatch::Dispatch,
+        fallback::Fallback,
+        ground::Ground,
+        limit::RateLimit,
+        measure::Measure,
+        retry::Retry,
+        screen::CheckInput,
+    },
+    price::Prices,
+    prompt::Prompts,
+    provider::{self, Provider},
+    route::{Breakers, Plan, RetryBudget, Table},
+    stack::{self, Stages},
+    tokens,
+};
+
+/// What lasts through reloads.
+pub(super) struct Lasting {
+    pub(super) metrics: Arc<Metrics>,
+    pub(super) breakers: Arc<Breakers>,
+    pub(super) knowledge: Arc<SharedKnowledge>,
+    pub(super) writer: audit::Writer,
+    cache: Arc<cache::Cache>,
+    counting: Mutex<Option<Counting>>,
+}
+
+/// What counts callers and calls. It goes on counting through a reload that
+/// does not concern it: a reload gives nobody a second budget.
+#[derive(Clone)]
+struct Counting {
+    config: Arc<Config>,
+    limits: Arc<Limits>,
+    places: Arc<Places>,
+    retries: Arc<RetryBudget>,
+}
+
+/// A configuration and what was read for it: what a reload compares.
+#[derive(Clone)]
+pub(super) struct Parts {
+    pub(super) config: Arc<Config>,
+    pub(super) keys: Vec<Key>,
+    pub(super) prices: Arc<Prices>,
+    pub(super) prompts: Arc<Prompts>,
+}
+
+impl Lasting {
+    /// Makes what lasts, and opens the audit file.
+    pub(super) fn new(parts: &Parts, knowledge: Knowledge, logs: &Logs) -> Result<Self, String> {
+        let config = &parts.config;
+        let metrics = Arc::new(Metrics::new().map_err(|error| error.to_string())?);
+        let lines = logs.request_lines(&config.log);
+        let writer =
+            audit::Writer::start(&config.audit, lines, settle(&parts.prices, &metrics), metrics.clone());
+        Ok(Self {
+            breakers: Arc::new(Breakers::new(metrics.breaker.clone())),
+            knowledge: Arc::new(SharedKnowledge::new(knowledge)),
+            writer: writer.map_err(|error| format!("the audit file cannot be opened: {error}"))?,
+            cache: Arc::new(cache::Cache::new(&config.cache, metrics.cache_bytes.clone())),
+            counting: Mutex::default(),
+            metrics,
+        })
+    }
+
+    fn counting(&self, config: &Arc<Config>) -> Counting {
+        let mut kept = self.counting.lock();
+        let before = kept.as_ref();
+        let same = |test: fn(&Config, &Config) -> bool| before.filter(|b| test(&b.config, config));
+        let limits = same(|a, b| a.limits == b.limits).map(|before| before.limits.clone());
+        let places = same(|a, b| a.admit == b.admit).map(|before| before.places.clone());
+        let retries = same(|a, b| a.retry == b.retry).map(|before| before.retries.clone());
+        let counting = Counting {
+            config: config.clone(),
+            limits: limits.unwrap_or_else(|| Arc::new(Limits::new(&config.limits))),
+            places: places.unwrap_or_else(|| Arc::new(Places::new(&config.admit, self.metrics.clone()))),
+            retries: retries.unwrap_or_else(|| {
+                Arc::new(RetryBudget::new(config.retry.budget_percent, config.retry.budget_floor))
+            }),
+        };
+        *kept = Some(counting.clone());
+        counting
+    }
+}
+
+impl Parts {
+    /// Reads all that a configuration names. Blocks.
+    pub(super) fn read(config: Config) -> Result<Self, String> {
+        Ok(Self {
+            keys: config::keys(&config.auth).map_err(|problems| super::listed(&problems))?,
+            prices: Arc::new(Prices::load(config.prices.as_deref())?),
+            prompts: Arc::new(Prompts::load(&config.prompts.path, &config.prompts.version)?),
+            config: Arc::new(config),
+        })
+    }
+
+    /// Whether these are other parts.
+    pub(super) fn differ(&self, other: &Self) -> bool {
+        self.config != other.config
+            || self.keys != other.keys
+            || self.prices != other.prices
+            || self.prompts.digest() != other.prompts.digest()
+    }
+}
+
+/// Accounts for answers whose provider did not say what they took.
+fn settle(prices: &Arc<Prices>, metrics: &Arc<Metrics>) -> audit::Settle {
+    let (prices, metrics) = (prices.clone(), metrics.clone());
+    Arc::new(move |uncounted| {
+        let usage = tokens::estimate(&uncounted.chat, &uncounted.output, uncounted.known);
+        attempt::bill(&prices, &metrics.of("chat", &uncounted.target), &uncounted.target, usage)
+    })
+}
+
+/// Makes all that a reload replaces.
+pub(super) fn running(parts: &Parts, lasting: &Lasting) -> Result<Running, String> {
+    let config = &parts.config;
+    let version = version(config);
+    let names: Vec<(String, Vec<String>)> =
+        config.providers.iter().map(|(name, provider)| (name.clone(), provider.models.clone())).collect();
+    let table = Arc::new(Table::new(&Plan {
+        routes: &config.models,
+        providers: &names,
+        timeouts: &config.timeouts,
+        breaker: &config.breaker,
+        breakers: &lasting.breakers,
+        metrics: &lasting.metrics,
+    }));
+    let pipeline = stack::pipeline(stages(parts, lasting, &table, &version)?);
+    Ok(Running {
+        keys: Keyring::new(&parts.keys, config.auth.query_key),
+        default_model: config.default_model.clone().unwrap_or_default(),
+        predict: (config.predict_model.clone(), config.cache.predict_ttl.0),
+        server: config.server.clone(),
+        knowledge: lasting.knowledge.clone(),
+        prompts: parts.prompts.clone(),
+        version,
+        pipeline,
+        table,
+    })
+}
+
+fn stages(parts: &Parts, lasting: &Lasting, table: &Arc<Table>, version: &str) -> Result<Stages, String> {
+    let Parts { config, prices, prompts, .. } = parts;
+    let metrics = &lasting.metrics;
+    let Counting { limits, places, retries, .. } = lasting.counting(config);
+    let priced = prices.clone();
+    let known = Arc::new(move |model: &str| priced.known(model));
+    let knowledge = lasting.knowledge.clone();
+    let guards = [(guard::SSN, config.output.ssn), (guard::CARD, config.output.card)];
+    Ok(Stages {
+        audit: Audit { writer: lasting.writer.clone() },
+        measure: Measure { metrics: metrics.clone() },
+        authorize: Authorize,
+        limit: RateLimit { limits, metrics: metrics.clone() },
+        admit: Admit(places),
+        screen: CheckInput { settings: config.input.clone() },
+        cache: Cache {
+            store: lasting.cache.clone(),
+            settings: config.cache.clone(),
+            versions: vec![version.to_owned(), prompts.version().to_string()],
+            corpus: Arc::new(move || knowledge.current().version().clone()),
+            metrics: metrics.clone(),
+        },
+        check: CheckOutput {
+            guards: guards.into_iter().filter(|(_, rule)| *rule != Rule::Off).collect(),
+            metrics: metrics.clone(),
+        },
+        ground: Ground::new(lasting.knowledge.clone(), prompts.clone(), config.knowledge.passages),
+        fallback: Fallback { table: table.clone(), known, metrics: metrics.clone() },
+        retry: Retry { settings: config.retry.clone(), budget: retries, metrics: metrics.clone() },
+        breaker: Breaker { table: table.clone() },
+        attempt: Attempt { table: table.clone(), prices: prices.clone() },
+        dispatch: Dispatch { providers: Arc::new(providers(config, lasting)?) },
+    })
+}
+
+fn providers(config: &Config, lasting: &Lasting) -> Result<HashMap<Arc<str>, Arc<dyn Provider>>, String> {
+    let mut providers: HashMap<Arc<str>, Arc<dyn Provider>> = HashMap::new();
+    for (name, settings) in &config.providers {
+        let made = provider::build(name, settings, &lasting.knowledge)?;
+        providers.insert(name.as_str().into(), made);
+    }
+    Ok(providers)
+}
+
+/// A digest of the configuration: what answers may depend on.
+fn version(config: &Config) -> Arc<str> {
+    let text = serde_json::to_vec(config).unwrap_or_default();
+    let digest: [u8; 32] = Sha256::digest(&text).into();
+    digest[..6].iter().map(|byte| format!("{byte:02x}")).collect::<String>().into()
+}

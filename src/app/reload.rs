@@ -1,0 +1,93 @@
+//! Reads everything anew when a file changes, or on SIGHUP.
+use std::path::PathBuf;
+
+use tokio::signal::unix::{SignalKind, signal};
+
+use super::{
+    listed,
+    parts::{self, Lasting, Parts},
+    read_knowledge,
+};
+use crate::{
+    config::{self, Config, Source, watch::Watch},
+    http::App,
+    observe::logs::Logs,
+};
+
+/// Goes on until the process ends. What is bad changes nothing.
+pub(super) async fn on_change(app: App, lasting: Lasting, mut parts: Parts, source: Source, logs: Logs) {
+    let Ok(mut hangup) = signal(SignalKind::hangup()) else { return };
+    let mut watch = Watch::new(&watched(&parts.config, &source));
+    loop {
+        tokio::select! {
+            () = watch.changed() => {}
+            _ = hangup.recv() => {}
+        }
+        let result = reload(&app, &lasting, &mut parts, &source, &logs).await;
+        let outcome = match &result {
+            Ok(true) => "changed",
+            Ok(false) => "unchanged",
+            Err(_) => "refused",
+        };
+        lasting.metrics.reloads.with_label_values(&[outcome]).inc();
+        match result {
+            Ok(true) => tracing::info!(config_version = %app.running().version, "reloaded"),
+            Ok(false) => {}
+            Err(why) => tracing::error!("nothing was changed, the new configuration is not good:\n{why}"),
+        }
+        watch.follow(&watched(&parts.config, &source));
+    }
+}
+
+/// Tells whether anything changed.
+async fn reload(
+    app: &App,
+    lasting: &Lasting,
+    before: &mut Parts,
+    source: &Source,
+    logs: &Logs,
+) -> Result<bool, String> {
+    let source = source.clone();
+    let read = move || {
+        let loaded = config::load(&source).map_err(|problems| listed(&problems))?;
+        Parts::read(loaded.config)
+    };
+    let parts = tokio::task::spawn_blocking(read).await.map_err(|error| error.to_string())??;
+    let knowledge = read_knowledge(&parts.config).await?;
+    let fresh = *knowledge.version() != *lasting.knowledge.current().version();
+    if !fresh && !parts.differ(before) {
+        return Ok(false);
+    }
+    let running = parts::running(&parts, lasting)?;
+    let (old, new) = (&before.config, &parts.config);
+    if old.audit != new.audit || old.log != new.log {
+        let lines = logs.request_lines(&new.log);
+        let opened = lasting.writer.reload(&new.audit, lines);
+        opened.map_err(|error| format!("the audit file cannot be opened: {error}"))?;
+        logs.reload(&new.log);
+    }
+    // From here on nothing can fail: all of it changes, or, above, none.
+    if old.server.listen != new.server.listen || old.server.workers != new.server.workers {
+        tracing::warn!("`server.listen` and `server.workers` change at the next start");
+    }
+    if fresh {
+        let documents = knowledge.document_count();
+        tracing::info!(corpus_version = %knowledge.version(), documents, "documents indexed anew");
+        lasting.knowledge.replace(knowledge);
+    }
+    app.replace(running);
+    *before = parts;
+    Ok(true)
+}
+
+/// The files and folders whose change is a reload.
+fn watched(config: &Config, source: &Source) -> Vec<PathBuf> {
+    let mut paths: Vec<PathBuf> = source.file.iter().cloned().collect();
+    paths.extend(config.auth.keys_file.clone());
+    paths.extend(config.prices.clone());
+    paths.push(config.prompts.path.clone());
+    if config.knowledge.watch {
+        paths.push(config.knowledge.path.clone());
+    }
+    paths
+}
