@@ -12,6 +12,8 @@ pub mod inbound;
 mod json;
 pub mod key;
 pub mod openai;
+#[cfg(test)]
+mod parse_tests;
 pub mod predict;
 pub mod query;
 mod read;
