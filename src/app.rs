@@ -21,7 +21,7 @@ use crate::{
     audit, cache,
     config::{self, Config, Loaded, Source, watch::Watch},
     guard::{self, Rule},
-    http::{self, App, Running, auth::Keyring, server::Server, settings::Key},
+    http::{self, App, Running, auth::Keyring, server::Server},
     knowledge::{Knowledge, SharedKnowledge},
     limit::Limits,
     observe::{Metrics, logs::Logs},
@@ -183,7 +183,10 @@ fn running(config: Config, lasting: &Lasting) -> Result<Running, String> {
     }));
     let pipeline = stack::pipeline(stages(&config, lasting, &prices, &prompts, &table, known, &version)?);
     Ok(Running {
-        keys: Keyring::new(&keys(&config)?, config.auth.query_key),
+        keys: Keyring::new(
+            &config::keys(&config.auth).map_err(|problems| listed(&problems))?,
+            config.auth.query_key,
+        ),
         default_model: config.default_model.clone().unwrap_or_default(),
         knowledge: lasting.knowledge.clone(),
         config,
@@ -246,25 +249,6 @@ fn providers(config: &Config, lasting: &Lasting) -> Result<HashMap<Arc<str>, Arc
     Ok(providers)
 }
 
-/// The keys of the configuration and of the keys' own file.
-fn keys(config: &Config) -> Result<Vec<Key>, String> {
-    let mut keys = config.auth.keys.clone();
-    if let Some(path) = &config.auth.keys_file {
-        let text = std::fs::read_to_string(path).map_err(|error| format!("{}: {error}", path.display()))?;
-        let rows: Vec<Key> =
-            serde_saphyr::from_str_valid(&text).map_err(|error| format!("{}: {error}", path.display()))?;
-        keys.extend(rows);
-        // A file that lost its rows must not open the gateway to everyone.
-        if keys.is_empty() {
-            return Err(format!(
-                "{}: holds no key; without keys every caller would be let in",
-                path.display()
-            ));
-        }
-    }
-    Ok(keys)
-}
-
 /// A digest of the configuration: what answers may depend on.
 fn version(config: &Config) -> Arc<str> {
     let text = serde_json::to_vec(config).unwrap_or_default();
@@ -275,8 +259,8 @@ fn version(config: &Config) -> Arc<str> {
 /// Reads everything anew when a file changes, or on SIGHUP. What is bad changes nothing.
 async fn reload_on_change(app: App, lasting: Lasting, source: Source, logs: Logs) {
     let Ok(mut hangup) = signal(SignalKind::hangup()) else { return };
+    let mut watch = Watch::new(&watched(&app.running().config, &source));
     loop {
-        let mut watch = Watch::new(&watched(&app.running().config, &source));
         tokio::select! {
             () = watch.changed() => {}
             _ = hangup.recv() => {}
@@ -285,7 +269,7 @@ async fn reload_on_change(app: App, lasting: Lasting, source: Source, logs: Logs
         let read = tokio::task::spawn_blocking(move || config::load(&source_)).await;
         let result = match read {
             Ok(Ok(loaded)) => reload(&app, &lasting, loaded.config, &before, &logs).await,
-            Ok(Err(problems)) => Err(problems.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n")),
+            Ok(Err(problems)) => Err(listed(&problems)),
             Err(error) => Err(error.to_string()),
         };
         let outcome = match &result {
@@ -299,7 +283,12 @@ async fn reload_on_change(app: App, lasting: Lasting, source: Source, logs: Logs
             Ok(false) => {}
             Err(why) => tracing::error!("nothing was changed, the new configuration is not good:\n{why}"),
         }
+        watch.follow(&watched(&app.running().config, &source));
     }
+}
+
+fn listed(problems: &[config::Problem]) -> String {
+    problems.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n")
 }
 
 async fn reload(

@@ -53,8 +53,10 @@ impl From<Span> for String {
 impl fmt::Display for Span {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let millis = self.0.as_millis() as u64;
-        let (unit, size) =
-            SPANS.into_iter().find(|(_, size)| millis >= *size && millis % size == 0).unwrap_or(("s", 1000));
+        let (unit, size) = SPANS
+            .into_iter()
+            .find(|(_, size)| millis >= *size && millis.is_multiple_of(*size))
+            .unwrap_or(("s", 1000));
         write!(f, "{}{unit}", millis / size)
     }
 }
@@ -67,7 +69,7 @@ pub struct Size(pub usize);
 
 /// The two spellings of a [`Size`].
 #[derive(Deserialize, JsonSchema)]
-#[serde(untagged)]
+#[serde(untagged, expecting = "must be a size such as `512`, `64KiB` or `1MiB`")]
 enum SizeText {
     Bytes(u64),
     #[schemars(extend("pattern" = r"^\d+(KiB|MiB|GiB)$"))]
@@ -107,8 +109,10 @@ impl From<Size> for String {
 impl fmt::Display for Size {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let bytes = self.0 as u64;
-        let (unit, size) =
-            SIZES.into_iter().find(|(_, size)| bytes >= *size && bytes % size == 0).unwrap_or(("", 1));
+        let (unit, size) = SIZES
+            .into_iter()
+            .find(|(_, size)| bytes >= *size && bytes.is_multiple_of(*size))
+            .unwrap_or(("", 1));
         write!(f, "{}{unit}", bytes / size)
     }
 }

@@ -13,7 +13,7 @@ use crate::{
 /// The log's line for one request, with its way through the gateway.
 #[derive(Serialize)]
 struct RequestLine<'a> {
-    timestamp: String,
+    timestamp: &'a str,
     level: &'static str,
     message: &'static str,
     request_id: &'a str,
@@ -64,7 +64,7 @@ struct AttemptLine<'a> {
 /// The log's line for one model call.
 #[derive(Serialize)]
 struct CallLine<'a> {
-    timestamp: String,
+    timestamp: &'a str,
     level: &'static str,
     message: &'static str,
     request_id: &'a str,
@@ -80,7 +80,7 @@ struct CallLine<'a> {
     error: Option<&'static str>,
 }
 
-fn request_line<'a>(record: &'a Record, notes: &'a Notes) -> RequestLine<'a> {
+fn request_line<'a>(record: &'a Record, notes: &'a Notes, at: &'a str) -> RequestLine<'a> {
     let usage = notes.usage.unwrap_or_default();
     let caller = &record.context.caller;
     let attempts = notes.attempts.iter().map(|attempt| AttemptLine {
@@ -91,7 +91,7 @@ fn request_line<'a>(record: &'a Record, notes: &'a Notes) -> RequestLine<'a> {
     });
     let cached = notes.cache == Cached::Hit;
     RequestLine {
-        timestamp: time(record.at),
+        timestamp: at,
         level: if record.status >= 500 { "WARN" } else { "INFO" },
         message: "request",
         request_id: &record.context.id,
@@ -133,8 +133,8 @@ fn request_line<'a>(record: &'a Record, notes: &'a Notes) -> RequestLine<'a> {
 }
 
 /// Writes the audit line.
-pub(super) fn audit(record: &Record, notes: &Notes, content: bool, out: &mut Vec<u8>) {
-    let mut line = request_line(record, notes);
+pub(super) fn audit(record: &Record, notes: &Notes, at: &str, content: bool, out: &mut Vec<u8>) {
+    let mut line = request_line(record, notes, at);
     // Who is promised that a person looks must be able to rely on it: the question is there.
     if content || line.review {
         line.question = record.chat.as_ref().map(|chat| {
@@ -147,12 +147,12 @@ pub(super) fn audit(record: &Record, notes: &Notes, content: bool, out: &mut Vec
 }
 
 /// Writes the log's lines: one for the request, one for each model call.
-pub(super) fn log(record: &Record, notes: &Notes, json: bool, out: &mut Vec<u8>) {
+pub(super) fn log(record: &Record, notes: &Notes, at: &str, json: bool, out: &mut Vec<u8>) {
     let last = notes.attempts.len().saturating_sub(1);
     for (index, attempt) in notes.attempts.iter().enumerate() {
         let usage = notes.usage.filter(|_| index == last && attempt.error.is_none()).unwrap_or_default();
         let line = CallLine {
-            timestamp: time(record.at),
+            timestamp: at,
             level: if attempt.error.is_some() { "WARN" } else { "INFO" },
             message: "llm_call",
             request_id: &record.context.id,
@@ -169,7 +169,7 @@ pub(super) fn log(record: &Record, notes: &Notes, json: bool, out: &mut Vec<u8>)
         };
         write_line(&line, json, out);
     }
-    write_line(&request_line(record, notes), json, out);
+    write_line(&request_line(record, notes, at), json, out);
 }
 
 fn write_line(line: &impl Serialize, json: bool, out: &mut Vec<u8>) {
@@ -196,6 +196,7 @@ fn write_json(line: &impl Serialize, out: &mut Vec<u8>) {
     }
 }
 
-fn time(at: SystemTime) -> String {
+/// A moment as RFC 3339 has it, to the microsecond.
+pub(super) fn time(at: SystemTime) -> String {
     Timestamp::try_from(at).map(|at| format!("{at:.6}")).unwrap_or_default()
 }

@@ -178,11 +178,12 @@ impl Shared {
                 record.context.trail.note(|notes| notes.usage = Some(usage));
             }
             let notes = record.context.trail.notes();
+            let at = line::time(record.at);
             if sink.file.is_some() {
-                line::audit(record, &notes, sink.settings.content, audit);
+                line::audit(record, &notes, &at, sink.settings.content, audit);
             }
             if let Some(json) = sink.log {
-                line::log(record, &notes, json, log);
+                line::log(record, &notes, &at, json, log);
             }
         }
         if let Some(file) = &mut sink.file

@@ -95,7 +95,7 @@ impl Completion {
                 self.embeddings[index] = vector.clone();
             }
             Event::Grounded { citations, confidence } => {
-                self.grounded = Some((citations.clone(), *confidence))
+                self.grounded = Some((citations.clone(), *confidence));
             }
             Event::Usage(usage) => self.usage = Some(*usage),
             Event::Finish { choice, reason } => self.choice(*choice).finish = Some(reason.clone()),

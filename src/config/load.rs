@@ -1,9 +1,21 @@
-//! From a file and the environment to a [`Config`], or to all that is wrong with them.
-use std::path::{Path, PathBuf};
+//! From a file, the environment and flags to a [`Config`], or to all that is wrong with them.
+use std::{
+    fmt::Write,
+    net::SocketAddr,
+    path::{Path, PathBuf},
+};
 
 use garde::Validate;
+use serde::de::DeserializeOwned;
 
-use super::{Config, Problem, environment, references};
+use super::{
+    Config, Problem, environment, keys,
+    problem::as_wish,
+    read::read,
+    references,
+    tree::{At, Node, Path as Steps, Value},
+};
+use crate::{price::Prices, prompt::Prompts};
 
 /// Where the configuration comes from.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -11,17 +23,19 @@ pub struct Source {
     /// The file; absent: there is none, and the defaults hold.
     pub file: Option<PathBuf>,
     /// Where to listen, from the command line; wins over all else.
-    pub listen: Option<std::net::SocketAddr>,
+    pub listen: Option<SocketAddr>,
 }
 
 /// The file that is read where none is named.
 const USUAL: &str = "config/sluice.yaml";
 /// More mistakes than this are not told at once.
 const MOST: usize = 100;
+/// No configuration is larger.
+const LARGEST: u64 = 8 << 20;
 
 impl Source {
     /// The named file, else that of `SLUICE_CONFIG`, else `config/sluice.yaml` where there is one.
-    pub fn find(named: Option<PathBuf>, listen: Option<std::net::SocketAddr>) -> Self {
+    pub fn find(named: Option<PathBuf>, listen: Option<SocketAddr>) -> Self {
         let set = named
             .or_else(|| std::env::var_os("SLUICE_CONFIG").filter(|path| !path.is_empty()).map(Into::into));
         let usual = || Some(PathBuf::from(USUAL)).filter(|path| path.is_file());
@@ -40,279 +54,184 @@ pub struct Loaded {
     pub warnings: Vec<String>,
 }
 
-/// Reads the configuration.
+/// Reads the configuration, and tries the files that it names. Blocks while it reads.
 pub fn load(source: &Source) -> Result<Loaded, Vec<Problem>> {
     let name = source.file.as_deref().map_or_else(|| "defaults".into(), |path| path.display().to_string());
-    let text = match &source.file {
-        Some(path) => read(path).map_err(|problem| vec![problem])?,
-        None => String::new(),
-    };
-    let variables = std::env::vars_os()
-        .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)));
-    let mut config = parse(&name, &text, variables)?;
-    if let Some(listen) = source.listen {
-        config.server.listen = listen;
-    }
-    if let Some(why) = config.refusal() {
-        return Err(vec![Problem {
-            origin: name,
-            place: locate(&text, &["server", "listen"]),
-            line: None,
-            message: why,
-        }]);
+    let text =
+        source.file.as_deref().map_or(Ok(String::new()), read_file).map_err(|problem| vec![problem])?;
+    let variables = std::env::vars_os();
+    let variables: Vec<(String, String)> = variables
+        .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
+        .collect();
+    let config = parse(&name, &text, &variables, source.listen)?;
+    let problems = companions(&config);
+    if !problems.is_empty() {
+        return Err(problems);
     }
     let warnings = missing_secrets(&config);
     Ok(Loaded { config, source: source.clone(), warnings })
 }
 
-fn read(path: &Path) -> Result<String, Problem> {
-    std::fs::read_to_string(path).map_err(|error| Problem {
-        origin: path.display().to_string(),
-        place: None,
-        line: None,
-        message: format!("cannot be read: {error}"),
-    })
+/// Reads a file of the configuration, if it is of a sane size.
+pub(super) fn read_file(path: &Path) -> Result<String, Problem> {
+    let bad = |why: String| Problem::of(path.display().to_string(), why);
+    let size = std::fs::metadata(path).map_err(|error| bad(format!("cannot be read: {error}")))?.len();
+    if size > LARGEST {
+        return Err(bad(format!("is larger than {} MiB", LARGEST >> 20)));
+    }
+    let text = std::fs::read_to_string(path).map_err(|error| bad(format!("cannot be read: {error}")))?;
+    Ok(text)
+}
+
+/// The files that the configuration names: they are part of it.
+fn companions(config: &Config) -> Vec<Problem> {
+    let mut problems = keys(&config.auth).err().unwrap_or_default();
+    problems.extend(Prices::load(config.prices.as_deref()).err().map(|why| Problem::of("prices", why)));
+    let prompts = Prompts::load(&config.prompts.path, &config.prompts.version);
+    problems.extend(prompts.err().map(|why| Problem::of("prompts", why)));
+    problems
 }
 
 fn missing_secrets(config: &Config) -> Vec<String> {
     let missing = config.providers.iter().filter_map(|(name, provider)| {
-        let from = provider.key_source().filter(|from| from.fetch().is_none())?;
+        let from = provider.api_key.as_ref().filter(|from| from.fetch().is_none())?;
         Some(format!("provider `{name}` has no key: {from} is unset or empty"))
     });
     missing.collect()
 }
 
-/// Reads a text and variables; tells all mistakes at once.
+/// Reads a text, variables and flags; tells all mistakes at once.
 fn parse(
     name: &str,
     text: &str,
-    variables: impl Iterator<Item = (String, String)>,
+    variables: &[(String, String)],
+    listen: Option<SocketAddr>,
 ) -> Result<Config, Vec<Problem>> {
-    let variables: Vec<(String, String)> = variables.collect();
     let mut problems = Vec::new();
-    let mut config = from_text(name, text, &mut problems);
-    config = environment::apply(config, variables.iter().cloned(), &mut problems);
-    let here = |path: &[&str], message: String| {
-        let place = locate(text, path);
-        let line = place.and_then(|(line, _)| shown(text, line));
-        Problem { origin: name.to_owned(), place, line, message: format!("`{}`: {message}", path.join(".")) }
-    };
-    if let Err(report) = config.validate() {
-        for (path, error) in report.iter() {
-            let path = path.to_string().replace('[', ".").replace(']', "");
-            let keys: Vec<&str> = path.split('.').filter(|key| !key.is_empty()).collect();
-            problems.push(here(&keys, error.to_string()));
-        }
+    let mut tree = Node::parse(text).unwrap_or_else(|broken| {
+        problems.push(Problem::at(name, text, &broken.at, &broken.message, false));
+        Node::new(Value::Null, At::Nowhere)
+    });
+    environment::apply(&mut tree, variables, &mut problems);
+    if let Some(listen) = listen {
+        let at = At::Outside("--listen".into());
+        let path = ["server".to_owned(), "listen".to_owned()];
+        // Where `server` is no mapping, the reader says so.
+        let _ =
+            environment::set(&mut tree, &path, Node::new(Value::Text(listen.to_string()), at.clone()), &at);
     }
+    let config = read_on::<Config>(&mut tree, name, text, &mut problems).unwrap_or_default();
+    problems.extend(invalid(&config, "", &tree, name, text));
     let get = |name: &str| variables.iter().find(|(known, _)| known == name).map(|(_, value)| value.clone());
     let config = config.completed(&get);
-    for dangling in references::check(&config) {
-        let keys: Vec<&str> = dangling.path.iter().map(String::as_str).collect();
-        problems.push(here(&keys, dangling.message));
+    let mentioned = |section: &str, key: &str| is_mentioned(&tree, section, key);
+    for wrong in references::check(&config, &mentioned) {
+        let message = format!("`{}`: {}", wrong.path, wrong.message);
+        problems.push(Problem::at(name, text, &tree.locate(&wrong.path).0, &message, wrong.secret));
     }
+    if let Some(why) = config.refusal() {
+        problems.push(Problem::at(name, text, &tree.locate("server.listen").0, &why, false));
+    }
+    problems.sort_by_key(Problem::rank);
     problems.truncate(MOST);
-    problems.sort_by_key(|problem| problem.place);
     if problems.is_empty() { Ok(config) } else { Err(problems) }
 }
 
-/// Reads a text. A parser stops at its first mistake: that is noted and blanked
-/// out, with what is nested below it, and the rest is read again.
-fn from_text(name: &str, text: &str, problems: &mut Vec<Problem>) -> Config {
-    let mut lines: Vec<String> = text.lines().map(str::to_owned).collect();
-    for _ in 0..MOST {
-        let left = lines.join("\n");
-        if left.lines().all(|line| line.trim().is_empty() || line.trim_start().starts_with('#')) {
-            return Config::default();
-        }
-        let error = match serde_saphyr::from_str::<Config>(&left) {
-            Ok(config) => return config,
-            Err(error) => error,
-        };
-        let place = error.location().map(|at| (at.line() as usize, at.column() as usize));
-        let place = place.filter(|(line, _)| (1..=lines.len()).contains(line));
-        let message = error.without_snippet().to_string();
-        // The place is told apart; the library's own words for it come last.
-        let message = message.split(" at line ").next().unwrap_or_default().to_owned();
-        let line = place.and_then(|(line, _)| shown(text, line));
-        let secret = place.is_some_and(|(line, _)| is_secret(text, line));
-        let message = if secret {
-            "a secret is never written here; say where it is: `{env: NAME}` or `{file: PATH}`".to_owned()
-        } else {
-            without_keys(&message)
-        };
-        problems.push(Problem { origin: name.to_owned(), place, line, message });
-        let Some((line, _)) = place else { return Config::default() };
-        if !blank(&mut lines, line - 1) {
-            return Config::default();
+/// What the value's own checks say. Where `root` is given, it is no key of the file.
+pub(super) fn invalid<T: Validate<Context = ()>>(
+    value: &T,
+    root: &str,
+    tree: &Node,
+    name: &str,
+    text: &str,
+) -> Vec<Problem> {
+    let Err(report) = value.validate() else { return Vec::new() };
+    let mut problems = Vec::new();
+    for (path, error) in report.iter() {
+        let path = path.to_string();
+        let path = path.strip_prefix(root).unwrap_or(&path);
+        let (at, node) = tree.locate(path);
+        // What is wrong with the rest of it may be due to what was taken out.
+        if !node.is_wounded() {
+            let message = format!("`{path}`: {}", as_wish(error.message()));
+            problems.push(Problem::at(name, text, &at, &message, is_private(path)));
         }
     }
-    Config::default()
+    problems
 }
 
-/// Blanks a line and what is nested below it. Tells whether anything was there.
-fn blank(lines: &mut [String], at: usize) -> bool {
-    let depth = |line: &str| line.len() - line.trim_start().len();
-    let first = depth(&lines[at]);
-    let was = !lines[at].trim().is_empty();
-    lines[at].clear();
-    for line in lines.iter_mut().skip(at + 1) {
-        if !line.trim().is_empty() && depth(line) <= first {
-            break;
+/// Whether what stands there may be a key by mistake.
+fn is_private(path: &str) -> bool {
+    path.rsplit('.').next() == Some("hash")
+}
+
+/// Whether something is wrong with a key, or with all of its section, so that it could not be read.
+fn is_mentioned(tree: &Node, section: &str, key: &str) -> bool {
+    let Value::Map(sections) = &tree.value else { return false };
+    sections.iter().filter(|entry| entry.key == section).any(|entry| match &entry.node.value {
+        Value::Gone => true,
+        Value::Map(entries) => entries.iter().any(|entry| entry.key == key),
+        _ => false,
+    })
+}
+
+/// Reads a tree. A reader stops at its first mistake: that is noted and taken
+/// out, and the rest is read again, until all of them are known.
+pub(super) fn read_on<T: DeserializeOwned>(
+    tree: &mut Node,
+    name: &str,
+    text: &str,
+    problems: &mut Vec<Problem>,
+) -> Option<T> {
+    let mut gone: Vec<Steps> = Vec::new();
+    while problems.len() < MOST {
+        let fault = match read::<T>(tree) {
+            Ok(value) => return Some(value),
+            Err(fault) => fault,
+        };
+        let path = fault.path();
+        // What is missing may be what was taken out: that is told already.
+        let told = fault.missing && gone.iter().any(|gone| gone.starts_with(&path));
+        if !told {
+            let (at, keys) = place(tree, &path, fault.at_key);
+            let message = if keys.is_empty() || fault.at_key || fault.missing {
+                fault.message
+            } else {
+                format!("`{keys}`: {}", fault.message)
+            };
+            problems.push(Problem::at(name, text, &at, &message, fault.secret));
         }
-        line.clear();
+        if path.is_empty() {
+            return None;
+        }
+        tree.remove(&path);
+        gone.push(path);
     }
-    was
+    None
 }
 
-fn is_secret(text: &str, line: usize) -> bool {
-    text.lines()
-        .nth(line - 1)
-        .is_some_and(|line| line.trim_start().trim_start_matches("- ").starts_with("api_key:"))
-}
-
-/// A line that may be shown: never one that may hold a secret.
-fn shown(text: &str, line: usize) -> Option<String> {
-    text.lines().nth(line - 1).filter(|_| !is_secret(text, line)).map(without_keys)
-}
-
-/// A text in which whatever looks like a key is hidden.
-fn without_keys(text: &str) -> String {
-    let mut out = String::with_capacity(text.len());
-    for word in text.split_inclusive(|c: char| !(c.is_ascii_alphanumeric() || c == '-' || c == '_')) {
-        match word.find("sk-") {
-            Some(at) if word.len() > at + 8 => {
-                out.push_str(&word[..at + 3]);
-                out.push('…');
-                out.extend(
-                    word.chars().last().filter(|c| !c.is_ascii_alphanumeric() && *c != '-' && *c != '_'),
-                );
+/// Where a path leads, and its name. A block begins on the line below its key: the key says more.
+fn place(tree: &Node, path: &[usize], at_key: bool) -> (At, String) {
+    let (mut node, mut at, mut keys) = (tree, tree.at.clone(), String::new());
+    for (depth, position) in path.iter().enumerate() {
+        let Some(next) = node.child(*position) else { break };
+        at = next.at.clone();
+        if let Value::Map(entries) = &node.value
+            && let Some(entry) = entries.get(*position)
+        {
+            keys.push_str(if keys.is_empty() { "" } else { "." });
+            keys.push_str(&entry.key);
+            let is_block = matches!(next.value, Value::Map(_) | Value::List(_) | Value::Null);
+            if is_block || (at_key && depth + 1 == path.len()) {
+                at = entry.at.clone();
             }
-            _ => out.push_str(word),
+        } else {
+            let _ = write!(keys, "[{position}]");
         }
+        node = next;
     }
-    out
-}
-
-/// Where a path of keys stands in a text of nested blocks: line and column from
-/// 1 on. Where the last keys are not found, the nearest key above them.
-fn locate(text: &str, path: &[&str]) -> Option<(usize, usize)> {
-    let lines: Vec<&str> = text.lines().collect();
-    let mut found = None;
-    let (mut from, mut to) = (0, lines.len());
-    for key in path {
-        let Some((line, column)) = child(&lines[from..to], key).map(|(line, column)| (from + line, column))
-        else {
-            break;
-        };
-        found = Some((line + 1, column + 1));
-        // What belongs to the key is indented further, or is a list at its own depth.
-        let inner = |text: &str| {
-            let depth = text.len() - text.trim_start().len();
-            text.trim().is_empty()
-                || depth > column
-                || (depth == column && text.trim_start().starts_with("- "))
-        };
-        to = (line + 1..to).find(|at| !inner(lines[*at])).unwrap_or(to);
-        from = if key.parse::<usize>().is_ok() { line } else { line + 1 };
-    }
-    found
-}
-
-/// The place of a key, or of a list's item, among the shallowest lines of a block.
-fn child(block: &[&str], key: &str) -> Option<(usize, usize)> {
-    let is_text = |line: &str| !line.trim().is_empty() && !line.trim_start().starts_with('#');
-    if let Ok(index) = key.parse::<usize>() {
-        let items = || block.iter().enumerate().filter(|(_, line)| line.trim_start().starts_with('-'));
-        let depth = items().map(|(_, line)| line.len() - line.trim_start().len()).min()?;
-        let mut items = items().filter(|(_, line)| line.len() - line.trim_start().len() == depth);
-        return items.nth(index).map(|(at, _)| (at, depth));
-    }
-    // The first line of a list's item holds its first key behind the dash.
-    let start = |line: &str| line.len() - line.trim_start_matches([' ', '-']).len();
-    let depth = block.iter().filter(|line| is_text(line)).map(|line| start(line)).min()?;
-    let is_key = |line: &str| {
-        let rest = &line[start(line)..];
-        let rest = rest.trim_start_matches(['"', '\'']);
-        rest.strip_prefix(key)
-            .is_some_and(|rest| rest.trim_start_matches(['"', '\'']).trim_start().starts_with(':'))
-    };
-    let found = block.iter().position(|line| is_text(line) && start(line) == depth && is_key(line))?;
-    Some((found, depth))
-}
-
-/// The JSON Schema of the configuration.
-pub fn schema() -> String {
-    let schema = schemars::schema_for!(Config);
-    serde_json::to_string_pretty(&schema).unwrap_or_default() + "\n"
+    (at, keys)
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use proptest::prelude::*;
-
-    fn problems(text: &str) -> Vec<String> {
-        let problems = parse("f", text, std::iter::empty()).err().unwrap_or_default();
-        problems.iter().map(ToString::to_string).collect()
-    }
-
-    #[test]
-    fn every_mistake_is_told_at_once_with_its_place() {
-        let text = "server:\n  listne: 1\n  max_body: 1MB\nretry:\n  attempts: 99\nmodels:\n  m:\n    targets:\n    - provider: nobody\n      model: x\n    fallback: [n]\n";
-        let told = problems(text).join("\n");
-        assert!(told.contains("f:2:3: ") && told.contains("listne"), "{told}");
-        assert!(told.contains("f:3:"), "{told}");
-        assert!(told.contains("f:5:3: `retry.attempts`"), "{told}");
-        assert!(told.contains("f:9:") && told.contains("there is no provider `nobody`"), "{told}");
-        assert!(told.contains("f:11:5: `models.m.fallback.0`"), "{told}");
-        assert!(told.contains("5 |   attempts: 99\n  |   ^"), "{told}");
-    }
-
-    #[test]
-    fn a_secret_in_the_file_is_refused_and_not_shown() {
-        let text = "providers:\n  p:\n    kind: openai\n    api_key: sk-verysecretindeed\n";
-        let told = problems(text).join("\n");
-        assert!(told.contains("f:4:") && told.contains("never written here"), "{told}");
-        assert!(!told.contains("verysecret"), "{told}");
-    }
-
-    #[test]
-    fn no_text_is_the_defaults() {
-        let none = parse("f", "# nothing\n", std::iter::empty()).unwrap();
-        assert_eq!(none, Config::default().completed(&|_| None));
-    }
-
-    #[test]
-    fn the_shipped_file_says_what_holds_anyway() {
-        let text = include_str!("../../config/sluice.yaml");
-        assert_eq!(from_text("f", text, &mut Vec::new()), Config::default());
-        let default = serde_json::to_value(Config::default()).unwrap();
-        let sections = default.as_object().unwrap();
-        for (section, value) in sections {
-            assert!(text.contains(&format!("\n{section}:")), "`{section}` is not in config/sluice.yaml");
-            for key in value.as_object().into_iter().flat_map(serde_json::Map::keys) {
-                assert!(
-                    text.contains(&format!("  {key}:")),
-                    "`{section}.{key}` is not in config/sluice.yaml"
-                );
-            }
-        }
-    }
-
-    #[test]
-    fn the_published_schema_is_the_schema() {
-        let path = concat!(env!("CARGO_MANIFEST_DIR"), "/config/sluice.schema.json");
-        if std::env::var_os("UPDATE").is_some() {
-            std::fs::write(path, schema()).unwrap();
-        }
-        let published = std::fs::read_to_string(path).unwrap_or_default();
-        assert!(published == schema(), "run this test with UPDATE=1 to publish the schema anew");
-    }
-
-    proptest! {
-        #[test]
-        fn no_text_makes_it_panic(text in "[a-z:\\-\\[\\]{}\"'#&*!| \\n\\t0-9é]{0,200}") {
-            let _ = parse("f", &text, std::iter::empty());
-        }
-    }
-}
+pub(in crate::config) mod tests;

@@ -2,10 +2,16 @@
 //!
 //! Defaults, then the file, then the environment, then flags. Each section's
 //! settings live with the thing that they set; here they come together.
+#[cfg(test)]
+mod documented;
 mod environment;
 mod load;
 mod problem;
+mod read;
 mod references;
+mod rows;
+mod schema;
+mod tree;
 pub mod watch;
 
 use std::{collections::BTreeMap, path::PathBuf};
@@ -13,8 +19,10 @@ use std::{collections::BTreeMap, path::PathBuf};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-pub use load::{Loaded, Source, load, schema};
-pub use problem::Problem;
+pub use load::{Loaded, Source, load};
+pub use problem::{Place, Problem};
+pub use rows::keys;
+pub use schema::schema;
 
 use crate::{
     audit, cache,
@@ -133,10 +141,10 @@ impl Config {
             self.providers_from(environment);
         }
         if self.default_model.is_none() {
-            // A provider that lends all its models has none that stands out.
             let models = [("openai", "gpt-4o-mini"), ("anthropic", "claude-haiku-4-5")];
-            let found = models.into_iter().find(|(provider, _)| {
-                self.providers.get(*provider).is_some_and(|provider| !provider.models.is_empty())
+            let found = models.into_iter().find(|(provider, model)| {
+                let patterns = self.providers.get(*provider).map(|provider| &provider.models);
+                patterns.is_some_and(|patterns| patterns.iter().any(|pattern| route::matches(pattern, model)))
             });
             let own = self.models.keys().next().cloned();
             let first = own.or(found.map(|(_, model)| model.to_owned()));

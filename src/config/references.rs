@@ -1,59 +1,169 @@
-//! What one section says of another: names that must exist, secrets that must be there.
-use super::Config;
+//! What one section says of another: names that must exist, secrets that must not be there.
+use super::{Config, problem::nearest};
+use crate::{
+    route,
+    settings::{SecretFrom, Size, Span},
+};
 
 /// A mistake, and the path of keys that leads to it.
 pub(super) struct Dangling {
-    pub(super) path: Vec<String>,
+    pub(super) path: String,
     pub(super) message: String,
+    pub(super) secret: bool,
 }
 
-/// All names that lead nowhere.
-pub(super) fn check(config: &Config) -> Vec<Dangling> {
+/// Headers that show a key or a person to the provider.
+const CREDENTIALS: [&str; 6] =
+    ["authorization", "proxy-authorization", "x-api-key", "api-key", "x-goog-api-key", "cookie"];
+
+/// All names that lead nowhere. `mentioned` tells whether a section has a key
+/// that is not in `config`, because something else is wrong with it.
+pub(super) fn check(config: &Config, mentioned: &dyn Fn(&str, &str) -> bool) -> Vec<Dangling> {
     let mut found = Vec::new();
-    let mut say = |path: &[&str], message: String| {
-        found.push(Dangling { path: path.iter().map(|&key| key.to_owned()).collect(), message });
+    routes(config, mentioned, &mut found);
+    secrets(config, &mut found);
+    keys(config, &mut found);
+    waits(config, &mut found);
+    if config.server.metrics_listen == Some(config.server.listen) {
+        let message = "is the main address, too; `null` serves the metrics there";
+        found.push(Dangling::new("server.metrics_listen".into(), message.into()));
+    }
+    for (index, origin) in config.server.cors.origins.iter().enumerate() {
+        let host = origin.strip_prefix("https://").or_else(|| origin.strip_prefix("http://"));
+        if origin != "*" && host.is_none_or(|host| host.is_empty() || host.contains('/')) {
+            let message = format!(
+                "`{origin}` is not `*` or an origin such as `https://app.example.com`, without a path"
+            );
+            found.push(Dangling::new(format!("server.cors.origins[{index}]"), message));
+        }
+    }
+    found
+}
+
+impl Dangling {
+    fn new(path: String, message: String) -> Self {
+        Self { path, message, secret: false }
+    }
+}
+
+fn routes(config: &Config, mentioned: &dyn Fn(&str, &str) -> bool, found: &mut Vec<Dangling>) {
+    let mut say = |path: String, message: String| found.push(Dangling::new(path, message));
+    let providers: Vec<&str> = config.providers.keys().map(String::as_str).collect();
+    let provider = |name: &str| providers.contains(&name) || mentioned("providers", name);
+    let aliases: Vec<&str> =
+        config.models.values().flat_map(|route| &route.aliases).map(String::as_str).collect();
+    let routes: Vec<&str> = config.models.keys().map(String::as_str).chain(aliases.iter().copied()).collect();
+    let route = |name: &str| routes.contains(&name) || mentioned("models", name);
+    let direct =
+        |name: &str| name.split_once('/').is_some_and(|(name, model)| provider(name) && !model.is_empty());
+    let by_pattern = |name: &str| {
+        config.providers.values().any(|p| p.models.iter().any(|pattern| route::matches(pattern, name)))
     };
-    let provider = |name: &str| config.providers.contains_key(name);
-    let route = |name: &str| {
-        config.models.contains_key(name)
-            || config.models.values().any(|route| route.aliases.iter().any(|alias| alias == name))
-    };
-    let providers = || config.providers.keys().map(String::as_str).collect::<Vec<_>>().join("`, `");
     for (name, settings) in &config.models {
-        for (index, target) in settings.targets.iter().enumerate() {
-            if !provider(&target.provider) {
-                let message =
-                    format!("there is no provider `{}`; there are `{}`", target.provider, providers());
-                say(&["models", name, "targets", &index.to_string(), "provider"], message);
-            }
+        for (index, target) in
+            settings.targets.iter().enumerate().filter(|(_, target)| !provider(&target.provider))
+        {
+            let message = format!(
+                "there is no provider `{}`; {}",
+                target.provider,
+                nearest(&target.provider, &providers)
+            );
+            say(format!("models.{name}.targets[{index}].provider"), message);
         }
         for (index, next) in settings.fallback.iter().enumerate() {
-            let known = route(next) || next.split_once('/').is_some_and(|(name, _)| provider(name));
-            if !known || next == name {
-                let message = format!("`{next}` is neither another route nor `provider/model`");
-                say(&["models", name, "fallback", &index.to_string()], message);
+            let path = format!("models.{name}.fallback[{index}]");
+            if next == name || settings.aliases.contains(next) {
+                say(path, "a route does not fall back on itself".into());
+            } else if !route(next) && !direct(next) {
+                say(path, format!("`{next}` is neither another route nor `provider/model`"));
             }
         }
         for (index, alias) in settings.aliases.iter().enumerate() {
-            let twice = config.models.contains_key(alias)
-                || config.models.iter().any(|(other, route)| other != name && route.aliases.contains(alias));
-            if twice {
-                say(
-                    &["models", name, "aliases", &index.to_string()],
-                    format!("`{alias}` names another route too"),
-                );
+            let twice = aliases.iter().filter(|other| *other == alias).count() > 1;
+            if config.models.contains_key(alias) || twice {
+                say(format!("models.{name}.aliases[{index}]"), format!("`{alias}` names another route too"));
             }
         }
     }
-    let mut names: Vec<&str> = Vec::new();
-    for (index, key) in config.auth.keys.iter().enumerate() {
-        if names.contains(&key.name.as_str()) {
-            say(&["auth", "keys", &index.to_string(), "name"], format!("two keys are named `{}`", key.name));
+    let asked =
+        [("default_model", config.default_model.as_deref()), ("predict_model", Some(&*config.predict_model))];
+    for (key, name) in asked {
+        let Some(name) = name.filter(|name| !route(name) && !direct(name) && !by_pattern(name)) else {
+            continue;
+        };
+        say(key.into(), format!("there is no route `{name}`; {}", nearest(name, &routes)));
+    }
+}
+
+fn secrets(config: &Config, found: &mut Vec<Dangling>) {
+    for (name, provider) in &config.providers {
+        if let Some(SecretFrom::Env(variable)) = &provider.api_key {
+            let is_part = |c: char| c.is_ascii_alphanumeric() || c == '_';
+            if !variable.chars().all(is_part)
+                || !variable.starts_with(|c: char| c.is_ascii_alphabetic() || c == '_')
+            {
+                found.push(Dangling {
+                    path: format!("providers.{name}.api_key.env"),
+                    message: "this is not the name of a variable; the secret itself is never written here"
+                        .into(),
+                    secret: true,
+                });
+            }
         }
-        names.push(&key.name);
+        for header in
+            provider.headers.keys().filter(|h| CREDENTIALS.contains(&h.to_ascii_lowercase().as_str()))
+        {
+            found.push(Dangling {
+                path: format!("providers.{name}.headers.{header}"),
+                message: "a secret is never written here; say where it is in the provider's `api_key`".into(),
+                secret: true,
+            });
+        }
     }
-    if config.server.cors.origins.iter().any(|origin| origin != "*" && !origin.starts_with("http")) {
-        say(&["server", "cors", "origins"], "an origin is `*` or begins with `http://` or `https://`".into());
+}
+
+fn keys(config: &Config, found: &mut Vec<Dangling>) {
+    let rows = &config.auth.keys;
+    for (index, key) in rows.iter().enumerate() {
+        if rows[..index].iter().any(|earlier| earlier.name == key.name) {
+            found.push(Dangling::new(
+                format!("auth.keys[{index}].name"),
+                format!("two keys are named `{}`", key.name),
+            ));
+        }
+        if rows[..index].iter().any(|earlier| earlier.hash.eq_ignore_ascii_case(&key.hash)) {
+            found.push(Dangling::new(format!("auth.keys[{index}].hash"), "two rows have this key".into()));
+        }
     }
-    found
+}
+
+/// A wait of no time would fail every call, and a size of nothing every answer.
+fn waits(config: &Config, found: &mut Vec<Dangling>) {
+    let server = &config.server;
+    let mut spans: Vec<(String, Span)> = vec![
+        ("server.body_timeout".into(), server.body_timeout),
+        ("server.header_timeout".into(), server.header_timeout),
+        ("server.write_timeout".into(), server.write_timeout),
+        ("server.request_timeout".into(), server.request_timeout),
+        ("server.keep_alive".into(), server.keep_alive),
+        ("breaker.window".into(), config.breaker.window),
+        ("breaker.open_for".into(), config.breaker.open_for),
+    ];
+    let mut sizes: Vec<(String, Size)> = vec![("server.max_body".into(), server.max_body)];
+    let of_routes = config.models.iter().filter_map(|(name, route)| {
+        route.timeouts.as_ref().map(|timeouts| (format!("models.{name}.timeouts"), timeouts))
+    });
+    for (path, timeouts) in of_routes.chain([("timeouts".to_owned(), &config.timeouts)]) {
+        spans.push((format!("{path}.first_token"), timeouts.first_token));
+        spans.push((format!("{path}.idle"), timeouts.idle));
+        spans.push((format!("{path}.total"), timeouts.total));
+    }
+    for (name, provider) in &config.providers {
+        spans.push((format!("providers.{name}.connect_timeout"), provider.connect_timeout));
+        sizes.push((format!("providers.{name}.max_response"), provider.max_response));
+        sizes.push((format!("providers.{name}.max_event"), provider.max_event));
+    }
+    let no_time = spans.into_iter().filter(|(_, span)| span.0.is_zero()).map(|(path, _)| path);
+    let nothing = sizes.into_iter().filter(|(_, size)| size.0 == 0).map(|(path, _)| path);
+    found.extend(no_time.chain(nothing).map(|path| Dangling::new(path, "must be more than 0".into())));
 }

@@ -8,7 +8,10 @@ use axum::{
 };
 use http::{HeaderValue, Request as HttpRequest, header};
 
-use super::{App, anthropic, answer, error::Shape, inbound, inbound::Inbound, openai, openai::models::Row, respond_error};
+use super::{
+    App, answer, anthropic, error::Shape, inbound, inbound::Inbound, openai, openai::models::Row,
+    respond_error,
+};
 use crate::{
     call::{Call, Caller},
     chat::Request,
@@ -18,9 +21,11 @@ use crate::{
 /// `POST /v1/chat/completions`.
 pub async fn chat(State(app): State<App>, request: HttpRequest<Body>) -> Response {
     let (id, path) = super::identity(&request);
-    let asked = async {
+    // Boxed once here: a large future is copied by every wrapper above.
+    let asked = Box::pin(async {
         let inbound = inbound::read(&app, request).await?;
-        let openai::chat_request::Parsed { chat, include_usage } = openai::chat_request::parse(&inbound.body)?;
+        let openai::chat_request::Parsed { chat, include_usage } =
+            openai::chat_request::parse(&inbound.body)?;
         let (call, asked) = call(&app, &inbound, "/v1/chat/completions", chat);
         let created = answer::unix_seconds();
         Ok(if asked.stream {
@@ -34,20 +39,47 @@ pub async fn chat(State(app): State<App>, request: HttpRequest<Body>) -> Respons
             })
             .await
         })
-    };
+    });
     rendered(&app, asked.await, Shape::OpenAi, &id, path)
+}
+
+/// `POST /v1/messages`.
+pub async fn messages(State(app): State<App>, request: HttpRequest<Body>) -> Response {
+    let (id, path) = super::identity(&request);
+    let asked = Box::pin(async {
+        let inbound = inbound::read(&app, request).await?;
+        let mut chat = anthropic::request::parse(&inbound.body)?;
+        // New features are asked for in a header; the provider of the same API is told of them.
+        if let Some(beta) = inbound.parts.headers.get("anthropic-beta").and_then(|beta| beta.to_str().ok()) {
+            chat.rest.entry("anthropic_beta").or_insert_with(|| beta.into());
+        }
+        let (call, asked) = call(&app, &inbound, "/v1/messages", chat);
+        Ok(if asked.stream {
+            answer::streamed(&app, call, Shape::Anthropic, |head, context, _| {
+                anthropic::stream::MessageStream::new(head, &asked, &context.id)
+            })
+            .await
+        } else {
+            answer::whole(&app, call, Shape::Anthropic, |head, done, context, _| {
+                anthropic::reply::whole(head, &done, &asked, &context.id)
+            })
+            .await
+        })
+    });
+    rendered(&app, asked.await, Shape::Anthropic, &id, path)
 }
 
 /// `POST /v1/embeddings`.
 pub async fn embeddings(State(app): State<App>, request: HttpRequest<Body>) -> Response {
     let (id, path) = super::identity(&request);
-    let asked = async {
+    // Boxed once here: a large future is copied by every wrapper above.
+    let asked = Box::pin(async {
         let inbound = inbound::read(&app, request).await?;
         let openai::embeddings::Parsed { chat, base64 } = openai::embeddings::parse(&inbound.body)?;
         let (call, asked) = call(&app, &inbound, "/v1/embeddings", chat);
         let render = |head: &_, done, _: &_, _: &_| openai::embeddings::whole(head, &done, &asked, base64);
         Ok(answer::whole(&app, call, Shape::OpenAi, render).await)
-    };
+    });
     rendered(&app, asked.await, Shape::OpenAi, &id, path)
 }
 
@@ -106,6 +138,12 @@ fn may(caller: &Caller, model: &str) -> bool {
     caller.models.as_ref().is_none_or(|models| models.iter().any(|name| name == model))
 }
 
-fn rendered(app: &App, response: Result<Response>, shape: Shape, id: &Arc<str>, path: &'static str) -> Response {
+fn rendered(
+    app: &App,
+    response: Result<Response>,
+    shape: Shape,
+    id: &Arc<str>,
+    path: &'static str,
+) -> Response {
     response.unwrap_or_else(|error| respond_error(app, &error, shape, id, path))
 }

@@ -5,6 +5,7 @@ mod app;
 pub mod auth;
 pub mod compat;
 pub mod docs;
+pub mod edge;
 pub mod error;
 pub mod fields;
 pub mod health;
@@ -27,32 +28,22 @@ use std::sync::Arc;
 use axum::{
     Router,
     body::Body,
-    extract::{MatchedPath, State},
-    middleware::Next,
+    extract::MatchedPath,
     response::Response,
     routing::{get, post},
 };
 use http::{HeaderValue, Request, header};
-use tower_http::{
-    catch_panic::CatchPanicLayer,
-    compression::{
-        CompressionLayer,
-        predicate::{NotForContentType, Predicate, SizeAbove},
-    },
-    cors::CorsLayer,
-};
+use tower_http::cors::CorsLayer;
 
 pub use app::{App, Running};
+pub use edge::Edge;
 
 use crate::error::Error;
 use error::Shape;
 use inbound::RequestId;
 
-/// Replies smaller than this are not worth compressing, in bytes.
-const SMALL: u64 = 1024;
-
 /// Every route, once.
-pub fn router(app: &App) -> Router {
+pub fn router(app: &App) -> Edge {
     let config = app.running().config.clone();
     let mut router = Router::new()
         .route("/query", post(query::post))
@@ -60,6 +51,7 @@ pub fn router(app: &App) -> Router {
         .route("/predict", post(predict::post))
         .route("/v1/chat/completions", post(compat::chat))
         .route("/v1/embeddings", post(compat::embeddings))
+        .route("/v1/messages", post(compat::messages))
         .route("/v1/models", get(compat::models))
         .route("/v1/models/{*id}", get(compat::model))
         .route("/health", get(health::health))
@@ -70,58 +62,26 @@ pub fn router(app: &App) -> Router {
     if config.server.metrics_listen.is_none() {
         router = router.route("/metrics", get(health::metrics));
     }
-    edge(router, app)
+    routed(router, app)
 }
 
 /// The routes of the metrics' own port.
-pub fn metrics_router(app: &App) -> Router {
+pub fn metrics_router(app: &App) -> Edge {
     let router = Router::new()
         .route("/metrics", get(health::metrics))
         .route("/livez", get(health::live))
         .route("/readyz", get(health::ready));
-    edge(router, app)
+    routed(router, app)
 }
 
-/// What surrounds every route, from the outside in.
-fn edge(router: Router<App>, app: &App) -> Router {
-    let cors = cors(&app.running().config.server.cors.origins);
-    let worth_it = SizeAbove::new(SMALL).and(NotForContentType::SSE).and(NotForContentType::IMAGES);
-    let router = router
-        .fallback(nothing_here)
-        .method_not_allowed_fallback(wrong_method)
-        .layer(CompressionLayer::new().compress_when(worth_it))
-        .layer(CatchPanicLayer::custom(panicked));
-    let router = match cors {
+/// The routes with what is said where none fits.
+fn routed(router: Router<App>, app: &App) -> Edge {
+    let router = router.fallback(nothing_here).method_not_allowed_fallback(wrong_method);
+    let router = match cors(&app.running().config.server.cors.origins) {
         Some(cors) => router.layer(cors),
         None => router,
     };
-    router.layer(axum::middleware::from_fn_with_state(app.clone(), identified)).with_state(app.clone())
-}
-
-/// Gives the request its id, and every reply the headers that none goes without.
-async fn identified(State(app): State<App>, mut request: Request<Body>, next: Next) -> Response {
-    let id = RequestId::of(request.headers());
-    request.extensions_mut().insert(id.clone());
-    let anthropic = request.uri().path().starts_with("/v1/messages");
-    let mut response = if app.is_draining() && !is_probe(request.uri().path()) {
-        let shape = Shape::of(request.uri().path(), request.headers().contains_key("anthropic-version"));
-        error::response(&Error::Draining, shape, &id.0)
-    } else {
-        next.run(request).await
-    };
-    let headers = response.headers_mut();
-    if let Ok(value) = HeaderValue::from_str(&id.0) {
-        if anthropic {
-            headers.insert("request-id", value.clone());
-        }
-        headers.insert("x-request-id", value);
-    }
-    headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
-    response
-}
-
-fn is_probe(path: &str) -> bool {
-    matches!(path, "/health" | "/livez" | "/readyz" | "/metrics")
+    Edge::new(app, router.with_state(app.clone()))
 }
 
 /// The id and the path template of a request.
@@ -167,12 +127,6 @@ async fn wrong_method(request: Request<Body>) -> Response {
 fn routing_error(error: &Error, request: &Request<Body>) -> Response {
     let anthropic = request.headers().contains_key("anthropic-version");
     error::response(error, Shape::of(request.uri().path(), anthropic), &identity(request).0)
-}
-
-fn panicked(cause: Box<dyn std::any::Any + Send>) -> Response {
-    let text = cause.downcast_ref::<String>().map(String::as_str).or(cause.downcast_ref::<&str>().copied());
-    tracing::error!("a request handler panicked: {}", text.unwrap_or("no message"));
-    error::response(&Error::internal("a request handler panicked"), Shape::Native, "")
 }
 
 fn cors(origins: &[String]) -> Option<CorsLayer> {

@@ -45,7 +45,8 @@ fn even() -> f64 {
 /// The endpoint.
 pub async fn post(State(app): State<App>, request: HttpRequest<Body>) -> Response {
     let (id, path) = super::identity(&request);
-    match ask(&app, request).await {
+    // Boxed: a large future is copied by every wrapper above.
+    match Box::pin(ask(&app, request)).await {
         Ok(response) => response,
         Err(error) => respond_error(&app, &error, Shape::Native, &id, path),
     }

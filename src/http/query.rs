@@ -133,7 +133,7 @@ impl Answer {
     /// Puts the answer together.
     pub fn new(
         head: &Head,
-        done: Completion,
+        done: &Completion,
         session: Option<String>,
         context: &Context,
         notes: &Notes,
@@ -195,7 +195,8 @@ pub fn cache_word(notes: &Notes) -> &'static str {
 /// The endpoint.
 pub async fn post(State(app): State<App>, request: HttpRequest<Body>) -> Response {
     let (id, path) = super::identity(&request);
-    match ask(&app, request).await {
+    // Boxed: a large future is copied by every wrapper above.
+    match Box::pin(ask(&app, request)).await {
         Ok(response) => response,
         Err(error) => respond_error(&app, &error, Shape::Native, &id, path),
     }
@@ -210,7 +211,7 @@ async fn ask(app: &App, request: HttpRequest<Body>) -> Result<Response> {
     context.last_resort = true;
     let session = question.session;
     let render = |head: &Head, done: Completion, context: &Context, notes: &Notes| {
-        serde_json::to_vec(&Answer::new(head, done, session, context, notes)).unwrap_or_default()
+        serde_json::to_vec(&Answer::new(head, &done, session, context, notes)).unwrap_or_default()
     };
     Ok(answer::whole(app, Call::new(context, question.chat), Shape::Native, render).await)
 }

@@ -20,10 +20,12 @@ use crate::{
 
 /// Reads a body that is to be one JSON object.
 pub(super) fn body<T: DeserializeOwned>(bytes: &[u8]) -> Result<T> {
-    serde_json::from_slice::<Object<T>>(bytes).map(|object| object.0).map_err(|error| match error.classify() {
-        Category::Data => wrong::<T>(bytes, &error),
-        // These messages are about the JSON itself and repeat none of it.
-        Category::Syntax | Category::Eof | Category::Io => Error::NotJson(error.to_string()),
+    serde_json::from_slice::<Object<T>>(bytes).map(|object| object.0).map_err(|error| {
+        match error.classify() {
+            Category::Data => wrong::<T>(bytes, &error),
+            // These messages are about the JSON itself and repeat none of it.
+            Category::Syntax | Category::Eof | Category::Io => Error::NotJson(error.to_string()),
+        }
     })
 }
 
@@ -42,7 +44,11 @@ fn wrong<T: DeserializeOwned>(bytes: &[u8], first: &serde_json::Error) -> Error 
 fn told(path: String, words: &str) -> Error {
     for (start, message) in [("missing field `", "is required"), ("duplicate field `", "is given twice")] {
         if let Some((name, _)) = words.strip_prefix(start).and_then(|rest| rest.split_once('`')) {
-            let field = if path.is_empty() || path.ends_with(name) { name.to_owned() } else { format!("{path}.{name}") };
+            let field = if path.is_empty() || path.ends_with(name) {
+                name.to_owned()
+            } else {
+                format!("{path}.{name}")
+            };
             return Error::invalid(field, message);
         }
     }
@@ -288,7 +294,12 @@ impl Checks {
     }
 
     /// A number within bounds.
-    pub(super) fn within(&mut self, field: &str, value: Option<f64>, bounds: RangeInclusive<f64>) -> Option<f64> {
+    pub(super) fn within(
+        &mut self,
+        field: &str,
+        value: Option<f64>,
+        bounds: RangeInclusive<f64>,
+    ) -> Option<f64> {
         if value.is_some_and(|value| !bounds.contains(&value)) {
             self.wrong(field, format!("must be from {} to {}", bounds.start(), bounds.end()));
         }
@@ -336,7 +347,7 @@ pub(super) mod tests {
     #[test]
     fn a_wrong_field_is_named_with_its_path_and_its_content_is_not_repeated() {
         for (json, told) in [
-            (r#"[1]"#, "body: must be an object, not a list"),
+            (r"[1]", "body: must be an object, not a list"),
             (r#"{"count":"secret"}"#, "count: must be a whole number that is not too large, not this string"),
             (r#"{"count":1.5}"#, "count: must be a whole number that is not too large, not this number"),
             (r#"{"list":{}}"#, "list: must be a list, not an object"),
@@ -344,9 +355,18 @@ pub(super) mod tests {
             (r#"{"list":[{"name":"a"},{"name":null}]}"#, "list[1].name: must be a string, not null"),
             (r#"{"list":[{}]}"#, "list[0].name: is required"),
             (r#"{"list":[{"name":"a","name":"b"}]}"#, "list[0].name: is given twice"),
-            (r#"{"list":[{"name":"a","text":7}]}"#, "list[0].text: must be a string or a list, not this number"),
-            (r#"{"list":[{"name":"a","text":[true]}]}"#, "list[0].text[0]: must be a string, not true or false"),
-            (r#"{"count":", expected a map at line 1"}"#, "count: must be a whole number that is not too large, not this string"),
+            (
+                r#"{"list":[{"name":"a","text":7}]}"#,
+                "list[0].text: must be a string or a list, not this number",
+            ),
+            (
+                r#"{"list":[{"name":"a","text":[true]}]}"#,
+                "list[0].text[0]: must be a string, not true or false",
+            ),
+            (
+                r#"{"count":", expected a map at line 1"}"#,
+                "count: must be a whole number that is not too large, not this string",
+            ),
         ] {
             assert_eq!(complaint(body::<Sample>(json.as_bytes())), told, "{json}");
         }

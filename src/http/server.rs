@@ -1,12 +1,10 @@
 //! The accept loop: bounds on connections, on slow headers and slow readers, and a graceful end.
 use std::{io, net::SocketAddr, pin::pin, sync::Arc, time::Duration};
 
-use axum::Router;
-use hyper::body::Incoming;
+use hyper::service::service_fn;
 use hyper_util::{
     rt::{TokioExecutor, TokioIo, TokioTimer},
     server::conn::auto,
-    service::TowerToHyperService,
 };
 use prometheus::IntGauge;
 use tokio::{
@@ -15,9 +13,8 @@ use tokio::{
 };
 use tokio_io_timeout::TimeoutStream;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
-use tower::ServiceExt;
 
-use super::settings::Server as Settings;
+use super::{Edge, settings::Server as Settings};
 
 /// How long to wait when the system has no socket left.
 const PAUSE: Duration = Duration::from_millis(100);
@@ -39,7 +36,7 @@ pub struct Server {
 
 impl Server {
     /// Accepts until `stop`.
-    pub async fn run(&self, listener: TcpListener, router: Router) {
+    pub async fn run(&self, listener: TcpListener, edge: Edge) {
         let places = Arc::new(Semaphore::new(self.settings.max_connections as usize));
         let builder = Arc::new(self.builder());
         loop {
@@ -59,12 +56,12 @@ impl Server {
                     continue;
                 }
             };
-            let (router, builder, stop, open) =
-                (router.clone(), builder.clone(), self.stop.clone(), self.open.clone());
+            let (edge, builder, stop, open) =
+                (edge.clone(), builder.clone(), self.stop.clone(), self.open.clone());
             let write_timeout = self.settings.write_timeout.0;
             self.tracker.spawn(async move {
                 open.inc();
-                serve(stream, address, router, &builder, write_timeout, stop).await;
+                serve(stream, address, edge, &builder, write_timeout, stop).await;
                 open.dec();
                 drop(place);
             });
@@ -91,7 +88,7 @@ impl Server {
 async fn serve(
     stream: TcpStream,
     address: SocketAddr,
-    router: Router,
+    edge: Edge,
     builder: &auto::Builder<TokioExecutor>,
     write_timeout: Duration,
     stop: CancellationToken,
@@ -100,12 +97,9 @@ async fn serve(
     let mut stream = TimeoutStream::new(stream);
     // A client that takes nothing off our hands for so long is cut.
     stream.set_write_timeout(Some(write_timeout));
-    let service = router.map_request(move |mut request: http::Request<Incoming>| {
-        request.extensions_mut().insert(address);
-        request.map(axum::body::Body::new)
-    });
+    let service = service_fn(move |request| edge.clone().answer(request, address));
     let io = TokioIo::new(Box::pin(stream));
-    let mut connection = pin!(builder.serve_connection(io, TowerToHyperService::new(service)));
+    let mut connection = pin!(builder.serve_connection(io, service));
     let served = tokio::select! {
         served = connection.as_mut() => served,
         () = stop.cancelled() => {

@@ -54,9 +54,9 @@ impl Native {
     fn emit(&mut self, name: Option<&str>, data: &str, out: &mut BytesMut) {
         self.id += 1;
         // Writing to memory cannot fail.
-        let _ = write!(out, "id: {}\n", self.id);
+        let _ = writeln!(out, "id: {}", self.id);
         if let Some(name) = name {
-            let _ = write!(out, "event: {name}\n");
+            let _ = writeln!(out, "event: {name}");
         }
         // A line break within the data becomes several `data` lines, which the client joins again.
         for line in data.split('\n') {
@@ -78,7 +78,7 @@ fn is_sentinel(text: &str) -> bool {
 
 impl Encoder for Native {
     fn begin(&mut self, out: &mut BytesMut) {
-        let _ = write!(out, "retry: {RETRY_MS}\n");
+        let _ = writeln!(out, "retry: {RETRY_MS}");
         let meta = json!({
             "request_id": &*self.context.id,
             "model": &*self.head.model,
@@ -105,7 +105,7 @@ impl Encoder for Native {
     fn end(&mut self, out: &mut BytesMut) {
         let notes = self.trail.notes();
         let rest = std::mem::take(&mut self.rest);
-        let answer = Answer::new(&self.head, rest, self.session.take(), &self.context, &notes);
+        let answer = Answer::new(&self.head, &rest, self.session.take(), &self.context, &notes);
         if let Ok(serde_json::Value::Object(mut fields)) = serde_json::to_value(&answer) {
             fields.shift_remove("answer");
             self.emit(Some("usage"), &serde_json::Value::Object(fields).to_string(), out);
@@ -125,7 +125,8 @@ impl Encoder for Native {
 /// The endpoint.
 pub async fn any(State(app): State<App>, request: HttpRequest<Body>) -> Response {
     let (id, path) = super::identity(&request);
-    match ask(&app, request).await {
+    // Boxed: a large future is copied by every wrapper above.
+    match Box::pin(ask(&app, request)).await {
         Ok(response) => response,
         Err(error) => respond_error(&app, &error, Shape::Native, &id, path),
     }

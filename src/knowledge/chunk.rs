@@ -1,7 +1,7 @@
 //! Documents into passages: by heading and paragraph, each about as long as asked.
 use std::ops::Range;
 
-use super::sentence;
+use super::{sentence, words};
 
 /// A document as it was read.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -153,7 +153,7 @@ fn close(
         last = end;
         // Text without a full stop for pages is cut where it must be.
         while piece.kind != sentence::Kind::Code && last - start > chars.saturating_mul(2) {
-            let cut = floor(text, start + chars.max(4));
+            let cut = floor(text, start, start + chars.max(4));
             push(start..cut);
             start = cut;
         }
@@ -161,11 +161,14 @@ fn close(
     push(start..last.max(start));
 }
 
-/// The nearest beginning of a word, else of a character, at or before `at`.
-fn floor(text: &str, at: usize) -> usize {
-    let at = text.floor_char_boundary(at);
-    let from = text.floor_char_boundary(at.saturating_sub(64));
-    text[from..at].rfind(char::is_whitespace).filter(|space| *space > 0).map_or(at, |space| from + space)
+/// The nearest end of a word, else of a character, at or before `at`; always after `start`.
+fn floor(text: &str, start: usize, at: usize) -> usize {
+    let at = words::beginning(text, at).len();
+    let from = words::beginning(text, at.saturating_sub(64)).len().max(start);
+    text[from..at]
+        .rfind(char::is_whitespace)
+        .filter(|space| from + space > start)
+        .map_or(at, |space| from + space)
 }
 
 #[cfg(test)]

@@ -110,6 +110,47 @@ impl Question<'_> {
     }
 }
 
+/// What kind of words the question waits for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Wanted {
+    /// A number: "how many", "how long".
+    Number,
+    /// Something to do: "how do I".
+    Deed,
+    /// Anything.
+    Words,
+}
+
+impl Wanted {
+    fn by(question: &str) -> Self {
+        let mut words = words::words(question);
+        while let Some(word) = words.next() {
+            match &*word.raw {
+                "how" => match words.next().as_ref().map(|word| &*word.raw) {
+                    Some("many" | "much" | "long" | "often" | "large" | "big") => return Self::Number,
+                    Some("do" | "can" | "to" | "could" | "should") => return Self::Deed,
+                    _ => {}
+                },
+                "maximum" | "largest" | "default" => return Self::Number,
+                _ => {}
+            }
+        }
+        Self::Words
+    }
+
+    /// Whether a sentence has such words: a digit, or the name of a setting, command or path.
+    fn fits(self, text: &str) -> bool {
+        match self {
+            Self::Number => text.bytes().any(|byte| byte.is_ascii_digit()),
+            Self::Deed => text.contains('`'),
+            Self::Words => false,
+        }
+    }
+}
+
+/// A sentence of the answer: its passage, its place in it, and how much of the question it covers.
+type Chosen = (usize, usize, f64);
+
 /// A sentence that may become part of the answer.
 struct Candidate {
     passage: usize,
@@ -119,8 +160,8 @@ struct Candidate {
 }
 
 /// Answers from `passages`, of which the best comes first.
-pub fn extract(index: &Index, terms: &[String], passages: &[Passage]) -> Extract {
-    let (features, chosen, read) = weigh(index, terms, passages);
+pub fn extract(index: &Index, question: &str, terms: &[String], passages: &[Passage]) -> Extract {
+    let (features, chosen, read) = weigh(index, Wanted::by(question), terms, passages);
     let confidence = features.confidence();
     if chosen.is_empty() || confidence < THRESHOLD {
         // A guess that is not good enough to be told is not worth more than this.
@@ -130,12 +171,12 @@ pub fn extract(index: &Index, terms: &[String], passages: &[Passage]) -> Extract
 }
 
 /// The features of the best answer, its sentences by passage and place, and the passages' pieces.
-#[allow(clippy::type_complexity)]
-pub(super) fn weigh(
+fn weigh(
     index: &Index,
+    wanted: Wanted,
     terms: &[String],
     passages: &[Passage],
-) -> (Features, Vec<(usize, usize, f64)>, Vec<Vec<Piece>>) {
+) -> (Features, Vec<Chosen>, Vec<Vec<Piece>>) {
     // Bits of a `u64` stand for terms below.
     let terms: Vec<_> = terms.iter().take(64).map(|term| (term.as_str(), index.idf(term))).collect();
     let question = Question { total: terms.iter().map(|(_, weight)| weight).sum(), terms };
@@ -165,7 +206,8 @@ pub(super) fn weigh(
             let first = if at == 0 { 0.04 } else { 0.0 };
             let long = (words as f64 - 45.0).max(0.0) * 0.004;
             let rank = 0.25 * passages[passage].score / top;
-            let score = with_heading(bits, passage) + rank + first - brief - long;
+            let fit = if wanted.fits(text) { 0.12 } else { 0.0 };
+            let score = with_heading(bits, passage) + rank + first + fit - brief - long;
             candidates.push(Candidate { passage, at, bits, score });
         }
     }
@@ -182,7 +224,8 @@ pub(super) fn weigh(
             break;
         }
         let gain = question.share(|at| f64::from(u8::from((candidate.bits & !covered) >> at & 1 == 1)));
-        let near = candidate.passage == best.passage && candidate.score >= best.score * 0.8;
+        let bound = if candidate.passage == best.passage { 0.7 } else { 0.85 };
+        let near = candidate.score >= best.score * bound;
         if gain >= 0.12 || near && chosen.len() < 3 {
             covered |= candidate.bits;
             if candidate.passage == best.passage {
@@ -190,6 +233,12 @@ pub(super) fn weigh(
             }
             chosen.push((candidate.passage, candidate.at, with_heading(candidate.bits, candidate.passage)));
         }
+    }
+
+    // One sentence is seldom the whole answer: the one that follows goes on about the same.
+    let follows = read[best.passage].get(best.at + 1).filter(|next| next.kind == Kind::Sentence);
+    if chosen.len() == 1 && follows.is_some() && read[best.passage][best.at].kind == Kind::Sentence {
+        chosen.push((best.passage, best.at + 1, chosen[0].2 / 2.0));
     }
 
     let unknown = question.share(|at| f64::from(u8::from(!index.knows(question.terms[at].0))));
@@ -206,12 +255,7 @@ pub(super) fn weigh(
 }
 
 /// Puts the chosen sentences together, in the documents' order, with what belongs to them.
-fn compose(
-    passages: &[Passage],
-    read: &[Vec<Piece>],
-    chosen: &[(usize, usize, f64)],
-    confidence: f64,
-) -> Extract {
+fn compose(passages: &[Passage], read: &[Vec<Piece>], chosen: &[Chosen], confidence: f64) -> Extract {
     let mut places: Vec<(usize, usize)> = Vec::new();
     let mut order: Vec<usize> = Vec::new();
     for (passage, at, _) in chosen {

@@ -19,7 +19,7 @@ const LONGEST: usize = 16 << 10;
 /// The share of the answer's claims that `passages` support, and the best span for each of those.
 /// `weigh` says how rare a term is. An answer that makes no claim, or says that it does not know, has none.
 pub fn ground(answer: &str, passages: &[Passage], weigh: impl Fn(&str) -> f64) -> (Vec<Citation>, f64) {
-    let answer = &answer[..answer.floor_char_boundary(LONGEST)];
+    let answer = words::beginning(answer, LONGEST);
     if passages.is_empty() || admits(answer) {
         return (Vec::new(), 0.0);
     }

@@ -43,7 +43,7 @@ impl Index {
                 length += weight;
                 let list = lists.entry(term).or_default();
                 match list.last_mut() {
-                    Some(last) if last.passage == passage => last.weight += weight,
+                    Some(same) if same.passage == passage => same.weight += weight,
                     _ => list.push(Posting { passage, weight }),
                 }
             }

@@ -121,7 +121,7 @@ impl Knowledge {
 
     /// The sentences of `passages` that answer the question, if any do.
     pub fn extract(&self, question: &str, passages: &[Passage]) -> Extract {
-        extract::extract(&self.index, &question_terms(question), passages)
+        extract::extract(&self.index, question, &question_terms(question), passages)
     }
 
     /// Which claims of `answer` the passages support: the best span for each, and the share of them.
@@ -222,5 +222,23 @@ mod tests {
     fn without_a_folder_the_handbook_answers() {
         let knowledge = Knowledge::load(Path::new("/nowhere/at/all"), 600).unwrap();
         assert!(knowledge.document_count() > 5);
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn any_text_can_be_indexed_asked_and_judged(text in "(?s)[ \\n#`|.!\\-'’/a-zA-ZéÉ限😀0-9\\[\\]]{0,300}", any in ".{0,200}", chars in 1_usize..200) {
+            for name in ["a.md", "a.txt"] {
+                let source = format!("{text}{any}");
+                let knowledge = Knowledge::of(&[document(name, &source)], chars);
+                let passages = knowledge.search(&any, 3);
+                for passage in &passages {
+                    assert!(source[passage.start..].starts_with(&*passage.text));
+                }
+                let answer = knowledge.extract(&any, &passages);
+                assert!((0.0..=1.0).contains(&answer.confidence));
+                let (_, score) = knowledge.ground(&text, &passages);
+                assert!((0.0..=1.0).contains(&score));
+            }
+        }
     }
 }

@@ -117,8 +117,7 @@ fn push(text: &str, kind: Kind, range: Range<usize>, out: &mut Vec<Piece>) {
 pub fn sentence_ends(text: &str) -> Vec<usize> {
     let mut ends = Vec::new();
     let mut quoted = false;
-    let mut chars = text.char_indices().peekable();
-    while let Some((at, c)) = chars.next() {
+    for (at, c) in text.char_indices() {
         if c == '`' {
             quoted = !quoted;
         }

@@ -2,7 +2,11 @@
 //!
 //! Documents and questions go through the same function, so that "throttling"
 //! finds "limits". What joins words here joins them everywhere.
-use std::borrow::Cow;
+use std::{
+    borrow::Cow,
+    collections::{HashMap, HashSet},
+    sync::LazyLock,
+};
 
 use rust_stemmers::{Algorithm, Stemmer};
 
@@ -66,6 +70,15 @@ fn is_ideograph(c: char) -> bool {
     matches!(c, '\u{3040}'..='\u{30ff}' | '\u{3400}'..='\u{9fff}' | '\u{ac00}'..='\u{d7af}' | '\u{f900}'..='\u{faff}')
 }
 
+/// The beginning of a text: at most so many bytes, and whole characters.
+pub fn beginning(text: &str, bytes: usize) -> &str {
+    let mut end = bytes.min(text.len());
+    while !text.is_char_boundary(end) {
+        end -= 1;
+    }
+    &text[..end]
+}
+
 /// The terms of `text` that carry meaning, in order, repeats included.
 pub fn terms(text: &str) -> Vec<String> {
     let stemmer = Stemmer::create(Algorithm::English);
@@ -75,7 +88,7 @@ pub fn terms(text: &str) -> Vec<String> {
 /// The term of one lower-case word; nothing for a word without meaning of its own.
 fn term(stemmer: &Stemmer, word: &str) -> Option<String> {
     let single = word.len() == 1 && word.as_bytes()[0].is_ascii_alphabetic();
-    if single || STOP.binary_search(&word).is_ok() {
+    if single || STOP.contains(word) {
         return None;
     }
     if let Some((_, term)) = IRREGULAR.iter().find(|(spelled, _)| *spelled == word) {
@@ -85,8 +98,7 @@ fn term(stemmer: &Stemmer, word: &str) -> Option<String> {
     // An abbreviation's plural has no vowel by which the stemmer would know it: "SDKs".
     let plural = stem.len() > 3 && stem.ends_with('s') && !stem.contains(['a', 'e', 'i', 'o', 'u', 'y']);
     let stem = if plural { &stem[..stem.len() - 1] } else { &*stem };
-    let meaning = SAME.iter().find(|(_, others)| others.contains(&stem));
-    Some(meaning.map_or(stem, |(one, _)| one).to_owned())
+    Some(MEANING.get(stem).copied().unwrap_or(stem).to_owned())
 }
 
 /// Words that the stemmer would take for others, or not for one another.
@@ -135,259 +147,37 @@ const SAME: &[(&str, &[&str])] = &[
     ("user", &["person", "custom", "peopl", "somebodi", "someon"]),
 ];
 
-/// Words without meaning of their own in a question or a text; sorted.
-const STOP: &[&str] = &[
-    "able",
-    "about",
-    "accept",
-    "accepted",
-    "accepts",
-    "actually",
-    "against",
-    "all",
-    "allow",
-    "allowed",
-    "allows",
-    "also",
-    "altogether",
-    "am",
-    "an",
-    "and",
-    "another",
-    "any",
-    "anybody",
-    "anyone",
-    "anything",
-    "appear",
-    "appears",
-    "are",
-    "around",
-    "as",
-    "at",
-    "available",
-    "be",
-    "because",
-    "become",
-    "becomes",
-    "been",
-    "before",
-    "being",
-    "between",
-    "both",
-    "but",
-    "by",
-    "can",
-    "certain",
-    "come",
-    "comes",
-    "concern",
-    "concerning",
-    "contain",
-    "containing",
-    "contains",
-    "could",
-    "did",
-    "do",
-    "does",
-    "doing",
-    "done",
-    "down",
-    "during",
-    "each",
-    "else",
-    "enable",
-    "enabled",
-    "enables",
-    "even",
-    "ever",
-    "every",
-    "everybody",
-    "everyone",
-    "everything",
-    "exactly",
-    "explain",
-    "find",
-    "for",
-    "from",
-    "get",
-    "gets",
-    "getting",
-    "give",
-    "given",
-    "go",
-    "goes",
-    "going",
-    "got",
-    "had",
-    "handle",
-    "handles",
-    "happen",
-    "happened",
-    "happening",
-    "happens",
-    "has",
-    "have",
-    "having",
-    "hello",
-    "help",
-    "her",
-    "here",
-    "hi",
-    "him",
-    "his",
-    "how",
-    "i",
-    "id",
-    "if",
-    "im",
-    "in",
-    "into",
-    "is",
-    "it",
-    "its",
-    "itself",
-    "ive",
-    "just",
-    "know",
-    "let",
-    "lets",
-    "like",
-    "look",
-    "looks",
-    "many",
-    "matter",
-    "may",
-    "me",
-    "mean",
-    "means",
-    "might",
-    "mind",
-    "more",
-    "most",
-    "much",
-    "must",
-    "my",
-    "myself",
-    "need",
-    "needs",
-    "no",
-    "of",
-    "off",
-    "often",
-    "on",
-    "once",
-    "one",
-    "only",
-    "onto",
-    "or",
-    "other",
-    "our",
-    "out",
-    "over",
-    "own",
-    "please",
-    "possible",
-    "really",
-    "regarding",
-    "same",
-    "say",
-    "seem",
-    "seems",
-    "shall",
-    "should",
-    "show",
-    "single",
-    "so",
-    "some",
-    "something",
-    "stay",
-    "stays",
-    "such",
-    "support",
-    "supported",
-    "supporting",
-    "supports",
-    "sure",
-    "take",
-    "takes",
-    "talk",
-    "talks",
-    "tell",
-    "than",
-    "thanks",
-    "that",
-    "the",
-    "their",
-    "them",
-    "then",
-    "there",
-    "these",
-    "they",
-    "thing",
-    "things",
-    "think",
-    "this",
-    "those",
-    "through",
-    "to",
-    "together",
-    "too",
-    "treat",
-    "treats",
-    "under",
-    "up",
-    "upon",
-    "us",
-    "use",
-    "used",
-    "using",
-    "very",
-    "via",
-    "want",
-    "wanted",
-    "wants",
-    "was",
-    "way",
-    "ways",
-    "we",
-    "were",
-    "what",
-    "whats",
-    "when",
-    "where",
-    "whether",
-    "which",
-    "while",
-    "who",
-    "whom",
-    "whose",
-    "why",
-    "will",
-    "wish",
-    "with",
-    "within",
-    "without",
-    "wonder",
-    "wondering",
-    "work",
-    "worked",
-    "working",
-    "works",
-    "would",
-    "yes",
-    "you",
-    "your",
-    "yours",
-];
+/// [`SAME`], from each stem to the one that stands for it.
+static MEANING: LazyLock<HashMap<&str, &str>> = LazyLock::new(|| {
+    SAME.iter().flat_map(|(one, others)| others.iter().map(|other| (*other, *one))).collect()
+});
+
+/// Words without meaning of their own in a question or a text.
+static STOP: LazyLock<HashSet<&str>> = LazyLock::new(|| {
+    "
+    able about accept accepted accepts actually against all allow allowed allows also altogether am an
+    and another any anybody anyone anything appear appears are around as at available be because become
+    becomes been before being between both but by can certain come comes concern concerning contain
+    containing contains could did do does doing done during each else enable enabled enables even ever
+    every everybody everyone everything exactly explain find for from get gets getting give given go
+    goes going got had handle handled handles handling happen happened happening happens has have having
+    hello help her here hi him his how i id if im in into is it its itself ive just know let lets like
+    look looks many matter may me mean means might mind more most much must my myself need needs no of
+    off often on once one only onto or other our out over own please possible really regarding same say
+    seem seems seen sees shall should show single so some something stay stays such support supported
+    supporting supports sure take takes talk talks tell than thanks that the their them then there these
+    they thing things think this those through to together too treat treated treats under up upon us use
+    used using very via want wanted wants was way ways we were what whats when where whether which while
+    who whom whose why will wish with within without wonder wondering work worked working works would
+    yes you your yours
+    "
+    .split_whitespace()
+    .collect()
+});
 
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn the_stop_words_are_sorted_so_that_they_are_found() {
-        assert!(STOP.is_sorted());
-    }
 
     #[test]
     fn words_are_stemmed_and_words_of_one_meaning_meet() {

@@ -45,7 +45,7 @@ struct Metering {
     chat: Arc<Request>,
     target: Arc<Target>,
     prices: Arc<Prices>,
-    metrics: ProviderMetrics,
+    metrics: Arc<ProviderMetrics>,
     began: Instant,
     noted: Option<usize>,
     seen: Arc<Mutex<Seen>>,

@@ -70,7 +70,7 @@ impl Tap for Auditing {
             chat: Some(self.chat.clone()),
             status: end.status(),
             outcome: end.code(),
-            error: error.map(|error| error.chain()),
+            error: error.map(super::super::error::Error::chain),
             answer: self.answer.take(),
             review: false,
         };

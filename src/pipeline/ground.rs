@@ -84,7 +84,7 @@ fn prepare(call: &mut Call, prompts: &Prompts, knowledge: &Knowledge, grounding:
                 ask(&mut chat.messages, text);
             }
             Err(error) => {
-                tracing::warn!(error = %error, "the prompt cannot be filled; the question goes on as it is")
+                tracing::warn!(error = %error, "the prompt cannot be filled; the question goes on as it is");
             }
         }
     }
@@ -149,5 +149,99 @@ impl Rewrite for Judge {
 
     fn end(&mut self, out: &mut VecDeque<Event>) {
         self.judge(out);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::{Duration, Instant};
+
+    use parking_lot::Mutex;
+    use tower::{Layer, ServiceExt, service_fn};
+
+    use super::*;
+    use crate::{
+        call::{Caller, Context, Trace},
+        chat::{Completion, Request},
+        error::Error,
+        reply::Head,
+        stage::stage,
+    };
+
+    fn call(mode: Mode, question: &str) -> Call {
+        let now = Instant::now();
+        let context = Context {
+            id: "1".into(),
+            endpoint: "/query",
+            caller: Caller::default(),
+            trace: Trace::default(),
+            began: now,
+            deadline: now + Duration::from_secs(5),
+            use_cache: false,
+            cache_ttl: None,
+            last_resort: false,
+            trail: Trail::default(),
+        };
+        let messages = vec![Message::new(Role::User, question)];
+        Call::new(context, Request { messages, mode, ..Request::default() })
+    }
+
+    /// Asks through the stage a model that always says `says`; gives back what it was asked.
+    async fn through(call: Call, says: &'static str) -> (Arc<Request>, Head, Completion) {
+        let seen = Arc::new(Mutex::new(None));
+        let kept = seen.clone();
+        let model = service_fn(move |call: Call| {
+            *kept.lock() = Some(call.chat.clone());
+            async move { Ok::<_, Error>(Reply::whole(Head::default(), Completion::of_text(says, None))) }
+        });
+        let knowledge = Arc::new(SharedKnowledge::new(Knowledge::handbook(800)));
+        let prompts = Arc::new(Prompts::embedded().unwrap());
+        let service = stage(Ground::new(knowledge, prompts, 3)).layer(model);
+        let (head, done) = service.oneshot(call).await.unwrap().collect().await.unwrap();
+        let asked = seen.lock().take().unwrap();
+        (asked, head, done)
+    }
+
+    const QUESTION: &str = "How do I limit requests per user?";
+
+    #[tokio::test]
+    async fn a_model_gets_the_passages_and_its_answer_is_judged() {
+        let call = call(Mode::Rag, QUESTION);
+        let trail = call.trail().clone();
+        let says =
+            "Set limits.requests_per_minute.user to the number of requests per user [1]. Elephants can fly.";
+        let (asked, head, done) = through(call, says).await;
+        assert_eq!(asked.messages[0].role, Role::System);
+        let prompt = asked.question();
+        assert!(
+            prompt.contains("[3]") && prompt.ends_with(&format!("Question: {QUESTION}\nAnswer:")),
+            "{prompt}"
+        );
+        let (citations, confidence) = done.grounded.unwrap();
+        assert!((confidence - 0.5).abs() < 0.01, "{confidence}");
+        assert_eq!((&*citations[0].document, head.origin), ("limits.md", Origin::Rag));
+        let notes = trail.notes();
+        assert_eq!((notes.prompt_version.as_deref(), notes.confidence), (Some("v1"), Some(confidence)));
+        assert!(notes.corpus_version.is_some() && notes.context_used > 100);
+    }
+
+    #[tokio::test]
+    async fn a_question_beyond_the_documents_goes_on_without_them_in_auto_mode() {
+        let (asked, head, done) = through(call(Mode::Auto, "What is the capital of France?"), "Paris.").await;
+        assert!(asked.grounding.is_none() && done.grounded.is_none());
+        assert_eq!(
+            (asked.question().as_str(), head.origin),
+            ("What is the capital of France?", Origin::Model)
+        );
+        let (asked, ..) = through(call(Mode::Auto, QUESTION), "").await;
+        assert!(asked.grounding.is_some());
+    }
+
+    #[tokio::test]
+    async fn a_plain_chat_is_left_alone() {
+        let call = call(Mode::Chat, QUESTION);
+        let before = call.chat.clone();
+        let (asked, ..) = through(call, "x").await;
+        assert!(Arc::ptr_eq(&before, &asked));
     }
 }

@@ -8,7 +8,7 @@ use crate::{
     call::{Call, Target},
     chat::{Event, Finish, Format, Passage, Purpose, Request, Usage},
     error::{Error, Result},
-    knowledge::{Knowledge, SharedKnowledge, extract::Extract},
+    knowledge::{Knowledge, SharedKnowledge, extract::Extract, words},
     reply::{Head, Origin, Reply},
 };
 
@@ -78,15 +78,13 @@ impl Provider for Extractive {
 
 /// Finds the answer in what was found before, else in all documents.
 fn look(knowledge: &Knowledge, chat: &Request) -> Extract {
-    let question = |text: &str| text[..text.floor_char_boundary(LONGEST_QUESTION)].to_owned();
-    match &chat.grounding {
-        Some(found) => knowledge.extract(&question(&found.question), &found.passages),
-        None => {
-            let question = question(&chat.question());
-            let passages: Vec<Passage> = knowledge.search(&question, PASSAGES);
-            knowledge.extract(&question, &passages)
-        }
+    let question = |text: &str| words::beginning(text, LONGEST_QUESTION).to_owned();
+    if let Some(found) = &chat.grounding {
+        return knowledge.extract(&question(&found.question), &found.passages);
     }
+    let question = question(&chat.question());
+    let passages: Vec<Passage> = knowledge.search(&question, PASSAGES);
+    knowledge.extract(&question, &passages)
 }
 
 /// The answer as events: in pieces of a few words for a reader of streams, else whole.
@@ -99,7 +97,7 @@ fn events(chat: &Request, found: Extract) -> Vec<Event> {
         reason = Finish::StopSequence(Some(stop.clone()));
     }
     if let Some(most) = chat.max_tokens {
-        let room = text.floor_char_boundary((most as usize).saturating_mul(4));
+        let room = words::beginning(&text, (most as usize).saturating_mul(4)).len();
         if room < text.len() {
             text.truncate(room);
             reason = Finish::Length;
@@ -167,4 +165,124 @@ pub(crate) fn tokens(text: &str) -> u64 {
 
 fn round(confidence: f64) -> f64 {
     (confidence * 1000.0).round() / 1000.0
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::{Duration, Instant};
+
+    use super::*;
+    use crate::{
+        call::{Caller, Context, Trace, Trail},
+        chat::{Completion, Grounding, Message, Role},
+        knowledge::chunk::Document,
+    };
+
+    fn call(chat: Request) -> Call {
+        let now = Instant::now();
+        let context = Context {
+            id: "1".into(),
+            endpoint: "/query",
+            caller: Caller::default(),
+            trace: Trace::default(),
+            began: now,
+            deadline: now + Duration::from_secs(5),
+            use_cache: false,
+            cache_ttl: None,
+            last_resort: false,
+            trail: Trail::default(),
+        };
+        Call::new(context, chat)
+    }
+
+    fn ask(question: &str) -> Request {
+        Request { messages: vec![Message::new(Role::User, question)], ..Request::default() }
+    }
+
+    async fn answer(call: &Call) -> Result<(Head, Completion)> {
+        let provider =
+            Extractive::new("extractive", Arc::new(SharedKnowledge::new(Knowledge::handbook(800))));
+        let target = Target {
+            provider: "extractive".into(),
+            model: "extractive".into(),
+            version: "extractive".into(),
+            label: "extractive".into(),
+            slot: 0,
+        };
+        provider.answer(call, &target).await?.collect().await
+    }
+
+    #[tokio::test]
+    async fn a_question_is_answered_with_its_sources_and_noted() {
+        let call = call(ask("How do I limit requests per user?"));
+        let (head, done) = answer(&call).await.unwrap();
+        let (citations, confidence) = done.grounded.clone().unwrap();
+        assert!(done.text().contains("limits.requests_per_minute.user"));
+        assert_eq!((&*citations[0].document, head.origin), ("limits.md", Origin::Rag));
+        assert!(confidence > 0.5);
+        assert_eq!(done.choices[0].finish, Some(Finish::Stop));
+        let notes = call.trail().notes();
+        assert!(notes.confidence.is_some() && notes.corpus_version.is_some());
+    }
+
+    #[tokio::test]
+    async fn what_the_documents_do_not_say_is_not_made_up() {
+        let (_, done) = answer(&call(ask("What is the capital of France?"))).await.unwrap();
+        assert_eq!(done.text(), crate::knowledge::extract::UNKNOWN);
+        let (citations, confidence) = done.grounded.unwrap();
+        assert!(citations.is_empty() && confidence < 0.2);
+    }
+
+    #[tokio::test]
+    async fn a_stream_comes_in_pieces_that_make_the_whole() {
+        let question = "How do I create an API key?";
+        let (_, whole) = answer(&call(ask(question))).await.unwrap();
+        let streamed = Request { stream: true, ..ask(question) };
+        let knowledge = Knowledge::handbook(800);
+        let texts =
+            events(&streamed, look(&knowledge, &streamed)).into_iter().filter(Event::is_content).count();
+        assert!(texts > 5);
+        let (_, streamed) = answer(&call(streamed)).await.unwrap();
+        assert_eq!(streamed, whole);
+    }
+
+    #[tokio::test]
+    async fn what_the_stage_has_found_is_used_and_the_prompt_is_not_the_question() {
+        let document = Document { name: "zoo.md".into(), text: "Elephants eat hay and fruit.".into() };
+        let passages = Knowledge::of(&[document], 800).search("elephants eat", 3);
+        let grounding = Grounding { question: "What do you eat with fruit?".into(), passages };
+        let chat = Request { grounding: Some(Arc::new(grounding)), ..ask("Context: … Question: …") };
+        let found = look(&Knowledge::handbook(800), &chat);
+        assert!(found.citations.iter().all(|c| &*c.document == "zoo.md"));
+    }
+
+    #[tokio::test]
+    async fn bounds_and_forms_are_kept_to() {
+        let short = Request { max_tokens: Some(5), ..ask("How do I create an API key?") };
+        let (_, done) = answer(&call(short)).await.unwrap();
+        assert_eq!(done.choices[0].finish, Some(Finish::Length));
+        assert!(done.text().len() <= 20);
+        let stopped = Request { stop: vec![" key".into()], ..ask("How do I create an API key?") };
+        let (_, done) = answer(&call(stopped)).await.unwrap();
+        assert!(!done.text().contains(" key"));
+        let json = Request { format: Some(Format::Json), ..ask("x") };
+        assert!(matches!(answer(&call(json)).await, Err(Error::Unsupported { .. })));
+    }
+
+    #[tokio::test]
+    async fn texts_become_vectors_in_order() {
+        let mut chat = Request { purpose: Purpose::Embed { dimensions: Some(64) }, ..ask("one") };
+        chat.messages.push(Message::new(Role::User, "two"));
+        let (_, done) = answer(&call(chat.clone())).await.unwrap();
+        assert_eq!(done.embeddings, [hashing::embed("one", 64), hashing::embed("two", 64)]);
+        chat.purpose = Purpose::Embed { dimensions: Some(0) };
+        assert!(matches!(answer(&call(chat)).await, Err(Error::Invalid(_))));
+    }
+
+    #[test]
+    fn pieces_joined_are_the_text() {
+        for text in ["", " ", "a", "a b c d e f", "a  b\n\nc é d e ", "\n\n```\nx y z\n```"] {
+            assert_eq!(pieces(text).collect::<String>(), text);
+        }
+    }
 }

@@ -29,6 +29,13 @@ pub(crate) fn of_stream(body: &Value) -> Error {
     said.error(status, None)
 }
 
+/// JSON that is not what it should be. The cause names a place, never the words there.
+#[allow(clippy::needless_pass_by_value, reason = "as `map_err` gives it")]
+pub(crate) fn unreadable(error: serde_json::Error) -> Error {
+    let (kind, line, column) = (error.classify(), error.line(), error.column());
+    Error::broken(format!("the provider's JSON is not readable ({kind:?} error at {line}:{column})"))
+}
+
 /// What a provider said of its error.
 #[derive(Debug, Default)]
 struct Said {
@@ -47,8 +54,8 @@ impl Said {
             Some(Value::Number(number)) => number.to_string(),
             _ => String::new(),
         };
-        let message = [inner.get("message"), inner.get("detail"), Some(inner)].into_iter().flatten();
-        let message = message.filter_map(Value::as_str).next().map(scrub).unwrap_or_default();
+        let mut message = [inner.get("message"), inner.get("detail"), Some(inner)].into_iter().flatten();
+        let message = message.find_map(Value::as_str).map(scrub).unwrap_or_default();
         let param = Some(text("param")).filter(|param| !param.is_empty());
         Self { message, kind: text("type"), code: text("code"), param }
     }

@@ -236,7 +236,12 @@ mod tests {
             let mut frames = Frames::new(64);
             let mut seen = Vec::new();
             frames.push(format!("data: x{end}").as_bytes(), |_, _| panic!("not complete")).unwrap();
-            frames.finish(|_, data| Ok(seen.extend_from_slice(data))).unwrap();
+            frames
+                .finish(|_, data| {
+                    seen.extend_from_slice(data);
+                    Ok(())
+                })
+                .unwrap();
             assert_eq!(seen, b"x");
         }
     }
@@ -246,7 +251,12 @@ mod tests {
         let bytes = b"data: hello\n\n";
         let mut frames = Frames::new(64);
         let mut inside = false;
-        frames.push(bytes, |_, data| Ok(inside = bytes.as_ptr_range().contains(&data.as_ptr()))).unwrap();
+        frames
+            .push(bytes, |_, data| {
+                inside = bytes.as_ptr_range().contains(&data.as_ptr());
+                Ok(())
+            })
+            .unwrap();
         assert!(inside);
     }
 

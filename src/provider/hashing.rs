@@ -44,7 +44,9 @@ pub fn embed(text: &str, dimensions: usize) -> Arc<[f32]> {
     }
     let length = vector.iter().map(|x| x * x).sum::<f32>().sqrt();
     if length > 0.0 {
-        vector.iter_mut().for_each(|x| *x /= length);
+        for x in &mut vector {
+            *x /= length;
+        }
     }
     vector.into()
 }

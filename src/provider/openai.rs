@@ -28,11 +28,11 @@ impl Dialect for OpenAi {
         encode::check(chat)?;
         let (path, body) = match chat.purpose {
             Purpose::Chat => {
-                let chat = encode::Chat { chat, model, strict: self.strict };
+                let chat = encode::ChatBody { chat, model, strict: self.strict };
                 ("/chat/completions", serde_json::to_vec(&chat))
             }
             Purpose::Embed { dimensions } => {
-                let embed = encode::Embed { chat, model, dimensions, strict: self.strict };
+                let embed = encode::EmbedBody { chat, model, dimensions, strict: self.strict };
                 ("/embeddings", serde_json::to_vec(&embed))
             }
         };

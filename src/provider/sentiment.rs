@@ -12,6 +12,7 @@ use crate::{
     call::{Call, Target},
     chat::{Completion, Purpose, Usage},
     error::{Error, Result},
+    knowledge::words,
     reply::{Head, Reply},
 };
 
@@ -80,7 +81,7 @@ pub fn judge(text: &str) -> Judgement {
 
 /// The first words of a text.
 fn beginning(text: &str) -> &str {
-    let text = &text[..text.floor_char_boundary(MOST_BYTES)];
+    let text = words::beginning(text, MOST_BYTES);
     let mut inside = false;
     let mut words = 0;
     for (at, c) in text.char_indices() {

@@ -165,10 +165,12 @@ fn is_not_zero(span: &Span, (): &()) -> garde::Result {
     if span.0.is_zero() { Err(garde::Error::new("has to be longer than zero")) } else { Ok(()) }
 }
 
+#[allow(clippy::trivially_copy_pass_by_ref, reason = "garde gives a reference")]
 fn is_base_url(url: &str, (): &()) -> garde::Result {
     transport::base_url(url).map(drop).map_err(garde::Error::new)
 }
 
+#[allow(clippy::trivially_copy_pass_by_ref, reason = "garde gives a reference")]
 fn are_headers(settings: &BTreeMap<String, String>, (): &()) -> garde::Result {
     headers(settings).map(drop).map_err(garde::Error::new)
 }

@@ -2,7 +2,10 @@
 //!
 //! Dropping a reply drops its connection at once. What goes wrong is told
 //! without the provider's address or the gateway's key.
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{Arc, OnceLock},
+    time::Duration,
+};
 
 use bytes::{Bytes, BytesMut};
 use futures_util::{FutureExt, future::BoxFuture, stream};
@@ -55,7 +58,11 @@ pub struct Remote<D> {
 
 /// A provider's address, without a slash at its end.
 #[derive(Clone, Debug)]
-pub struct Base(Url);
+pub struct Base {
+    url: Url,
+    /// The path that is asked for first, joined: as a rule it is the only one.
+    usual: OnceLock<(Box<str>, Url)>,
+}
 
 /// Reads a provider's address. The error does not repeat it, as it may hold a password.
 pub fn base_url(text: &str) -> Result<Base, String> {
@@ -69,12 +76,17 @@ pub fn base_url(text: &str) -> Result<Base, String> {
     if url.query().is_some() || url.fragment().is_some() {
         return Err("the address must not have a `?` or `#`".to_owned());
     }
-    Ok(Base(url))
+    Ok(Base { url, usual: OnceLock::new() })
 }
 
 impl Base {
     fn join(&self, path: &str) -> Url {
-        let mut url = self.0.clone();
+        let (usual, url) = self.usual.get_or_init(|| (path.into(), self.joined(path)));
+        if **usual == *path { url.clone() } else { self.joined(path) }
+    }
+
+    fn joined(&self, path: &str) -> Url {
+        let mut url = self.url.clone();
         let before = url.path().trim_end_matches('/');
         let path = format!("{before}{path}");
         url.set_path(&path);
@@ -145,7 +157,7 @@ impl<D: Dialect> Remote<D> {
     }
 
     async fn client(&self) -> Result<&Client> {
-        let (secure, connect) = (self.base.0.scheme() == "https", self.limits.connect);
+        let (secure, connect) = (self.base.url.scheme() == "https", self.limits.connect);
         let make = || async move {
             // Reading certificates blocks; a client without them is made on the spot.
             if secure {
@@ -241,23 +253,21 @@ impl Streamed {
     /// Reads the next piece of the network's, and the events in it.
     async fn fill(&mut self) -> Result<()> {
         let Self { response, frames, decoder, ready, failed, ended } = self;
-        let read = match response.chunk().await.map_err(broken)? {
-            Some(chunk) => {
+        let read =
+            if let Some(chunk) = response.chunk().await.map_err(broken)? {
                 let read = frames.push(&chunk, |name, data| {
                     if decoder.done() { Ok(()) } else { decoder.frame(name, data, ready) }
                 });
                 *ended = decoder.done();
                 read
-            }
-            None => {
+            } else {
                 *ended = true;
                 match frames.finish(|name, data| decoder.frame(name, data, ready)) {
                     // A last event that was cut is no worse than none: `close` judges.
                     Ok(()) | Err(Error::Broken(_)) if !decoder.done() => decoder.close(ready),
                     told => told,
                 }
-            }
-        };
+            };
         // What came before an error has to be heard before it.
         if let Err(error) = read {
             (*failed, *ended) = (Some(error), true);

@@ -206,7 +206,10 @@ fn addresses_are_joined_whatever_their_end() {
     for base in ["http://a.test/v1", "http://a.test/v1/", "http://a.test/v1//"] {
         assert_eq!(base_url(base).unwrap().join("/embeddings").as_str(), "http://a.test/v1/embeddings");
     }
-    assert_eq!(base_url("http://a.test").unwrap().join("/v1/messages").as_str(), "http://a.test/v1/messages");
+    assert_eq!(
+        base_url("http://a.test").unwrap().join("/v1/messages").as_str(),
+        "http://a.test/v1/messages"
+    );
 }
 
 #[tokio::test]

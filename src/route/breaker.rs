@@ -45,10 +45,13 @@ impl Default for Settings {
     }
 }
 
+/// A target's provider and label.
+type Name = (Arc<str>, Arc<str>);
+
 /// One breaker a target. They outlive reloads.
 #[derive(Debug)]
 pub struct Breakers {
-    all: Mutex<HashMap<(Arc<str>, Arc<str>), Arc<Breaker>>>,
+    all: Mutex<HashMap<Name, Arc<Breaker>>>,
     gauge: IntGaugeVec,
 }
 

@@ -7,4 +7,4 @@ mod table;
 pub use breaker::{Breaker, Breakers, Permission, Settings as BreakerSettings};
 pub use budget::RetryBudget;
 pub use settings::{Route as RouteSettings, Target as TargetSettings, Timeouts};
-pub use table::{Plan, Row, Table};
+pub use table::{Plan, Row, Table, matches};

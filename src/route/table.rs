@@ -22,9 +22,9 @@ pub struct Row {
     /// Its breaker.
     pub breaker: Arc<Breaker>,
     /// Its metrics, for chats.
-    pub chat: ProviderMetrics,
+    pub chat: Arc<ProviderMetrics>,
     /// Its metrics, for embeddings.
-    pub embed: ProviderMetrics,
+    pub embed: Arc<ProviderMetrics>,
     /// How long it is waited for.
     pub timeouts: Timeouts,
 }
@@ -114,8 +114,8 @@ impl Table {
         let target = Arc::new(target);
         self.rows.push(Row {
             breaker: plan.breakers.of(&target, plan.breaker),
-            chat: plan.metrics.of("chat", &target),
-            embed: plan.metrics.of("embeddings", &target),
+            chat: Arc::new(plan.metrics.of("chat", &target)),
+            embed: Arc::new(plan.metrics.of("embeddings", &target)),
             timeouts: timeouts.clone(),
         });
         target
@@ -184,9 +184,9 @@ impl Table {
     pub fn names<'a>(&'a self) -> Vec<(&'a str, &'a str)> {
         let owner = |entry: &'a Entry| entry.versions.first().map(|(target, _)| &*target.provider);
         let named = self.routes.iter().filter_map(|(name, entry)| Some((name.as_str(), owner(entry)?)));
-        let mut names: Vec<(&str, &str)> = named.collect();
-        names.sort_unstable();
-        names
+        let mut rows: Vec<(&str, &str)> = named.collect();
+        rows.sort_unstable();
+        rows
     }
 
     /// The route that a name stands for: itself, or the one that has it as an alias.
@@ -239,7 +239,7 @@ fn stable(route: &str, user: &str) -> u64 {
 }
 
 /// Whether a name fits a pattern: `*` stands for anything at its end.
-fn matches(pattern: &str, name: &str) -> bool {
+pub fn matches(pattern: &str, name: &str) -> bool {
     pattern.strip_suffix('*').map_or(pattern == name, |start| name.starts_with(start))
 }
 
@@ -272,7 +272,7 @@ mod tests {
         assert_eq!(version("user-7"), version("user-7"));
         assert_eq!(
             stable("m", "user-7"),
-            18378384396530146625,
+            18_378_384_396_530_146_625,
             "a changed hash would move every user to another version"
         );
     }

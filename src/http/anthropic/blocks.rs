@@ -69,7 +69,9 @@ fn tool_result(mut map: Map<String, Value>, at: &At<'_>) -> Result<Part> {
     // A result within a result is nonsense; it would be sent on as one.
     let parts = parts(content, at, "content")?;
     match parts.iter().position(|part| matches!(part, Part::ToolResult { .. } | Part::ToolCall(_))) {
-        Some(index) => Err(at.then_item("content", index).then("type").wrong("must not be a tool's use or result")),
+        Some(index) => {
+            Err(at.then_item("content", index).then("type").wrong("must not be a tool's use or result"))
+        }
         None => Ok(Part::ToolResult { id, parts, failed }),
     }
 }

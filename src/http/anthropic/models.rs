@@ -22,7 +22,8 @@ struct Model<'a> {
 
 impl<'a> From<&Row<'a>> for Model<'a> {
     fn from(row: &Row<'a>) -> Self {
-        let created = i64::try_from(row.created).ok().and_then(|secs| jiff::Timestamp::from_second(secs).ok());
+        let created =
+            i64::try_from(row.created).ok().and_then(|secs| jiff::Timestamp::from_second(secs).ok());
         let created_at = created.unwrap_or_default().to_string();
         Self { kind: "model", id: row.id, display_name: row.id, created_at }
     }

@@ -82,7 +82,8 @@ pub fn parse(body: &[u8]) -> Result<Request> {
     }
     checks.done()?;
     let messages = messages(body.system, body.messages.unwrap_or_default())?;
-    let (tool_choice, parallel_tool_calls) = body.tool_choice.map(tool_choice).transpose()?.unwrap_or_default();
+    let (tool_choice, parallel_tool_calls) =
+        body.tool_choice.map(tool_choice).transpose()?.unwrap_or_default();
     let mut reasoning = body.thinking.map(thinking).transpose()?;
     let mut format = None;
     if let Some(config) = body.output_config {

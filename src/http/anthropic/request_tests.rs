@@ -66,11 +66,7 @@ fn every_parameter_finds_its_place_and_unknown_ones_survive() {
                 description: None,
                 strict: None,
             }),
-            reasoning: Some(Reasoning {
-                effort: Some("low".into()),
-                budget: Some(2000),
-                rest: Map::new(),
-            }),
+            reasoning: Some(Reasoning { effort: Some("low".into()), budget: Some(2000), rest: Map::new() }),
             user: Some("u".into()),
             family: Family::Anthropic,
             rest: map(&json!({"top_k": 3, "output_config": {"x": 1}})),
@@ -92,22 +88,22 @@ fn blocks_of_every_kind_are_read() {
     let chat = read(&with(
         "messages",
         json!([
-        {"role": "user", "content": [
-            {"type": "image", "source": {"type": "base64", "media_type": "image/png", "data": "AAAA"}},
-            {"type": "image", "source": {"type": "url", "url": "https://a.test/b.png"}},
-            {"type": "document", "title": "t", "source": {"type": "file", "file_id": "f1"}, "citations": {"enabled": true}},
-            {"type": "document", "source": {"type": "text", "media_type": "text/plain", "data": "words"}},
-            {"type": "document", "source": {"type": "content", "content": "x"}},
-            {"type": "search_result", "x": 1}]},
-        {"role": "assistant", "content": [
-            {"type": "thinking", "thinking": "hm", "signature": "sig"},
-            {"type": "redacted_thinking", "data": "opaque"},
-            {"type": "tool_use", "id": "c", "name": "f", "input": {"a": "é"}}]},
-        {"role": "user", "content": [
-            {"type": "tool_result", "tool_use_id": "c", "is_error": true, "content": [{"type": "text", "text": "42"}]},
-            {"type": "tool_result", "tool_use_id": "d", "content": "43"},
-            {"type": "tool_result", "tool_use_id": "e"}]}
-    ]),
+            {"role": "user", "content": [
+                {"type": "image", "source": {"type": "base64", "media_type": "image/png", "data": "AAAA"}},
+                {"type": "image", "source": {"type": "url", "url": "https://a.test/b.png"}},
+                {"type": "document", "title": "t", "source": {"type": "file", "file_id": "f1"}, "citations": {"enabled": true}},
+                {"type": "document", "source": {"type": "text", "media_type": "text/plain", "data": "words"}},
+                {"type": "document", "source": {"type": "content", "content": "x"}},
+                {"type": "search_result", "x": 1}]},
+            {"role": "assistant", "content": [
+                {"type": "thinking", "thinking": "hm", "signature": "sig"},
+                {"type": "redacted_thinking", "data": "opaque"},
+                {"type": "tool_use", "id": "c", "name": "f", "input": {"a": "é"}}]},
+            {"role": "user", "content": [
+                {"type": "tool_result", "tool_use_id": "c", "is_error": true, "content": [{"type": "text", "text": "42"}]},
+                {"type": "tool_result", "tool_use_id": "d", "content": "43"},
+                {"type": "tool_result", "tool_use_id": "e"}]}
+        ]),
     ));
     let media = |source, mime: Option<&str>| Media { source, mime: mime.map(Into::into), ..Media::default() };
     let result = |id: &str, text: Option<&str>, failed| Part::ToolResult {
@@ -165,8 +161,11 @@ fn mistakes_are_named_by_their_path() {
             "messages[0].content[0].source.type: is required",
         ),
         (
-            with("messages", json!([{"role": "user", "content": [{"type": "tool_result", "tool_use_id": "c",
-            "content": [{"type": "tool_use", "id": "a", "name": "b"}]}]}])),
+            with(
+                "messages",
+                json!([{"role": "user", "content": [{"type": "tool_result", "tool_use_id": "c",
+            "content": [{"type": "tool_use", "id": "a", "name": "b"}]}]}]),
+            ),
             "messages[0].content[0].content[0].type: must not be a tool's use or result",
         ),
         (with("tools", json!([{}])), "tools[0].name: is required"),

@@ -151,14 +151,7 @@ impl MessageStream {
         }
     }
 
-    fn call(
-        &mut self,
-        call: u32,
-        id: Option<&str>,
-        name: Option<&str>,
-        arguments: &str,
-        out: &mut BytesMut,
-    ) {
+    fn call(&mut self, call: u32, id: Option<&str>, name: Option<&str>, arguments: &str, out: &mut BytesMut) {
         let known = self.calls.iter().find(|(index, _)| *index == call).map(|(_, block)| *block);
         let block = known.unwrap_or_else(|| {
             let made;

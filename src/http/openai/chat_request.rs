@@ -81,7 +81,9 @@ impl<'de> Deserialize<'de> for RoleName {
                 f.write_str("one of `system`, `developer`, `user`, `assistant` and `tool`")
             }
             fn visit_str<E: serde::de::Error>(self, name: &str) -> Result<RoleName, E> {
-                role(name).map(RoleName).ok_or_else(|| E::invalid_value(serde::de::Unexpected::Str(name), &self))
+                role(name)
+                    .map(RoleName)
+                    .ok_or_else(|| E::invalid_value(serde::de::Unexpected::Str(name), &self))
             }
         }
         deserializer.deserialize_str(Visit)

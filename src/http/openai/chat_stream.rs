@@ -198,14 +198,15 @@ mod tests {
 
     #[test]
     fn a_text_goes_out_chunk_by_chunk() {
-        let events = vec![Event::text("a\n\"b"), Event::text(""), Event::text("ç"), Event::finish(Finish::Stop)];
+        let events =
+            vec![Event::text("a\n\"b"), Event::text(""), Event::text("ç"), Event::finish(Finish::Stop)];
         let start = r#"data: {"id":"chatcmpl-r","object":"chat.completion.chunk","created":7,"model":"m","system_fingerprint":null,"choices":["#;
         let expected = [
             r#"{"index":0,"delta":{"role":"assistant","content":"a\n\"b"},"logprobs":null,"finish_reason":null}]}"#,
             r#"{"index":0,"delta":{"content":"ç"},"logprobs":null,"finish_reason":null}]}"#,
             r#"{"index":0,"delta":{},"logprobs":null,"finish_reason":"stop"}]}"#,
         ];
-        let expected: String = expected.iter().map(|chunk| format!("{start}{chunk}\n\n")).collect();
+        let expected = expected.map(|chunk| format!("{start}{chunk}\n\n")).concat();
         assert_eq!(written(stream(false), events, None), expected + "data: [DONE]\n\n");
     }
 
@@ -215,7 +216,9 @@ mod tests {
         let events = vec![usage(1), Event::text("a"), Event::finish(Finish::Length), usage(5)];
         let chunks = chunks(&written(stream(true), events, None));
         assert_eq!(chunks.len(), 3);
-        assert!(chunks[..2].iter().all(|chunk| chunk["usage"] == Value::Null && chunk.get("usage").is_some()));
+        assert!(
+            chunks[..2].iter().all(|chunk| chunk["usage"] == Value::Null && chunk.get("usage").is_some())
+        );
         assert_eq!(chunks[1]["choices"][0]["finish_reason"], "length");
         assert_eq!(chunks[2]["choices"], json!([]));
         assert_eq!(chunks[2]["usage"]["completion_tokens"], 5);
@@ -244,7 +247,8 @@ mod tests {
                 json!({"content": "x"}),
             ]
         );
-        let ends: Vec<_> = chunks[4..].iter().map(|chunk| chunk["choices"][0]["finish_reason"].clone()).collect();
+        let ends: Vec<_> =
+            chunks[4..].iter().map(|chunk| chunk["choices"][0]["finish_reason"].clone()).collect();
         assert_eq!(ends, ["stop", "tool_calls"], "answers end even if the provider does not say so");
     }
 

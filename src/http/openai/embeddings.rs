@@ -150,7 +150,9 @@ fn inputs(list: Vec<Element>) -> Result<Vec<Message>> {
     }
     let messages = list.into_iter().enumerate().map(|(index, element)| match element {
         Element::Text(text) => said(text, &At::item("input", index)),
-        Element::Tokens(tokens) if tokens.is_empty() => Err(At::item("input", index).wrong("must not be empty")),
+        Element::Tokens(tokens) if tokens.is_empty() => {
+            Err(At::item("input", index).wrong("must not be empty"))
+        }
         Element::Tokens(tokens) => Ok(tokenised(tokens)),
         Element::Token(_) => Err(At::item("input", index).wrong("must be a string or a list of tokens")),
     });
@@ -177,7 +179,8 @@ struct Whole<'a> {
 struct Embedding {
     object: &'static str,
     index: usize,
-    embedding: Vector,
+    #[serde(rename = "embedding")]
+    vector: Vector,
 }
 
 #[derive(Serialize)]
@@ -207,7 +210,7 @@ pub fn whole(head: &Head, done: &Completion, chat: &Request, base64: bool) -> Ve
     let data = done.embeddings.iter().enumerate().map(|(index, numbers)| Embedding {
         object: "embedding",
         index,
-        embedding: Vector { numbers: numbers.clone(), base64 },
+        vector: Vector { numbers: numbers.clone(), base64 },
     });
     let read = done.usage.unwrap_or_default().input;
     let usage = Usage { prompt_tokens: read, total_tokens: read };
@@ -224,7 +227,8 @@ mod tests {
     #[test]
     fn every_form_of_input_is_read() {
         let read = |input: Value| {
-            let body = json!({"model": "m", "input": input, "dimensions": 3, "encoding_format": "base64", "x": 1});
+            let body =
+                json!({"model": "m", "input": input, "dimensions": 3, "encoding_format": "base64", "x": 1});
             let parsed = parse(body.to_string().as_bytes()).unwrap();
             assert_eq!(parsed.chat.purpose, Purpose::Embed { dimensions: Some(3) });
             assert!(parsed.base64 && parsed.chat.rest.contains_key("x"));
@@ -247,12 +251,21 @@ mod tests {
             (r#"{"model":"m","input":[]}"#, "input: must have at least one input"),
             (r#"{"model":"m","input":""}"#, "input: must not be empty"),
             (r#"{"model":"m","input":["a",""]}"#, "input[1]: must not be empty"),
-            (r#"{"model":"m","input":{}}"#, "input: must be a string, a list of strings or a list of tokens, not an object"),
-            (r#"{"model":"m","input":["a",-1]}"#, "input[1]: must be a string, a token or a list of tokens, not this number"),
+            (
+                r#"{"model":"m","input":{}}"#,
+                "input: must be a string, a list of strings or a list of tokens, not an object",
+            ),
+            (
+                r#"{"model":"m","input":["a",-1]}"#,
+                "input[1]: must be a string, a token or a list of tokens, not this number",
+            ),
             (r#"{"model":"m","input":["a",1]}"#, "input[1]: must be a string or a list of tokens"),
             (r#"{"model":"m","input":[1,"a"]}"#, "input[1]: must be a token, as the first one is"),
             (r#"{"model":"m","input":"a","dimensions":0}"#, "dimensions: must be at least 1"),
-            (r#"{"model":"m","input":"a","encoding_format":"x"}"#, "encoding_format: must be `float` or `base64`"),
+            (
+                r#"{"model":"m","input":"a","encoding_format":"x"}"#,
+                "encoding_format: must be `float` or `base64`",
+            ),
             (&many, "input: must have at most 2048 inputs"),
         ] {
             assert_eq!(complaint(parse(json.as_bytes())), words);
@@ -265,7 +278,9 @@ mod tests {
         let chat = Request { model: "m".into(), ..Request::default() };
         let body = |base64| String::from_utf8(whole(&Head::default(), &done, &chat, base64)).unwrap();
         let around = |vector: &str| {
-            format!(r#"{{"object":"list","data":[{{"object":"embedding","index":0,"embedding":{vector}}}],"model":"m","usage":{{"prompt_tokens":0,"total_tokens":0}}}}"#)
+            format!(
+                r#"{{"object":"list","data":[{{"object":"embedding","index":0,"embedding":{vector}}}],"model":"m","usage":{{"prompt_tokens":0,"total_tokens":0}}}}"#
+            )
         };
         assert_eq!(body(false), around("[1.0,-0.5]"));
         assert_eq!(body(true), around("\"AACAPwAAAL8=\""));

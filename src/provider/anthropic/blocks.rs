@@ -15,7 +15,7 @@ use crate::{
 #[derive(Debug, Default)]
 pub(super) struct Turns<'a> {
     pub(super) system: Vec<Block<'a>>,
-    pub(super) turns: Vec<Turn<'a>>,
+    pub(super) list: Vec<Turn<'a>>,
     /// Some part is a file that the provider holds, which is a beta there.
     pub(super) has_files: bool,
 }
@@ -152,10 +152,10 @@ impl<'a> Turns<'a> {
                 Role::User | Role::Tool => "user",
                 Role::Assistant => "assistant",
             };
-            match all.turns.last_mut() {
+            match all.list.last_mut() {
                 _ if blocks.is_empty() => {}
                 Some(last) if last.role == role => last.content.append(&mut blocks),
-                _ => all.turns.push(Turn { role, content: blocks }),
+                _ => all.list.push(Turn { role, content: blocks }),
             }
         }
         all.settle();
@@ -164,12 +164,12 @@ impl<'a> Turns<'a> {
 
     /// Keeps to what the API demands of the first and the last turn.
     fn settle(&mut self) {
-        if self.turns.is_empty() && !self.system.is_empty() {
+        if self.list.is_empty() && !self.system.is_empty() {
             let content = std::mem::take(&mut self.system);
-            self.turns.push(Turn { role: "user", content });
+            self.list.push(Turn { role: "user", content });
         }
         // The beginning of an answer must not end in white space.
-        if let Some(Turn { role: "assistant", content }) = self.turns.last_mut()
+        if let Some(Turn { role: "assistant", content }) = self.list.last_mut()
             && let Some(Block::Text { text, .. }) = content.last_mut()
             && text.ends_with(char::is_whitespace)
         {
@@ -178,7 +178,7 @@ impl<'a> Turns<'a> {
                 content.pop();
             }
         }
-        self.turns.retain(|turn| !turn.content.is_empty());
+        self.list.retain(|turn| !turn.content.is_empty());
     }
 }
 
@@ -221,8 +221,6 @@ impl Reader<'_> {
             Part::Reasoning { text, signature: Some(signature), .. } => {
                 Block::Thinking { thinking: text, signature }
             }
-            // A thought without proof of its author is refused.
-            Part::Reasoning { .. } => return Ok(None),
             Part::ToolCall(ToolCall { id, name, arguments }) => {
                 Block::ToolUse { id: safe_id(id), name, input: input(arguments) }
             }
@@ -232,7 +230,8 @@ impl Reader<'_> {
                 Block::ToolResult { tool_use_id: safe_id(id), content: content?, is_error: *failed }
             }
             Part::Other(value) if self.ours => Block::Other(value),
-            Part::Other(_) => return Ok(None),
+            // A thought without proof of its author is refused, and so is what others define.
+            Part::Reasoning { .. } | Part::Other(_) => return Ok(None),
         }))
     }
 
@@ -282,7 +281,7 @@ mod tests {
     fn turns(messages: Vec<Message>, family: Family) -> Value {
         let chat = Request { messages, family, ..Request::default() };
         let all = Turns::of(&chat).unwrap();
-        json!({"system": all.system, "turns": all.turns, "files": all.has_files})
+        json!({"system": all.system, "turns": all.list, "files": all.has_files})
     }
 
     fn message(role: Role, parts: Vec<Part>) -> Message {

@@ -64,7 +64,7 @@ impl Block<'_> {
 
 /// Reads the body of `/v1/messages`.
 pub(super) fn message(body: &[u8]) -> Result<(Head, Completion)> {
-    let message: Message<'_> = serde_json::from_slice(body).map_err(unreadable)?;
+    let message: Message<'_> = serde_json::from_slice(body).map_err(failure::unreadable)?;
     if let Some(error) = message.error.filter(|error| !error.is_null()) {
         return Err(failure::of_stream(&error));
     }
@@ -106,12 +106,6 @@ pub(super) fn message(body: &[u8]) -> Result<(Head, Completion)> {
 /// to the caller, that is an ordinary end.
 pub(super) fn settled(finish: Finish, answered: bool, called: bool) -> Finish {
     if finish == Finish::ToolCalls && answered && !called { Finish::Stop } else { finish }
-}
-
-/// JSON that is not what it should be. The cause names a place, never the words there.
-pub(super) fn unreadable(error: serde_json::Error) -> Error {
-    let (kind, line, column) = (error.classify(), error.line(), error.column());
-    Error::broken(format!("the provider's JSON is not readable ({kind:?} error at {line}:{column})"))
 }
 
 #[cfg(test)]

@@ -169,7 +169,7 @@ pub(super) fn encode(chat: &Request, model: &str) -> Result<Outgoing> {
     }
     let ours = chat.family == Family::Anthropic;
     let able = Abilities::of(model);
-    let Turns { mut system, turns, has_files } = Turns::of(chat)?;
+    let Turns { mut system, list, has_files } = Turns::of(chat)?;
     let schema = match &chat.format {
         Some(Format::Schema { schema, .. }) => Some(schema),
         Some(Format::Json) => {
@@ -192,7 +192,7 @@ pub(super) fn encode(chat: &Request, model: &str) -> Result<Outgoing> {
         model,
         max_tokens,
         system,
-        messages: turns,
+        messages: list,
         stream: chat.stream,
         temperature,
         top_p,

@@ -98,7 +98,7 @@ impl Decoder for Stream {
         if self.done || data.is_empty() {
             return Ok(());
         }
-        let event: Incoming<'_> = serde_json::from_slice(data).map_err(decode::unreadable)?;
+        let event: Incoming<'_> = serde_json::from_slice(data).map_err(failure::unreadable)?;
         match event.kind.0.as_ref() {
             "message_start" => {
                 if let Some(message) = event.message {
@@ -109,7 +109,7 @@ impl Decoder for Stream {
             "content_block_delta" => self.piece(event.index, event.delta.unwrap_or_default(), out),
             "content_block_stop" => self.shut(event.index, out),
             "message_delta" => {
-                self.end(event.delta.unwrap_or_default(), event.usage.unwrap_or_default(), out)
+                self.end(event.delta.unwrap_or_default(), &event.usage.unwrap_or_default(), out);
             }
             "message_stop" => {
                 self.done = true;
@@ -227,7 +227,7 @@ impl Stream {
         }
     }
 
-    fn end(&mut self, delta: Delta<'_>, later: Later, out: &mut Vec<Event>) {
+    fn end(&mut self, delta: Delta<'_>, later: &Later, out: &mut Vec<Event>) {
         if !delta.stop_reason.0.is_empty() && !self.stopped {
             self.stopped = true;
             let finish = finish_of(&delta.stop_reason.0, delta.stop_sequence.filled());

@@ -16,7 +16,9 @@ fn read(bytes: &[u8], size: usize) -> Result<(Head, Completion)> {
         decoder.close(&mut out)?;
     }
     let mut completion = Completion::default();
-    out.iter().for_each(|event| completion.push(event));
+    for event in &out {
+        completion.push(event);
+    }
     Ok((decoder.head(), completion))
 }
 

@@ -44,7 +44,7 @@ impl Thinking<'_> {
 
 /// Decides what is sent. `forced` says that a tool must be called, which does
 /// not go together with a budget.
-pub(super) fn plan<'a>(chat: &'a Request, able: Abilities, forced: bool) -> Plan<'a> {
+pub(super) fn plan(chat: &Request, able: Abilities, forced: bool) -> Plan<'_> {
     let mut plan = Plan { temperature: chat.temperature, top_p: chat.top_p, ..Plan::default() };
     let ours = chat.family == Family::Anthropic;
     if let Some(reasoning) = &chat.reasoning {

@@ -74,7 +74,7 @@ struct Function<'a> {
 
 /// Reads the body of `/chat/completions`.
 pub(super) fn chat(body: &[u8]) -> Result<(Head, Completion)> {
-    let mut whole: Whole<'_> = serde_json::from_slice(body).map_err(unreadable)?;
+    let mut whole: Whole<'_> = serde_json::from_slice(body).map_err(failure::unreadable)?;
     if let Some(error) = whole.error.filter(|error| !error.is_null()) {
         return Err(failure::of_stream(&error));
     }
@@ -114,12 +114,6 @@ fn head(id: Text<'_>, model: Text<'_>) -> Head {
     Head { model: model.0.into(), id: id.filled().map(Into::into), ..Head::default() }
 }
 
-/// JSON that is not what it should be. The cause names a place, never the words there.
-pub(super) fn unreadable(error: serde_json::Error) -> Error {
-    let (kind, line, column) = (error.classify(), error.line(), error.column());
-    Error::broken(format!("the provider's JSON is not readable ({kind:?} error at {line}:{column})"))
-}
-
 #[derive(Deserialize)]
 struct Embeddings<'a> {
     #[serde(borrow, default)]
@@ -141,7 +135,7 @@ struct Embedding {
 
 /// Reads the body of `/embeddings`, one vector for each of `inputs`.
 pub(super) fn embeddings(body: &[u8], inputs: usize) -> Result<(Head, Completion)> {
-    let whole: Embeddings<'_> = serde_json::from_slice(body).map_err(unreadable)?;
+    let whole: Embeddings<'_> = serde_json::from_slice(body).map_err(failure::unreadable)?;
     if let Some(error) = whole.error.filter(|error| !error.is_null()) {
         return Err(failure::of_stream(&error));
     }

@@ -48,13 +48,13 @@ pub(super) fn check(chat: &Request) -> Result<()> {
 }
 
 /// The body of `/chat/completions`.
-pub(super) struct Chat<'a> {
+pub(super) struct ChatBody<'a> {
     pub(super) chat: &'a Request,
     pub(super) model: &'a str,
     pub(super) strict: bool,
 }
 
-impl Serialize for Chat<'_> {
+impl Serialize for ChatBody<'_> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         let Self { chat, model, strict } = *self;
         let ours = chat.family == Family::OpenAi;
@@ -93,14 +93,14 @@ impl Serialize for Chat<'_> {
 }
 
 /// The body of `/embeddings`.
-pub(super) struct Embed<'a> {
+pub(super) struct EmbedBody<'a> {
     pub(super) chat: &'a Request,
     pub(super) model: &'a str,
     pub(super) dimensions: Option<u32>,
     pub(super) strict: bool,
 }
 
-impl Serialize for Embed<'_> {
+impl Serialize for EmbedBody<'_> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         let mut map = serializer.serialize_map(None)?;
         map.serialize_entry("model", self.model)?;
@@ -149,15 +149,14 @@ fn tools<M: SerializeMap>(map: &mut M, chat: &Request, ours: bool) -> Result<(),
     // Without tools the API refuses both; a caller of ours is told so by the provider.
     if some || ours {
         match &chat.tool_choice {
-            None => {}
             Some(ToolChoice::Auto) => map.serialize_entry("tool_choice", "auto")?,
             Some(ToolChoice::None) => map.serialize_entry("tool_choice", "none")?,
             Some(ToolChoice::Required) => map.serialize_entry("tool_choice", "required")?,
             Some(ToolChoice::Named(name)) => {
-                map.serialize_entry("tool_choice", &Function(NameOnly { name }))?
+                map.serialize_entry("tool_choice", &Function(NameOnly { name }))?;
             }
             Some(ToolChoice::Other(value)) if ours => map.serialize_entry("tool_choice", value)?,
-            Some(ToolChoice::Other(_)) => {}
+            None | Some(ToolChoice::Other(_)) => {}
         }
         entry(map, "parallel_tool_calls", chat.parallel_tool_calls)?;
     }
@@ -233,7 +232,10 @@ impl Serialize for ResponseFormat<'_> {
             Format::Schema { name, schema, description, strict } => {
                 let description = description.as_deref();
                 map.serialize_entry("type", "json_schema")?;
-                map.serialize_entry("json_schema", &Schema { name, description, schema, strict: *strict })?;
+                map.serialize_entry(
+                    "json_schema",
+                    &NamedSchema { name, description, schema, strict: *strict },
+                )?;
             }
         }
         map.end()
@@ -241,7 +243,7 @@ impl Serialize for ResponseFormat<'_> {
 }
 
 #[derive(Serialize)]
-struct Schema<'a> {
+struct NamedSchema<'a> {
     name: &'a str,
     #[serde(skip_serializing_if = "Option::is_none")]
     description: Option<&'a str>,

@@ -2,7 +2,6 @@
 use serde::Deserialize;
 use serde_json::Value;
 
-use super::decode;
 use crate::{
     chat::{Event, Finish},
     error::{Error, Result},
@@ -103,7 +102,7 @@ impl Decoder for Stream {
         if data.is_empty() {
             return Ok(());
         }
-        let chunk: Chunk<'_> = serde_json::from_slice(data).map_err(decode::unreadable)?;
+        let chunk: Chunk<'_> = serde_json::from_slice(data).map_err(failure::unreadable)?;
         if let Some(error) = chunk.error.filter(|error| !error.is_null()) {
             return Err(failure::of_stream(&error));
         }
@@ -212,7 +211,9 @@ mod tests {
             decoder.close(&mut out)?;
         }
         let mut completion = Completion::default();
-        out.iter().for_each(|event| completion.push(event));
+        for event in &out {
+            completion.push(event);
+        }
         Ok((decoder.head(), completion))
     }
 
@@ -288,7 +289,9 @@ mod tests {
         ])
         .unwrap();
         let mut completion = Completion::default();
-        read.iter().for_each(|event| completion.push(event));
+        for event in &read {
+            completion.push(event);
+        }
         let calls: Vec<_> =
             completion.choices[0].tool_calls.iter().map(|c| (&*c.name, &*c.arguments)).collect();
         assert_eq!(calls, [("f", "{}"), ("g", "{} ")]);

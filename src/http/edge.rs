@@ -1,0 +1,100 @@
+//! What surrounds every route: the request's id, panics caught, compression,
+//! and the headers that no reply goes without.
+//!
+//! One plain service rather than a stack of layers: each of those would box a
+//! future for every request, and most of them have nothing to do.
+use std::{convert::Infallible, net::SocketAddr, panic::AssertUnwindSafe, sync::Arc};
+
+use axum::{Router, body::Body, response::Response};
+use futures_util::FutureExt;
+use http::{HeaderValue, Request, header};
+use hyper::body::Incoming;
+use tower::{Service, ServiceExt};
+use tower_http::compression::{
+    Compression, CompressionLayer,
+    predicate::{And, NotForContentType, Predicate, SizeAbove},
+};
+
+use super::{App, error, error::Shape, inbound::RequestId};
+use crate::error::Error;
+
+/// Replies smaller than this are not worth compressing, in bytes.
+const SMALL: u64 = 1024;
+
+type WorthIt = And<And<SizeAbove, NotForContentType>, NotForContentType>;
+
+/// All routes, and what surrounds them. Cheap to clone.
+#[derive(Clone)]
+pub struct Edge(Arc<Inner>);
+
+struct Inner {
+    app: App,
+    plain: Router,
+    packed: Compression<Router, WorthIt>,
+}
+
+impl Edge {
+    /// Surrounds the routes.
+    pub fn new(app: &App, routes: Router) -> Self {
+        let worth_it = SizeAbove::new(SMALL).and(NotForContentType::SSE).and(NotForContentType::IMAGES);
+        let layer = CompressionLayer::new().compress_when(worth_it);
+        let packed = tower::Layer::layer(&layer, routes.clone());
+        Self(Arc::new(Inner { app: app.clone(), plain: routes, packed }))
+    }
+
+    /// Answers a request.
+    pub async fn answer(
+        self,
+        request: Request<Incoming>,
+        address: SocketAddr,
+    ) -> Result<Response, Infallible> {
+        let id = RequestId::of(request.headers());
+        let path = request.uri().path();
+        let anthropic = path.starts_with("/v1/messages");
+        let shape = Shape::of(path, request.headers().contains_key("anthropic-version"));
+        let mut response = if self.0.app.is_draining() && !is_probe(path) {
+            error::response(&Error::Draining, shape, &id.0)
+        } else {
+            let mut request = request.map(Body::new);
+            request.extensions_mut().insert(id.clone());
+            request.extensions_mut().insert(address);
+            match AssertUnwindSafe(self.route(request)).catch_unwind().await {
+                Ok(response) => response,
+                Err(cause) => panicked(cause.as_ref(), shape, &id.0),
+            }
+        };
+        let headers = response.headers_mut();
+        if let Ok(value) = HeaderValue::from_str(&id.0) {
+            if anthropic {
+                headers.insert("request-id", value.clone());
+            }
+            headers.insert("x-request-id", value);
+        }
+        headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+        Ok(response)
+    }
+
+    async fn route(&self, request: Request<Body>) -> Response {
+        let accepts = request.headers().get(header::ACCEPT_ENCODING).and_then(|value| value.to_str().ok());
+        let answered = if accepts.is_some_and(|accepts| accepts.contains("gzip")) {
+            let packed = self.0.packed.clone().oneshot(request).await;
+            packed.map(|response| response.map(Body::new))
+        } else {
+            self.0.plain.clone().call(request).await
+        };
+        match answered {
+            Ok(response) => response,
+            Err(never) => match never {},
+        }
+    }
+}
+
+fn is_probe(path: &str) -> bool {
+    matches!(path, "/health" | "/livez" | "/readyz" | "/metrics")
+}
+
+fn panicked(cause: &(dyn std::any::Any + Send), shape: Shape, id: &str) -> Response {
+    let text = cause.downcast_ref::<String>().map(String::as_str).or(cause.downcast_ref::<&str>().copied());
+    let told = format!("a request handler panicked: {}", text.unwrap_or("no message"));
+    error::response(&Error::internal(told), shape, id)
+}
