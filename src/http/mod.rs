@@ -6,6 +6,8 @@ pub mod auth;
 pub mod compat;
 pub mod docs;
 pub mod edge;
+#[cfg(test)]
+mod encoder_tests;
 pub mod error;
 pub mod fields;
 pub mod health;

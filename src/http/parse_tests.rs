@@ -2,7 +2,10 @@
 use proptest::{prelude::*, sample::Index};
 
 use super::{anthropic, openai};
-use crate::{chat::Request, error::{Error, Result}};
+use crate::{
+    chat::Request,
+    error::{Error, Result},
+};
 
 type Parse = fn(&[u8]) -> Result<Request>;
 
@@ -42,8 +45,30 @@ const PARSERS: [(Parse, &str); 4] = [
 
 /// What may be put anywhere into a body.
 const PIECES: [&str; 24] = [
-    "null", "true", "{", "}", "[", "]", ",", ":", "\"", "-1", "1e999", "18446744073709551616", "0.5", "\"\"", "[]",
-    "{}", r#""\ud800""#, r#""model""#, r#""type""#, r#""content""#, r#"{"type":"text"}"#, "\\", "\u{0}", "[[[[[[[[",
+    "null",
+    "true",
+    "{",
+    "}",
+    "[",
+    "]",
+    ",",
+    ":",
+    "\"",
+    "-1",
+    "1e999",
+    "18446744073709551616",
+    "0.5",
+    "\"\"",
+    "[]",
+    "{}",
+    r#""\ud800""#,
+    r#""model""#,
+    r#""type""#,
+    r#""content""#,
+    r#"{"type":"text"}"#,
+    "\\",
+    "\u{0}",
+    "[[[[[[[[",
 ];
 
 /// Parses, and sees that what is wrong is told as the caller's mistake, in few words.

@@ -60,7 +60,8 @@ fn item(mut map: Map<String, Value>, at: &At<'_>, messages: &mut Vec<Message>) -
 fn messages_of(mut map: Map<String, Value>, at: &At<'_>, messages: &mut Vec<Message>) -> Result<()> {
     let place = at.then("role");
     let role = role(&text(&mut map, "role", at)?).filter(|role| *role != Role::Tool);
-    let role = role.ok_or_else(|| place.wrong("must be one of `user`, `assistant`, `system` and `developer`"))?;
+    let role =
+        role.ok_or_else(|| place.wrong("must be one of `user`, `assistant`, `system` and `developer`"))?;
     let content = take(&mut map, "content").ok_or_else(|| at.then("content").missing())?;
     let mut parts = said(content, at, "content")?;
     match messages.last_mut() {

@@ -15,12 +15,7 @@ pub fn whole(head: &Head, done: &Completion, chat: &Request, id: &str, created: 
     let choice = done.choices.first().unwrap_or(&nothing);
     let finish = choice.finish.as_ref().unwrap_or(&Finish::Stop);
     let mut out = BytesMut::with_capacity(choice.text.len() + 1024);
-    shell.put(
-        &items(choice, &shell),
-        State::Ended(finish),
-        Some(done.usage.unwrap_or_default()),
-        &mut out,
-    );
+    shell.put(&items(choice, &shell), State::Ended(finish), Some(done.usage.unwrap_or_default()), &mut out);
     out.to_vec()
 }
 
@@ -63,8 +58,12 @@ mod tests {
 
     #[test]
     fn a_text_is_a_message() {
-        let choice =
-            Choice { text: "a".into(), reasoning: "hm".into(), finish: Some(Finish::Stop), ..Choice::default() };
+        let choice = Choice {
+            text: "a".into(),
+            reasoning: "hm".into(),
+            finish: Some(Finish::Stop),
+            ..Choice::default()
+        };
         let usage = chat::Usage { input: 9, output: 4, cached: 2, reasoning: 3, ..chat::Usage::default() };
         assert_eq!(
             body(choice, Some(usage)),

@@ -60,7 +60,8 @@ pub fn parse(body: &[u8]) -> Result<Request> {
         checks.wrong("prompt", "prompts are not stored here; send the text as `instructions`");
     }
     if body.background == Some(true) {
-        checks.wrong("background", "answers are not stored here, so none can be fetched later; must be false");
+        checks
+            .wrong("background", "answers are not stored here, so none can be fetched later; must be false");
     }
     checks.done()?;
     let mut messages = Vec::new();

@@ -113,7 +113,11 @@ fn items_become_turns() {
             (Role::Tool, vec![result("d", "43")]),
             (
                 Role::Assistant,
-                vec![Part::Reasoning { text: String::new(), signature: None, redacted: Some("opaque".into()) }]
+                vec![Part::Reasoning {
+                    text: String::new(),
+                    signature: None,
+                    redacted: Some("opaque".into())
+                }]
             ),
         ]
     );
@@ -130,21 +134,35 @@ fn mistakes_are_named_by_their_path_and_nothing_stored_is_asked_for() {
         (json!({}), "model: is required; input: is required"),
         (with("input", json!([])), "input: must have at least one item"),
         (with("input", json!(1)), "input: must be a string or a list, not this number"),
-        (with("input", json!([{"role": "tool", "content": "x"}])),
-            "input[0].role: must be one of `user`, `assistant`, `system` and `developer`"),
-        (with("input", json!([{"role": "user", "content": [{"type": "input_text"}]}])),
-            "input[0].content[0].text: is required"),
-        (with("input", json!([{"type": "item_reference", "id": "a"}])),
-            "input[0]: refers to an item, but nothing is stored here; send the item itself"),
-        (with("input", json!([{"type": "odd"}])),
-            "input[0].type: must be `message`, `function_call`, `function_call_output` or `reasoning`"),
+        (
+            with("input", json!([{"role": "tool", "content": "x"}])),
+            "input[0].role: must be one of `user`, `assistant`, `system` and `developer`",
+        ),
+        (
+            with("input", json!([{"role": "user", "content": [{"type": "input_text"}]}])),
+            "input[0].content[0].text: is required",
+        ),
+        (
+            with("input", json!([{"type": "item_reference", "id": "a"}])),
+            "input[0]: refers to an item, but nothing is stored here; send the item itself",
+        ),
+        (
+            with("input", json!([{"type": "odd"}])),
+            "input[0].type: must be `message`, `function_call`, `function_call_output` or `reasoning`",
+        ),
         (with("max_output_tokens", json!(0)), "max_output_tokens: must be at least 1"),
-        (with("previous_response_id", json!("a")),
-            "previous_response_id: answers are not stored here; send the conversation as `input`"),
-        (with("conversation", json!({"id": "a"})),
-            "conversation: conversations are not stored here; send the conversation as `input`"),
-        (with("background", json!(true)),
-            "background: answers are not stored here, so none can be fetched later; must be false"),
+        (
+            with("previous_response_id", json!("a")),
+            "previous_response_id: answers are not stored here; send the conversation as `input`",
+        ),
+        (
+            with("conversation", json!({"id": "a"})),
+            "conversation: conversations are not stored here; send the conversation as `input`",
+        ),
+        (
+            with("background", json!(true)),
+            "background: answers are not stored here, so none can be fetched later; must be false",
+        ),
         (with("text", json!({"format": {"type": "json_schema"}})), "text.format.name: is required"),
         (with("reasoning", json!({"effort": 1})), "reasoning.effort: must be a string"),
     ] {

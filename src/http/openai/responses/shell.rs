@@ -263,7 +263,8 @@ fn echo(chat: &Request) -> Value {
         Some(ToolChoice::Other(value)) => value.clone(),
     };
     let tools: Vec<Value> = chat.tools.iter().map(tool).collect();
-    let mut reasoning = Map::from_iter([("effort".to_owned(), Value::Null), ("summary".to_owned(), Value::Null)]);
+    let mut reasoning =
+        Map::from_iter([("effort".to_owned(), Value::Null), ("summary".to_owned(), Value::Null)]);
     if let Some(asked) = &chat.reasoning {
         reasoning.extend(asked.rest.clone());
         reasoning.insert("effort".to_owned(), asked.effort.clone().into());

@@ -146,8 +146,8 @@ impl ResponseStream {
         let (kind, fields) = match (open, item) {
             (Open::Thought, Item::Reasoning { id, text, .. }) => {
                 let part = Some(PartJson::SummaryText { text: said(text) });
-                let kind =
-                    ["response.reasoning_summary_part.done", "response.reasoning_summary_part.added"][usize::from(added)];
+                let kind = ["response.reasoning_summary_part.done", "response.reasoning_summary_part.added"]
+                    [usize::from(added)];
                 (kind, Fields { item_id: Some(id), summary_index: Some(0), part, ..Fields::default() })
             }
             (Open::Text | Open::Refusal, Item::Message { id, text, refusal }) => {
@@ -171,8 +171,12 @@ impl ResponseStream {
         let output_index = Some(self.items.len() - 1);
         let (kind, fields) = match (open, item) {
             (Open::Thought, Item::Reasoning { id, text, .. }) => {
-                let fields =
-                    Fields { item_id: Some(id), summary_index: Some(0), text: Some(text), ..Fields::default() };
+                let fields = Fields {
+                    item_id: Some(id),
+                    summary_index: Some(0),
+                    text: Some(text),
+                    ..Fields::default()
+                };
                 ("response.reasoning_summary_text.done", fields)
             }
             (Open::Text, Item::Message { id, text, .. }) => {
@@ -188,7 +192,10 @@ impl ResponseStream {
             }
             (Open::Call, Item::Call { id, name, arguments, .. }) => {
                 let (name, arguments) = (Some(name.as_str()), Some(arguments.as_str()));
-                ("response.function_call_arguments.done", Fields { item_id: Some(id), name, arguments, ..Fields::default() })
+                (
+                    "response.function_call_arguments.done",
+                    Fields { item_id: Some(id), name, arguments, ..Fields::default() },
+                )
             }
             _ => return,
         };
@@ -262,14 +269,7 @@ impl ResponseStream {
         self.item_done(out);
     }
 
-    fn call(
-        &mut self,
-        call: u32,
-        id: Option<String>,
-        name: Option<String>,
-        piece: &str,
-        out: &mut BytesMut,
-    ) {
+    fn call(&mut self, call: u32, id: Option<String>, name: Option<String>, piece: &str, out: &mut BytesMut) {
         let known = self.calls.iter().find(|(index, _)| *index == call).map(|(_, item)| *item);
         let index = known.unwrap_or_else(|| {
             self.end_item(out);
@@ -339,13 +339,16 @@ impl Encoder for ResponseStream {
         self.usage.get_or_insert_default();
         let finish = self.finish.take().unwrap_or(Finish::Stop);
         let state = State::Ended(&finish);
-        let kind =
-            if state.name() == "completed" { "response.completed" } else { "response.incomplete" };
+        let kind = if state.name() == "completed" { "response.completed" } else { "response.incomplete" };
         self.tell(kind, state, out);
     }
 
     fn fail(&mut self, error: &Error, out: &mut BytesMut) {
-        let _ = write!(out, "event: error\ndata: {{\"type\":\"error\",\"sequence_number\":{},\"code\":", self.sequence);
+        let _ = write!(
+            out,
+            "event: error\ndata: {{\"type\":\"error\",\"sequence_number\":{},\"code\":",
+            self.sequence
+        );
         json::put(out, failure_code(error));
         out.put_slice(b",\"message\":");
         json::put(out, &error.to_string());

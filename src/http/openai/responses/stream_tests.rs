@@ -59,7 +59,10 @@ fn a_text_goes_out_event_by_event() {
         told[2]["item"],
         json!({"id": "msg_r1_0", "type": "message", "status": "in_progress", "role": "assistant", "content": []})
     );
-    assert_eq!(told[3]["part"], json!({"type": "output_text", "text": "", "annotations": [], "logprobs": []}));
+    assert_eq!(
+        told[3]["part"],
+        json!({"type": "output_text", "text": "", "annotations": [], "logprobs": []})
+    );
     assert_eq!(
         told[4],
         json!({"type": "response.output_text.delta", "sequence_number": 4, "item_id": "msg_r1_0",
@@ -75,12 +78,8 @@ fn a_text_goes_out_event_by_event() {
 #[test]
 fn items_follow_one_another_in_order() {
     let refusal = Event::Refusal { choice: 0, text: "no".into() };
-    let redacted = Event::Reasoning {
-        choice: 0,
-        text: String::new(),
-        signature: None,
-        redacted: Some("opaque".into()),
-    };
+    let redacted =
+        Event::Reasoning { choice: 0, text: String::new(), signature: None, redacted: Some("opaque".into()) };
     let events = vec![
         thought("hm", None),
         thought("", Some("sig")),
@@ -126,7 +125,10 @@ fn items_follow_one_another_in_order() {
         ]
     );
     let output = &told.last().unwrap()["response"]["output"];
-    assert_eq!((&output[0]["encrypted_content"], &output[1]["encrypted_content"]), (&json!("sig"), &json!("opaque")));
+    assert_eq!(
+        (&output[0]["encrypted_content"], &output[1]["encrypted_content"]),
+        (&json!("sig"), &json!("opaque"))
+    );
     assert_eq!((&output[3]["arguments"], &output[4]["arguments"]), (&json!("{}"), &json!("{}")));
     assert_eq!((&output[3]["call_id"], &output[3]["id"]), (&json!("x"), &json!("fc_r1_3")));
 }
