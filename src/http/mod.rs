@@ -6,6 +6,8 @@ pub mod auth;
 pub mod compat;
 pub mod docs;
 pub mod edge;
+#[cfg(test)]
+mod encoder_tests;
 pub mod error;
 pub mod fields;
 pub mod health;
@@ -13,6 +15,8 @@ pub mod inbound;
 mod json;
 pub mod key;
 pub mod openai;
+#[cfg(test)]
+mod parse_tests;
 pub mod predict;
 pub mod query;
 mod read;

@@ -30,3 +30,37 @@ pub fn error_object(error: &Error) -> Value {
     };
     json!({"type": kind, "message": message})
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    #[test]
+    fn errors_have_anthropics_shape() {
+        let body = error_body(&Error::invalid("max_tokens", "is required"), "r1");
+        assert_eq!(
+            String::from_utf8(body).unwrap(),
+            r#"{"type":"error","error":{"type":"invalid_request_error","message":"max_tokens: is required"},"request_id":"r1"}"#
+        );
+    }
+
+    #[test]
+    fn the_type_follows_the_status() {
+        let wait = Duration::from_secs(1);
+        for (error, kind) in [
+            (Error::Unauthenticated { by_header: false }, "authentication_error"),
+            (Error::Forbidden("no".into()), "permission_error"),
+            (Error::UnknownModel("m".into()), "not_found_error"),
+            (Error::TooLarge { limit: 1 }, "request_too_large"),
+            (Error::RateLimited { scope: "key", retry_after: wait }, "rate_limit_error"),
+            (Error::Overloaded { retry_after: wait }, "overloaded_error"),
+            (Error::Timeout { phase: "idle" }, "timeout_error"),
+            (Error::internal("x"), "api_error"),
+            (Error::broken("x"), "api_error"),
+        ] {
+            assert_eq!(error_object(&error)["type"], kind, "{error:?}");
+        }
+    }
+}

@@ -206,7 +206,7 @@ mod tests {
             r#"{"index":0,"delta":{"content":"ç"},"logprobs":null,"finish_reason":null}]}"#,
             r#"{"index":0,"delta":{},"logprobs":null,"finish_reason":"stop"}]}"#,
         ];
-        let expected: String = expected.iter().map(|chunk| format!("{start}{chunk}\n\n")).collect();
+        let expected = expected.map(|chunk| format!("{start}{chunk}\n\n")).concat();
         assert_eq!(written(stream(false), events, None), expected + "data: [DONE]\n\n");
     }
 

@@ -179,7 +179,8 @@ struct Whole<'a> {
 struct Embedding {
     object: &'static str,
     index: usize,
-    embedding: Vector,
+    #[serde(rename = "embedding")]
+    vector: Vector,
 }
 
 #[derive(Serialize)]
@@ -209,7 +210,7 @@ pub fn whole(head: &Head, done: &Completion, chat: &Request, base64: bool) -> Ve
     let data = done.embeddings.iter().enumerate().map(|(index, numbers)| Embedding {
         object: "embedding",
         index,
-        embedding: Vector { numbers: numbers.clone(), base64 },
+        vector: Vector { numbers: numbers.clone(), base64 },
     });
     let read = done.usage.unwrap_or_default().input;
     let usage = Usage { prompt_tokens: read, total_tokens: read };

@@ -6,6 +6,7 @@ mod content;
 pub mod embeddings;
 mod error;
 pub mod models;
+pub mod responses;
 mod tools;
 
 pub use error::error_body;
