@@ -43,6 +43,29 @@ pub async fn chat(State(app): State<App>, request: HttpRequest<Body>) -> Respons
     rendered(&app, asked.await, Shape::OpenAi, &id, path)
 }
 
+/// `POST /v1/responses`.
+pub async fn responses(State(app): State<App>, request: HttpRequest<Body>) -> Response {
+    let (id, path) = super::identity(&request);
+    let asked = Box::pin(async {
+        let inbound = inbound::read(&app, request).await?;
+        let chat = openai::responses::request::parse(&inbound.body)?;
+        let (call, asked) = call(&app, &inbound, "/v1/responses", chat);
+        let created = answer::unix_seconds();
+        Ok(if asked.stream {
+            answer::streamed(&app, call, Shape::OpenAi, |head, context, _| {
+                openai::responses::stream::ResponseStream::new(head, &asked, &context.id, created)
+            })
+            .await
+        } else {
+            answer::whole(&app, call, Shape::OpenAi, |head, done, context, _| {
+                openai::responses::reply::whole(head, &done, &asked, &context.id, created)
+            })
+            .await
+        })
+    });
+    rendered(&app, asked.await, Shape::OpenAi, &id, path)
+}
+
 /// `POST /v1/messages`.
 pub async fn messages(State(app): State<App>, request: HttpRequest<Body>) -> Response {
     let (id, path) = super::identity(&request);

@@ -53,6 +53,7 @@ pub fn router(app: &App) -> Edge {
         .route("/v1/chat/completions", post(compat::chat))
         .route("/v1/embeddings", post(compat::embeddings))
         .route("/v1/messages", post(compat::messages))
+        .route("/v1/responses", post(compat::responses))
         .route("/v1/models", get(compat::models))
         .route("/v1/models/{*id}", get(compat::model))
         .route("/health", get(health::health))
