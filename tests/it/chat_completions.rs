@@ -212,7 +212,9 @@ async fn any_split_of_the_providers_bytes_gives_the_same_answer() {
         for wire in Wire::BOTH {
             let act = Act::say(text).chunks_of(2).drip(size, std::time::Duration::from_micros(100));
             let upstream = Upstream::start(act).await;
-            let gateway = Setup::one(wire, &upstream).start().await;
+            // A byte a millisecond is slow, not silent: the waits leave room for a busy machine.
+            let waits = serde_json::json!({"timeouts": {"first_token": "30s", "idle": "30s", "total": "60s"}});
+            let gateway = Setup::one(wire, &upstream).set(&waits).start().await;
             let (chunks, done) = gateway.stream("/v1/chat/completions", &chat(true)).await.chunks().await;
             let said: String =
                 chunks.iter().filter_map(|c| c["choices"][0]["delta"]["content"].as_str()).collect();
