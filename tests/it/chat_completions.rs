@@ -213,7 +213,8 @@ async fn any_split_of_the_providers_bytes_gives_the_same_answer() {
             let act = Act::say(text).chunks_of(2).drip(size, std::time::Duration::from_micros(100));
             let upstream = Upstream::start(act).await;
             // A byte a millisecond is slow, not silent: the waits leave room for a busy machine.
-            let waits = serde_json::json!({"timeouts": {"first_token": "30s", "idle": "30s", "total": "60s"}});
+            let waits =
+                serde_json::json!({"timeouts": {"first_token": "30s", "idle": "30s", "total": "60s"}});
             let gateway = Setup::one(wire, &upstream).set(&waits).start().await;
             let (chunks, done) = gateway.stream("/v1/chat/completions", &chat(true)).await.chunks().await;
             let said: String =
