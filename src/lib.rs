@@ -16,6 +16,9 @@
 //! - [`observe`]: logs and metrics.
 //! - [`config`] and [`settings`]: what can be set.
 //! - [`app`] and [`cli`]: puts the parts together and runs them.
+// The stack of stages is one nested future.
+#![recursion_limit = "256"]
+
 pub mod app;
 pub mod audit;
 pub mod cache;

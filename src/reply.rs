@@ -105,7 +105,7 @@ impl Reply {
 
     /// Fails the reply when it is silent for longer than `idle`, or not over by `deadline`.
     pub fn timed(self, idle: Duration, deadline: Instant) -> Self {
-        self.with(|inner| Timed { inner, idle, deadline, alarm: None, armed: false })
+        self.with(|inner| Timed { inner, idle, deadline, alarm: None, since: None })
     }
 
     /// When the reply has ended well, passes the end on only after `last`, and
@@ -296,9 +296,10 @@ struct Timed {
     inner: Events,
     idle: Duration,
     deadline: Instant,
-    // Made at the first silence: most whole replies never need it.
+    /// Made at the first silence: most whole replies never need it.
     alarm: Option<Pin<Box<Sleep>>>,
-    armed: bool,
+    /// Since when the upstream is silent.
+    since: Option<Instant>,
 }
 
 impl Stream for Timed {
@@ -306,17 +307,22 @@ impl Stream for Timed {
     fn poll_next(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
         let this = self.get_mut();
         if let Poll::Ready(item) = this.inner.as_mut().poll_next(cx) {
-            this.armed = false;
+            this.since = None;
             return Poll::Ready(item);
         }
-        let now = Instant::now();
-        let until = (now + this.idle).min(this.deadline);
+        let since = *this.since.get_or_insert_with(Instant::now);
+        let until = (since + this.idle).min(this.deadline);
         let alarm = this.alarm.get_or_insert_with(|| Box::pin(tokio::time::sleep_until(until.into())));
-        if !std::mem::replace(&mut this.armed, true) {
+        // The alarm is not set anew for every event, which would cost more than
+        // the event: when it rings too early, it is set to the true end.
+        loop {
+            ready!(alarm.as_mut().poll(cx));
+            if Instant::now() >= until {
+                break;
+            }
             alarm.as_mut().reset(until.into());
         }
-        ready!(alarm.as_mut().poll(cx));
-        let phase = if now >= this.deadline { "total" } else { "idle" };
+        let phase = if until == this.deadline { "total" } else { "idle" };
         this.inner = Box::pin(stream::empty());
         Poll::Ready(Some(Err(Error::Timeout { phase })))
     }

@@ -3,14 +3,15 @@
 //! [`Stage`] is the one clever trait of this code. A stage is given the call
 //! and the rest of the pipeline; it may change the call, refuse it, ask the
 //! rest several times, and watch or change the reply. [`stage`] makes a tower
-//! layer of it.
+//! layer of it. Stages call each other without boxes between them: the whole
+//! stack is one future, boxed once where it is a tower service.
 use std::{
     sync::Arc,
     task::{Context, Poll},
 };
 
 use futures_util::future::BoxFuture;
-use tower::{Layer, Service, ServiceExt, util::BoxCloneSyncService};
+use tower::{Layer, Service, util::BoxCloneSyncService};
 
 use crate::{
     call::Call,
@@ -18,14 +19,21 @@ use crate::{
     reply::Reply,
 };
 
-/// Any service that answers calls.
-pub trait Answer:
-    Service<Call, Response = Reply, Error = Error, Future: Send> + Clone + Send + Sync + 'static
-{
+/// Whatever answers calls: a stage with all that is below it, or the innermost service.
+pub trait Answer: Send + Sync + 'static {
+    /// Answers, or fails.
+    fn answer(&self, call: Call) -> impl Future<Output = Result<Reply>> + Send;
 }
-impl<S> Answer for S where
-    S: Service<Call, Response = Reply, Error = Error, Future: Send> + Clone + Send + Sync + 'static
+
+/// A function answers, too: as a stand-in for all that is below a stage.
+impl<F, Fut> Answer for F
+where
+    F: Fn(Call) -> Fut + Send + Sync + 'static,
+    Fut: Future<Output = Result<Reply>> + Send,
 {
+    fn answer(&self, call: Call) -> impl Future<Output = Result<Reply>> + Send {
+        self(call)
+    }
 }
 
 /// The whole pipeline: a call in, a reply or an error out.
@@ -52,7 +60,7 @@ impl<S> Copy for Next<'_, S> {}
 impl<S: Answer> Next<'_, S> {
     /// Asks the rest of the pipeline.
     pub async fn call(self, call: Call) -> Result<Reply> {
-        self.0.clone().oneshot(call).await
+        self.0.answer(call).await
     }
 }
 
@@ -82,6 +90,12 @@ impl<T, S> Clone for Staged<T, S> {
     }
 }
 
+impl<T: Stage, S: Answer> Answer for Staged<T, S> {
+    fn answer(&self, call: Call) -> impl Future<Output = Result<Reply>> + Send {
+        self.0.0.run(call, Next(&self.0.1))
+    }
+}
+
 impl<T: Stage, S: Answer> Service<Call> for Staged<T, S> {
     type Response = Reply;
     type Error = Error;
@@ -93,7 +107,7 @@ impl<T: Stage, S: Answer> Service<Call> for Staged<T, S> {
     }
 
     fn call(&mut self, call: Call) -> Self::Future {
-        let shared = self.0.clone();
-        Box::pin(async move { shared.0.run(call, Next(&shared.1)).await })
+        let shared = self.clone();
+        Box::pin(async move { shared.answer(call).await })
     }
 }

@@ -96,7 +96,7 @@ fn only_the_reply_writes_poll_next() {
 #[test]
 fn only_the_transport_knows_the_http_client() {
     // The settings only read a base URL with its `Url`.
-    only_in("reqwest::", &["provider/transport.rs", "provider/settings.rs"]);
+    only_in("client::legacy", &["provider/transport.rs"]);
 }
 
 #[test]

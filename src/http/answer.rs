@@ -1,10 +1,15 @@
 //! From a reply to a response, whole or streamed, with the headers that every reply has.
-use std::time::Duration;
+use std::{
+    convert::Infallible,
+    pin::Pin,
+    time::{Duration, Instant},
+};
 
 use axum::{body::Body, response::Response};
-use bytes::{Bytes, BytesMut};
+use bytes::BytesMut;
 use futures_util::{StreamExt, stream};
 use http::{HeaderMap, HeaderName, HeaderValue, header};
+use tokio::time::Sleep;
 use tower::ServiceExt;
 
 use super::{App, error, error::Shape, sse::Encoder};
@@ -96,25 +101,43 @@ struct Writing<E> {
     encoder: E,
     out: BytesMut,
     begun: bool,
+    /// Rings after a silence. Not set anew for every event: when it rings too early, it is set again.
+    alarm: Pin<Box<Sleep>>,
+    written: Instant,
 }
 
 /// The events as the body of a response. A client that goes away drops it, and the upstream with it.
 fn body<E: Encoder>(events: Events, encoder: E, keep_alive: Duration) -> Body {
-    let writing = Writing { events: events.ready_chunks(BATCH), encoder, out: BytesMut::new(), begun: false };
+    let writing = Writing {
+        events: events.ready_chunks(BATCH),
+        encoder,
+        out: BytesMut::new(),
+        begun: false,
+        alarm: Box::pin(tokio::time::sleep(keep_alive)),
+        written: Instant::now(),
+    };
     let chunks = stream::unfold(Some(writing), move |writing| async move {
         let mut at = writing?;
         if !std::mem::replace(&mut at.begun, true) {
             at.encoder.begin(&mut at.out);
         }
         loop {
-            let Ok(batch) = tokio::time::timeout(keep_alive, at.events.next()).await else {
-                let comment = Bytes::from_static(b": keep-alive\n\n");
-                return Some((Ok::<_, std::convert::Infallible>(comment), Some(at)));
+            let over = tokio::select! {
+                biased;
+                batch = at.events.next() => at.write(batch),
+                () = at.alarm.as_mut() => {
+                    if at.written.elapsed() >= keep_alive {
+                        at.out.extend_from_slice(b": keep-alive\n\n");
+                        at.written = Instant::now();
+                    }
+                    at.alarm.as_mut().reset((at.written + keep_alive).into());
+                    false
+                }
             };
-            let over = at.write(batch);
             if !at.out.is_empty() || over {
+                at.written = Instant::now();
                 let chunk = at.out.split().freeze();
-                return Some((Ok(chunk), (!over).then_some(at)));
+                return Some((Ok::<_, Infallible>(chunk), (!over).then_some(at)));
             }
         }
     });

@@ -157,13 +157,12 @@ mod tests {
     use std::time::{Duration, Instant};
 
     use parking_lot::Mutex;
-    use tower::{Layer, ServiceExt, service_fn};
+    use tower::{Layer, ServiceExt};
 
     use super::*;
     use crate::{
         call::{Caller, Context, Trace},
         chat::{Completion, Request},
-        error::Error,
         reply::Head,
         stage::stage,
     };
@@ -190,10 +189,10 @@ mod tests {
     async fn through(call: Call, says: &'static str) -> (Arc<Request>, Head, Completion) {
         let seen = Arc::new(Mutex::new(None));
         let kept = seen.clone();
-        let model = service_fn(move |call: Call| {
+        let model = move |call: Call| {
             *kept.lock() = Some(call.chat.clone());
-            async move { Ok::<_, Error>(Reply::whole(Head::default(), Completion::of_text(says, None))) }
-        });
+            async move { Ok(Reply::whole(Head::default(), Completion::of_text(says, None))) }
+        };
         let knowledge = Arc::new(SharedKnowledge::new(Knowledge::handbook(800)));
         let prompts = Arc::new(Prompts::embedded().unwrap());
         let service = stage(Ground::new(knowledge, prompts, 3)).layer(model);

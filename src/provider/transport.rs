@@ -1,8 +1,10 @@
-//! Bytes to and from a provider: the only file that knows reqwest.
+//! Bytes to and from a provider: the only file that knows the HTTP client.
 //!
 //! Dropping a reply drops its connection at once. What goes wrong is told
 //! without the provider's address or the gateway's key.
 use std::{
+    error::Error as _,
+    io,
     sync::{Arc, OnceLock},
     time::Duration,
 };
@@ -10,10 +12,16 @@ use std::{
 use bytes::{Bytes, BytesMut};
 use futures_util::{FutureExt, future::BoxFuture, stream};
 use http::{
-    HeaderMap, HeaderName, HeaderValue, Method, StatusCode,
-    header::{ACCEPT, CONTENT_TYPE},
+    HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode, Uri,
+    header::{ACCEPT, CONTENT_LENGTH, CONTENT_TYPE, USER_AGENT},
 };
-use reqwest::{Client, Request, Response, Url, redirect};
+use http_body_util::{BodyExt, Full};
+use hyper::body::Incoming;
+use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
+use hyper_util::{
+    client::legacy::{Client, Error as ClientError, connect::HttpConnector},
+    rt::{TokioExecutor, TokioTimer},
+};
 use tokio::{sync::OnceCell, task, time};
 
 use super::{Decoder, Dialect, Outgoing, Provider, frames::Frames};
@@ -24,6 +32,12 @@ use crate::{
     reply::{Head, Reply},
 };
 
+type Https = Client<HttpsConnector<HttpConnector>, Full<Bytes>>;
+
+/// Idle connections that are kept to one provider.
+const MOST_IDLE: usize = 1024;
+/// How long they are kept: less than the minute after which many servers hang up.
+const LONGEST_IDLE: Duration = Duration::from_secs(50);
 /// More of an error's body says nothing more.
 const MOST_OF_AN_ERROR: usize = 64 << 10;
 /// An error whose body takes longer is known by its status alone.
@@ -53,44 +67,44 @@ pub struct Remote<D> {
     headers: HeaderMap,
     limits: Limits,
     /// Made when it is first needed: reading the system's root certificates takes a while.
-    client: OnceCell<Client>,
+    client: OnceCell<Https>,
 }
 
 /// A provider's address, without a slash at its end.
 #[derive(Clone, Debug)]
 pub struct Base {
-    url: Url,
+    uri: Uri,
     /// The path that is asked for first, joined: as a rule it is the only one.
-    usual: OnceLock<(Box<str>, Url)>,
+    usual: OnceLock<(Box<str>, Uri)>,
 }
 
 /// Reads a provider's address. The error does not repeat it, as it may hold a password.
 pub fn base_url(text: &str) -> Result<Base, String> {
-    let url = Url::parse(text).map_err(|error| format!("it is not an address: {error}"))?;
-    if !matches!(url.scheme(), "http" | "https") {
+    let uri: Uri = text.parse().map_err(|error| format!("it is not an address: {error}"))?;
+    if !matches!(uri.scheme_str(), Some("http" | "https")) {
         return Err("the address has to begin with `http://` or `https://`".to_owned());
     }
-    if !url.username().is_empty() || url.password().is_some() {
+    let authority = uri.authority().map_or("", |authority| authority.as_str());
+    if authority.contains('@') {
         return Err("the address must not hold credentials; `api_key` says where they are".to_owned());
     }
-    if url.query().is_some() || url.fragment().is_some() {
+    if uri.query().is_some() || text.contains('#') {
         return Err("the address must not have a `?` or `#`".to_owned());
     }
-    Ok(Base { url, usual: OnceLock::new() })
+    Ok(Base { uri, usual: OnceLock::new() })
 }
 
 impl Base {
-    fn join(&self, path: &str) -> Url {
-        let (usual, url) = self.usual.get_or_init(|| (path.into(), self.joined(path)));
-        if **usual == *path { url.clone() } else { self.joined(path) }
+    fn join(&self, path: &str) -> Uri {
+        let (usual, uri) = self.usual.get_or_init(|| (path.into(), self.joined(path)));
+        if **usual == *path { uri.clone() } else { self.joined(path) }
     }
 
-    fn joined(&self, path: &str) -> Url {
-        let mut url = self.url.clone();
-        let before = url.path().trim_end_matches('/');
-        let path = format!("{before}{path}");
-        url.set_path(&path);
-        url
+    fn joined(&self, path: &str) -> Uri {
+        let path = format!("{}{path}", self.uri.path().trim_end_matches('/'));
+        let mut parts = self.uri.clone().into_parts();
+        parts.path_and_query = path.parse().ok();
+        Uri::from_parts(parts).unwrap_or_else(|_| self.uri.clone())
     }
 }
 
@@ -98,6 +112,9 @@ impl<D: Dialect> Remote<D> {
     /// A provider at `base`, to which `headers` are sent with every request.
     pub fn new(name: &str, dialect: D, base: Base, mut headers: HeaderMap, limits: Limits) -> Self {
         headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+        headers
+            .entry(USER_AGENT)
+            .or_insert(HeaderValue::from_static(concat!("sluice/", env!("CARGO_PKG_VERSION"))));
         Self { name: name.into(), dialect, base, headers, limits, client: OnceCell::new() }
     }
 
@@ -105,7 +122,7 @@ impl<D: Dialect> Remote<D> {
         let chat = &*call.chat;
         let outgoing = self.dialect.encode(chat, &target.model)?;
         let request = self.request(&call.context, outgoing, chat.stream);
-        let mut response = self.client().await?.execute(request).await.map_err(unsent)?;
+        let mut response = self.client().await?.request(request).await.map_err(unsent)?;
         let status = response.status();
         if !status.is_success() {
             return Err(self.failed(status, response).await);
@@ -135,8 +152,10 @@ impl<D: Dialect> Remote<D> {
         Ok(Reply::new(head, events))
     }
 
-    fn request(&self, context: &Context, outgoing: Outgoing, stream: bool) -> Request {
-        let mut request = Request::new(Method::POST, self.base.join(&outgoing.path));
+    fn request(&self, context: &Context, outgoing: Outgoing, stream: bool) -> Request<Full<Bytes>> {
+        let mut request = Request::new(Full::new(outgoing.body));
+        *request.method_mut() = Method::POST;
+        *request.uri_mut() = self.base.join(&outgoing.path);
         let headers = request.headers_mut();
         headers.clone_from(&self.headers);
         headers.extend(outgoing.headers);
@@ -152,12 +171,11 @@ impl<D: Dialect> Remote<D> {
         tell("x-request-id", &context.id);
         tell("traceparent", &context.trace.parent);
         tell("tracestate", context.trace.state.as_deref().unwrap_or_default());
-        *request.body_mut() = Some(outgoing.body.into());
         request
     }
 
-    async fn client(&self) -> Result<&Client> {
-        let (secure, connect) = (self.base.url.scheme() == "https", self.limits.connect);
+    async fn client(&self) -> Result<&Https> {
+        let (secure, connect) = (self.base.uri.scheme_str() == Some("https"), self.limits.connect);
         let make = || async move {
             // Reading certificates blocks; a client without them is made on the spot.
             if secure {
@@ -169,12 +187,12 @@ impl<D: Dialect> Remote<D> {
         self.client.get_or_try_init(make).await
     }
 
-    async fn failed(&self, status: StatusCode, mut response: Response) -> Error {
+    async fn failed(&self, status: StatusCode, mut response: Response<Incoming>) -> Error {
         let headers = std::mem::take(response.headers_mut());
         let mut body = BytesMut::new();
         let read = async {
             while body.len() < MOST_OF_AN_ERROR
-                && let Ok(Some(chunk)) = response.chunk().await
+                && let Ok(Some(chunk)) = chunk(&mut response).await
             {
                 body.extend_from_slice(&chunk[..chunk.len().min(MOST_OF_AN_ERROR - body.len())]);
             }
@@ -185,15 +203,19 @@ impl<D: Dialect> Remote<D> {
     }
 
     /// Reads a whole body, without a copy where it comes in one piece.
-    async fn whole(&self, response: &mut Response) -> Result<Bytes> {
+    async fn whole(&self, response: &mut Response<Incoming>) -> Result<Bytes> {
         let most = self.limits.response;
         let too_large = || Error::broken(format!("the answer is larger than {most} bytes"));
-        let announced = response.content_length().unwrap_or_default();
+        let announced = response
+            .headers()
+            .get(CONTENT_LENGTH)
+            .and_then(|length| length.to_str().ok()?.parse::<u64>().ok());
+        let announced = announced.unwrap_or_default();
         if announced > most as u64 {
             return Err(too_large());
         }
-        let first = response.chunk().await.map_err(broken)?.unwrap_or_default();
-        let mut next = response.chunk().await.map_err(broken)?;
+        let first = chunk(response).await.map_err(broken)?.unwrap_or_default();
+        let mut next = chunk(response).await.map_err(broken)?;
         if next.is_none() && first.len() <= most {
             return Ok(first);
         }
@@ -204,7 +226,7 @@ impl<D: Dialect> Remote<D> {
                 return Err(too_large());
             }
             body.extend_from_slice(&chunk);
-            next = response.chunk().await.map_err(broken)?;
+            next = self::chunk(response).await.map_err(broken)?;
         }
         if body.len() > most { Err(too_large()) } else { Ok(body.freeze()) }
     }
@@ -222,7 +244,7 @@ impl<D: Dialect> Provider for Remote<D> {
 
 /// A streamed answer that is being read.
 struct Streamed {
-    response: Response,
+    response: Response<Incoming>,
     frames: Frames,
     decoder: Box<dyn Decoder>,
     /// What has been read and not passed on, last first.
@@ -254,7 +276,7 @@ impl Streamed {
     async fn fill(&mut self) -> Result<()> {
         let Self { response, frames, decoder, ready, failed, ended } = self;
         let read =
-            if let Some(chunk) = response.chunk().await.map_err(broken)? {
+            if let Some(chunk) = chunk(response).await.map_err(broken)? {
                 let read = frames.push(&chunk, |name, data| {
                     if decoder.done() { Ok(()) } else { decoder.frame(name, data, ready) }
                 });
@@ -279,38 +301,51 @@ impl Streamed {
     /// Reads on to the end of the body if that is near: a connection whose
     /// answer was read to its end is used again.
     async fn part(&mut self) {
-        let rest = async { while let Ok(Some(_)) = self.response.chunk().await {} };
+        let rest = async { while let Ok(Some(_)) = chunk(&mut self.response).await {} };
         let _ = time::timeout(LONGEST_GOODBYE, rest).await;
     }
 }
 
-/// A client of one provider. Its answers are not followed elsewhere, unpacked
-/// or asked for through whatever proxy the environment names.
-fn client(secure: bool, connect_timeout: Duration) -> Result<Client> {
-    let builder = Client::builder()
-        .no_proxy()
-        .redirect(redirect::Policy::none())
-        .referer(false)
-        .connect_timeout(connect_timeout)
-        .tcp_nodelay(true)
-        .tcp_keepalive(Duration::from_secs(30))
-        .pool_max_idle_per_host(1024)
+/// The next piece of a body; `None` is its end.
+async fn chunk(response: &mut Response<Incoming>) -> hyper::Result<Option<Bytes>> {
+    while let Some(frame) = response.body_mut().frame().await {
+        // What is no data is trailers, which say nothing here.
+        if let Ok(data) = frame?.into_data() {
+            return Ok(Some(data));
+        }
+    }
+    Ok(None)
+}
+
+/// A client of one provider. It follows no redirect and no proxy of the environment's.
+fn client(secure: bool, connect_timeout: Duration) -> Result<Https> {
+    let ring = Arc::new(rustls::crypto::ring::default_provider());
+    let mut tcp = HttpConnector::new();
+    tcp.enforce_http(false);
+    tcp.set_nodelay(true);
+    tcp.set_keepalive(Some(Duration::from_secs(30)));
+    tcp.set_connect_timeout(Some(connect_timeout));
+    let tls = rustls::ClientConfig::builder_with_provider(ring).with_safe_default_protocol_versions();
+    let mut roots = rustls::RootCertStore::empty();
+    if secure {
+        // A certificate that cannot be read is none that anybody needs.
+        roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
+    }
+    let tls = tls.map_err(Error::internal)?.with_root_certificates(roots).with_no_client_auth();
+    let connector = HttpsConnectorBuilder::new()
+        .with_tls_config(tls)
+        .https_or_http()
+        .enable_all_versions()
+        .wrap_connector(tcp);
+    Ok(Client::builder(TokioExecutor::new())
+        .timer(TokioTimer::new())
+        .pool_timer(TokioTimer::new())
+        .pool_max_idle_per_host(MOST_IDLE)
+        .pool_idle_timeout(LONGEST_IDLE)
         .http2_adaptive_window(true)
         .http2_keep_alive_interval(Duration::from_secs(30))
-        .http2_keep_alive_timeout(Duration::from_secs(10));
-    let ring = rustls::crypto::ring::default_provider();
-    let builder = if secure {
-        // Another part may have chosen a provider for the process before; that one will do.
-        let _ = ring.install_default();
-        builder.tls_backend_rustls()
-    } else {
-        let tls =
-            rustls::ClientConfig::builder_with_provider(Arc::new(ring)).with_safe_default_protocol_versions();
-        let tls = tls.map_err(Error::internal)?;
-        let none = rustls::RootCertStore::empty();
-        builder.tls_backend_preconfigured(tls.with_root_certificates(none).with_no_client_auth())
-    };
-    builder.build().map_err(|error| Error::internal(error.without_url()))
+        .http2_keep_alive_timeout(Duration::from_secs(10))
+        .build(connector))
 }
 
 fn is_json(headers: &HeaderMap) -> bool {
@@ -327,18 +362,24 @@ fn named(mut head: Head, target: &Target) -> Head {
 }
 
 /// Why no answer came.
-fn unsent(error: reqwest::Error) -> Error {
-    let error = error.without_url();
-    match (error.is_connect(), error.is_timeout()) {
-        (_, true) => Error::Timeout { phase: "connect" },
-        (true, _) => Error::Unreachable(error.into()),
-        _ => broken(error),
+fn unsent(error: ClientError) -> Error {
+    let mut cause = error.source();
+    let mut timed_out = false;
+    while let Some(inner) = cause {
+        timed_out |=
+            inner.downcast_ref::<io::Error>().is_some_and(|error| error.kind() == io::ErrorKind::TimedOut);
+        cause = inner.source();
+    }
+    match (error.is_connect(), timed_out) {
+        (true, true) => Error::Timeout { phase: "connect" },
+        (true, false) => Error::Unreachable(error.into()),
+        _ => Error::broken(error),
     }
 }
 
 /// Why an answer stopped.
-fn broken(error: reqwest::Error) -> Error {
-    Error::broken(error.without_url())
+fn broken(error: hyper::Error) -> Error {
+    Error::broken(error)
 }
 
 #[cfg(test)]

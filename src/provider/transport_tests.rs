@@ -204,9 +204,12 @@ async fn a_dropped_reply_hangs_up() {
 #[test]
 fn addresses_are_joined_whatever_their_end() {
     for base in ["http://a.test/v1", "http://a.test/v1/", "http://a.test/v1//"] {
-        assert_eq!(base_url(base).unwrap().join("/embeddings").as_str(), "http://a.test/v1/embeddings");
+        assert_eq!(base_url(base).unwrap().join("/embeddings").to_string(), "http://a.test/v1/embeddings");
     }
-    assert_eq!(base_url("http://a.test").unwrap().join("/v1/messages").as_str(), "http://a.test/v1/messages");
+    assert_eq!(
+        base_url("http://a.test").unwrap().join("/v1/messages").to_string(),
+        "http://a.test/v1/messages"
+    );
 }
 
 #[tokio::test]
