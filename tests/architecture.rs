@@ -94,9 +94,9 @@ fn only_the_reply_writes_poll_next() {
 }
 
 #[test]
-fn only_the_transport_knows_the_http_client() {
-    // The settings only read a base URL with its `Url`.
-    only_in("client::legacy", &["provider/transport.rs"]);
+fn only_the_connections_know_the_http_client() {
+    only_in("client::legacy", &["provider/connections.rs"]);
+    only_in("client::conn", &["provider/connections.rs"]);
 }
 
 #[test]

@@ -1,5 +1,5 @@
 //! How a record is spelled: an audit line, a request's log line, a model call's log line.
-use std::{io::Write, time::SystemTime};
+use std::time::SystemTime;
 
 use jiff::Timestamp;
 use serde::Serialize;
@@ -10,46 +10,74 @@ use crate::{
     chat::{Message, Role},
 };
 
-/// The log's line for one request, with its way through the gateway.
-#[derive(Serialize)]
-struct RequestLine<'a> {
-    timestamp: &'a str,
-    level: &'static str,
-    message: &'static str,
-    request_id: &'a str,
-    endpoint: &'static str,
-    user_id: Option<&'a str>,
-    key: &'a str,
-    tenant: &'a str,
-    latency_ms: u64,
-    confidence: Option<f64>,
-    question_length: usize,
-    prompt_version: Option<&'a str>,
-    corpus_version: Option<&'a str>,
-    input_tokens: u64,
-    output_tokens: u64,
-    #[serde(skip_serializing_if = "std::ops::Not::not")]
-    usage_estimated: bool,
-    cost_usd: f64,
-    model: Option<&'a str>,
-    model_version: Option<&'a str>,
-    provider: Option<&'a str>,
-    cache: &'static str,
-    status: u16,
-    outcome: &'static str,
-    stream: bool,
-    attempts: Vec<AttemptLine<'a>>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    filtered: Option<&'static str>,
-    #[serde(skip_serializing_if = "std::ops::Not::not")]
-    review: bool,
-    trace_id: &'a str,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    error: Option<&'a str>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    question: Option<String>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    answer: Option<&'a str>,
+/// One line in the making: a JSON object, or `name=value` for a person at a terminal.
+///
+/// Written field by field rather than by a derived `Serialize`, which would
+/// look for something to escape in every name of every line.
+struct Line<'a> {
+    out: &'a mut Vec<u8>,
+    json: bool,
+}
+
+impl<'a> Line<'a> {
+    fn new(out: &'a mut Vec<u8>, json: bool) -> Self {
+        if json {
+            out.push(b'{');
+        }
+        Self { out, json }
+    }
+
+    fn with(&mut self, name: &'static str, value: impl Serialize) -> &mut Self {
+        if self.json {
+            self.out.push(b'"');
+            self.out.extend_from_slice(name.as_bytes());
+            self.out.extend_from_slice(b"\":");
+        } else {
+            self.out.extend_from_slice(name.as_bytes());
+            self.out.push(b'=');
+        }
+        // A vector takes every byte, and none of these values can fail to be spelled.
+        let spelled = serde_json::to_writer(&mut *self.out, &value);
+        debug_assert!(spelled.is_ok());
+        self.out.push(if self.json { b',' } else { b' ' });
+        self
+    }
+
+    /// A field that is left out where there is nothing to say.
+    fn maybe(&mut self, name: &'static str, value: Option<impl Serialize>) -> &mut Self {
+        match value {
+            Some(value) => self.with(name, value),
+            None => self,
+        }
+    }
+
+    /// A field that JSON shows as `null` where there is nothing to say.
+    fn nullable(&mut self, name: &'static str, value: Option<impl Serialize>) -> &mut Self {
+        match value {
+            None if self.json => self.with(name, ()),
+            value => self.maybe(name, value),
+        }
+    }
+
+    /// When, how grave, and what about: what every line begins with.
+    fn begin(&mut self, at: &str, level: &'static str, message: &'static str) -> &mut Self {
+        if self.json {
+            return self.with("timestamp", at).with("level", level).with("message", message);
+        }
+        for word in [at, level, message] {
+            self.out.extend_from_slice(word.as_bytes());
+            self.out.push(b' ');
+        }
+        self
+    }
+
+    fn end(&mut self) {
+        if self.json {
+            self.out.pop();
+            self.out.push(b'}');
+        }
+        self.out.push(b'\n');
+    }
 }
 
 #[derive(Serialize)]
@@ -61,138 +89,121 @@ struct AttemptLine<'a> {
     error: Option<&'static str>,
 }
 
-/// The log's line for one model call.
-#[derive(Serialize)]
-struct CallLine<'a> {
-    timestamp: &'a str,
-    level: &'static str,
-    message: &'static str,
-    request_id: &'a str,
-    model: &'a str,
-    provider: &'a str,
-    input_tokens: u64,
-    output_tokens: u64,
-    latency_ms: u64,
-    cost_usd: f64,
-    prompt_version: Option<&'a str>,
-    endpoint: &'static str,
-    success: bool,
-    error: Option<&'static str>,
-}
-
-fn request_line<'a>(record: &'a Record, notes: &'a Notes, at: &'a str) -> RequestLine<'a> {
+/// Writes the line for one request, with its way through the gateway; with
+/// its question and answer where they are wanted.
+fn request(record: &Record, notes: &Notes, at: &str, line: &mut Line<'_>, content: bool) {
     let usage = notes.usage.unwrap_or_default();
     let caller = &record.context.caller;
+    let chat = record.chat.as_deref();
+    let target = notes.target.as_deref();
+    let cached = notes.cache == Cached::Hit;
     let attempts = notes.attempts.iter().map(|attempt| AttemptLine {
         provider: &attempt.target.provider,
         model: &attempt.target.model,
         ms: attempt.took.as_millis() as u64,
         error: attempt.error,
     });
-    let cached = notes.cache == Cached::Hit;
-    RequestLine {
-        timestamp: at,
-        level: if record.status >= 500 { "WARN" } else { "INFO" },
-        message: "request",
-        request_id: &record.context.id,
-        endpoint: record.context.endpoint,
-        user_id: caller.user.as_deref(),
-        key: &caller.key,
-        tenant: &caller.tenant,
-        latency_ms: record.took.as_millis() as u64,
-        confidence: notes.confidence,
-        question_length: record.chat.as_ref().map_or(0, |chat| {
-            let asked = chat.messages.iter().rev().find(|m| m.role == Role::User);
-            asked.map_or(0, |message| message.text().chars().count())
-        }),
-        prompt_version: notes.prompt_version.as_deref(),
-        corpus_version: notes.corpus_version.as_deref(),
-        input_tokens: usage.input,
-        output_tokens: usage.output,
-        usage_estimated: usage.estimated,
-        cost_usd: usage.cost.filter(|_| !cached).unwrap_or_default().usd(),
-        model: notes.target.as_ref().map(|t| &*t.model).or(record.chat.as_ref().map(|chat| &*chat.model)),
-        model_version: notes.target.as_ref().map(|t| &*t.version),
-        provider: notes.target.as_ref().map(|t| &*t.provider),
-        cache: match notes.cache {
-            Cached::Bypass => "bypass",
-            Cached::Miss => "miss",
-            Cached::Hit => "exact",
-        },
-        status: record.status,
-        outcome: record.outcome,
-        stream: record.chat.as_ref().is_some_and(|chat| chat.stream),
-        attempts: attempts.collect(),
-        filtered: notes.filtered,
-        review: record.review || notes.review,
-        trace_id: record.context.trace.id(),
-        error: record.error.as_deref(),
-        question: None,
-        answer: None,
-    }
-}
-
-/// Writes the audit line.
-pub(super) fn audit(record: &Record, notes: &Notes, at: &str, content: bool, out: &mut Vec<u8>) {
-    let mut line = request_line(record, notes, at);
-    // Who is promised that a person looks must be able to rely on it: the question is there.
-    if content || line.review {
-        line.question = record.chat.as_ref().map(|chat| {
+    let attempts: Vec<_> = attempts.collect();
+    let question_length = chat.map_or(0, |chat| {
+        let asked = chat.messages.iter().rev().find(|message| message.role == Role::User);
+        asked.map_or(0, |message| message.text().chars().count())
+    });
+    line.begin(at, if record.status >= 500 { "WARN" } else { "INFO" }, "request")
+        .with("request_id", &*record.context.id)
+        .with("endpoint", record.context.endpoint)
+        .nullable("user_id", caller.user.as_deref())
+        .with("key", &*caller.key)
+        .with("tenant", &*caller.tenant)
+        .with("latency_ms", record.took.as_millis() as u64)
+        .nullable("confidence", notes.confidence)
+        .with("question_length", question_length)
+        .nullable("prompt_version", notes.prompt_version.as_deref())
+        .nullable("corpus_version", notes.corpus_version.as_deref())
+        .with("input_tokens", usage.input)
+        .with("output_tokens", usage.output)
+        .maybe("usage_estimated", usage.estimated.then_some(true))
+        .with("cost_usd", usage.cost.filter(|_| !cached).unwrap_or_default().usd())
+        .nullable("model", target.map(|target| &*target.model).or(chat.map(|chat| &*chat.model)))
+        .nullable("model_version", target.map(|target| &*target.version))
+        .nullable("provider", target.map(|target| &*target.provider))
+        .with(
+            "cache",
+            match notes.cache {
+                Cached::Bypass => "bypass",
+                Cached::Miss => "miss",
+                Cached::Hit => "exact",
+            },
+        )
+        .with("status", record.status)
+        .with("outcome", record.outcome)
+        .with("stream", chat.is_some_and(|chat| chat.stream))
+        .with("attempts", attempts)
+        .maybe("filtered", notes.filtered)
+        .maybe("review", to_review(record, notes).then_some(true))
+        .with("trace_id", record.context.trace.id())
+        .maybe("error", record.error.as_deref());
+    if content {
+        let question = chat.map(|chat| {
             let texts: Vec<String> = chat.messages.iter().map(Message::text).collect();
             texts.join("\n")
         });
-        line.answer = record.answer.as_deref();
+        line.maybe("question", question).maybe("answer", record.answer.as_deref());
     }
-    write_json(&line, out);
+    line.end();
 }
 
-/// Writes the log's lines: one for the request, one for each model call.
-pub(super) fn log(record: &Record, notes: &Notes, at: &str, json: bool, out: &mut Vec<u8>) {
+fn to_review(record: &Record, notes: &Notes) -> bool {
+    record.review || notes.review
+}
+
+/// Writes the log's line for each model call.
+fn calls(record: &Record, notes: &Notes, at: &str, json: bool, out: &mut Vec<u8>) {
     let last = notes.attempts.len().saturating_sub(1);
     for (index, attempt) in notes.attempts.iter().enumerate() {
         let usage = notes.usage.filter(|_| index == last && attempt.error.is_none()).unwrap_or_default();
-        let line = CallLine {
-            timestamp: at,
-            level: if attempt.error.is_some() { "WARN" } else { "INFO" },
-            message: "llm_call",
-            request_id: &record.context.id,
-            model: &attempt.target.model,
-            provider: &attempt.target.provider,
-            input_tokens: usage.input,
-            output_tokens: usage.output,
-            latency_ms: attempt.took.as_millis() as u64,
-            cost_usd: usage.cost.unwrap_or_default().usd(),
-            prompt_version: notes.prompt_version.as_deref(),
-            endpoint: record.context.endpoint,
-            success: attempt.error.is_none(),
-            error: attempt.error,
-        };
-        write_line(&line, json, out);
+        Line::new(out, json)
+            .begin(at, if attempt.error.is_some() { "WARN" } else { "INFO" }, "llm_call")
+            .with("request_id", &*record.context.id)
+            .with("model", &*attempt.target.model)
+            .with("provider", &*attempt.target.provider)
+            .with("input_tokens", usage.input)
+            .with("output_tokens", usage.output)
+            .with("latency_ms", attempt.took.as_millis() as u64)
+            .with("cost_usd", usage.cost.unwrap_or_default().usd())
+            .nullable("prompt_version", notes.prompt_version.as_deref())
+            .with("endpoint", record.context.endpoint)
+            .with("success", attempt.error.is_none())
+            .nullable("error", attempt.error)
+            .end();
     }
-    write_line(&request_line(record, notes, at), json, out);
 }
 
-fn write_line(line: &impl Serialize, json: bool, out: &mut Vec<u8>) {
-    if json {
-        return write_json(line, out);
-    }
-    // For a person at a terminal: the time, the level, the rest as `name=value`.
-    let Ok(serde_json::Value::Object(fields)) = serde_json::to_value(line) else { return };
-    for (name, value) in &fields {
-        let written = match (name.as_str(), value) {
-            (_, serde_json::Value::Null) => Ok(()),
-            ("timestamp" | "level" | "message", serde_json::Value::String(text)) => write!(out, "{text} "),
-            (_, value) => write!(out, "{name}={value} "),
-        };
-        // A vector takes every byte.
-        debug_assert!(written.is_ok());
-    }
-    out.push(b'\n');
+/// Where the lines of a record go.
+pub(super) struct Lines<'a> {
+    /// The audit file's lines, where there is one, and whether they hold questions and answers.
+    pub audit: Option<(&'a mut Vec<u8>, bool)>,
+    /// The log's lines, where there is one, and whether as JSON.
+    pub log: Option<(&'a mut Vec<u8>, bool)>,
 }
 
-fn write_json(line: &impl Serialize, out: &mut Vec<u8>) {
-    if serde_json::to_writer(&mut *out, line).is_ok() {
-        out.push(b'\n');
+/// Writes all lines of a record: its audit line, the log's for the request,
+/// and the log's for each model call.
+pub(super) fn write(record: &Record, notes: &Notes, at: &str, lines: Lines<'_>) {
+    // Who is promised that a person looks must be able to rely on it: the question is there.
+    let review = to_review(record, notes);
+    let mut plain = None;
+    let audit = lines.audit.map(|(out, content)| {
+        let (begin, content) = (out.len(), content || review);
+        request(record, notes, at, &mut Line::new(out, true), content);
+        plain = (!content).then_some(begin);
+        &*out
+    });
+    let Some((log, json)) = lines.log else { return };
+    calls(record, notes, at, json, log);
+    match (audit, plain) {
+        // The same line: it is spelled once.
+        (Some(audit), Some(begin)) if json => log.extend_from_slice(&audit[begin..]),
+        _ => request(record, notes, at, &mut Line::new(log, json), false),
     }
 }
 

@@ -1,10 +1,10 @@
 //! What became of every call: the audit line, the request's log line, and the
 //! token count of answers whose provider gave none.
 //!
-//! Stages hand over a [`Record`] and go on. One thread formats and writes
-//! them in batches, so that a call pays for neither. A call reserves its
-//! record's place before it starts: a full queue refuses new calls, it never
-//! drops the record of an old one.
+//! Stages hand over a [`Record`] and go on. It is spelled on the spot; one
+//! thread writes what was spelled in batches, so that no call waits for a
+//! disk. A call reserves its record's place before it starts: a full queue
+//! refuses new calls, it never drops the record of an old one.
 mod line;
 mod writer;
 

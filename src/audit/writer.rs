@@ -1,5 +1,10 @@
-//! The thread that writes records, in batches.
+//! Spells records where their calls end, and writes them in batches on a thread of its own.
+//!
+//! Spelling a record takes a microsecond or two while it is in the processor's
+//! cache, and then it is gone; kept for the thread, it would cost more, and
+//! memory for thousands of calls that are over.
 use std::{
+    cell::RefCell,
     fs::{File, OpenOptions},
     io::{self, Write},
     sync::{
@@ -10,9 +15,13 @@ use std::{
     time::Duration,
 };
 
+use arc_swap::ArcSwap;
 use parking_lot::Mutex;
 
-use super::{Record, Settings, Settle, line};
+use super::{
+    Record, Settings, Settle,
+    line::{self, Lines},
+};
 use crate::{
     error::{Error, Result},
     observe::Metrics,
@@ -28,21 +37,72 @@ const GATHER: Duration = Duration::from_millis(5);
 pub struct Writer(Arc<Shared>);
 
 struct Shared {
-    queue: Mutex<Vec<Record>>,
+    queue: Mutex<Queue>,
     taken: AtomicUsize,
     idle: AtomicBool,
     closed: AtomicBool,
+    format: ArcSwap<Format>,
     writer: Mutex<Option<JoinHandle<()>>>,
     wake: Mutex<Option<Thread>>,
-    sink: Mutex<Sink>,
+    /// Where the audit lines go. Locked while the disk is written to.
+    file: Mutex<Option<File>>,
     metrics: Arc<Metrics>,
 }
 
-/// Where lines go.
-struct Sink {
-    file: Option<File>,
-    settings: Settings,
+/// What waits for the thread.
+#[derive(Default)]
+struct Queue {
+    audit: Vec<u8>,
+    log: Vec<u8>,
+    /// How many records `audit` and `log` hold.
+    records: usize,
+    /// Records whose tokens have yet to be counted, which takes too long where a call ends.
+    uncounted: Vec<Record>,
+}
+
+impl Queue {
+    fn len(&self) -> usize {
+        self.records + self.uncounted.len()
+    }
+
+    fn clear(&mut self) {
+        self.audit.clear();
+        self.log.clear();
+        self.records = 0;
+        self.uncounted.clear();
+    }
+}
+
+/// How records are spelled.
+#[derive(Clone, Copy)]
+struct Format {
+    /// Whether there is an audit file, and whether its lines hold questions and answers.
+    audit: Option<bool>,
+    /// Whether there are log lines, and whether as JSON.
     log: Option<bool>,
+}
+
+impl Format {
+    fn new(settings: &Settings, log: Option<bool>) -> Self {
+        Self { audit: settings.file.is_some().then_some(settings.content), log }
+    }
+
+    fn spell(self, record: &Record, audit: &mut Vec<u8>, log: &mut Vec<u8>) {
+        let lines = Lines {
+            audit: self.audit.map(|content| (audit, content)),
+            log: self.log.map(|json| (log, json)),
+        };
+        let at = line::time(record.at);
+        record.context.trail.note(|notes| line::write(record, notes, &at, lines));
+    }
+}
+
+/// More than this is not kept for the next record, in bytes.
+const LARGE: usize = 64 << 10;
+
+thread_local! {
+    /// Where a record is spelled before it is put into the queue, so that nobody waits for it.
+    static SPELLED: RefCell<(Vec<u8>, Vec<u8>)> = RefCell::default();
 }
 
 impl std::fmt::Debug for Writer {
@@ -55,11 +115,17 @@ impl std::fmt::Debug for Writer {
 
 /// A place for one record, reserved before its call starts.
 #[derive(Debug)]
-pub struct Place(Writer);
+pub struct Place {
+    writer: Writer,
+    /// Its record is in the queue: the thread lets go of it.
+    passed_on: bool,
+}
 
 impl Drop for Place {
     fn drop(&mut self) {
-        self.0.0.taken.fetch_sub(1, Ordering::Relaxed);
+        if !self.passed_on {
+            self.writer.0.taken.fetch_sub(1, Ordering::Relaxed);
+        }
     }
 }
 
@@ -72,15 +138,15 @@ impl Writer {
         settle: Settle,
         metrics: Arc<Metrics>,
     ) -> io::Result<Self> {
-        let sink = Sink { file: open(settings)?, settings: settings.clone(), log };
         let writer = Self(Arc::new(Shared {
             queue: Mutex::default(),
+            format: ArcSwap::from_pointee(Format::new(settings, log)),
             taken: AtomicUsize::new(0),
             idle: AtomicBool::new(false),
             closed: AtomicBool::new(false),
             writer: Mutex::default(),
             wake: Mutex::default(),
-            sink: Mutex::new(sink),
+            file: Mutex::new(open(settings)?),
             metrics,
         }));
         let shared = writer.0.clone();
@@ -92,7 +158,7 @@ impl Writer {
 
     /// Whether records are to hold questions and answers.
     pub fn wants_content(&self) -> bool {
-        self.0.sink.lock().settings.content
+        self.0.format.load().audit == Some(true)
     }
 
     /// Reserves a record's place.
@@ -101,14 +167,29 @@ impl Writer {
             self.0.taken.fetch_sub(1, Ordering::Relaxed);
             return Err(Error::Overloaded { retry_after: Duration::from_secs(1) });
         }
-        Ok(Place(self.clone()))
+        Ok(Place { writer: self.clone(), passed_on: false })
     }
 
     /// Hands a record over to be written. Never waits for the disk.
-    pub fn record(&self, place: Place, record: Record) {
-        self.0.queue.lock().push(record);
-        // The queue's length is what `taken` counts from here on; the thread lets go of it.
-        std::mem::forget(place);
+    pub fn record(&self, mut place: Place, record: Record) {
+        place.passed_on = true;
+        if record.context.trail.note(|notes| notes.uncounted.is_some()) {
+            self.0.queue.lock().uncounted.push(record);
+        } else {
+            let format = **self.0.format.load();
+            SPELLED.with_borrow_mut(|(audit, log)| {
+                format.spell(&record, audit, log);
+                let mut queue = self.0.queue.lock();
+                queue.audit.extend_from_slice(audit);
+                queue.log.extend_from_slice(log);
+                queue.records += 1;
+                drop(queue);
+                for spelled in [audit, log] {
+                    spelled.clear();
+                    spelled.shrink_to(LARGE);
+                }
+            });
+        }
         if self.0.idle.swap(false, Ordering::AcqRel)
             && let Some(thread) = &*self.0.wake.lock()
         {
@@ -119,7 +200,8 @@ impl Writer {
     /// Writes elsewhere from here on; on failure all stays as it was.
     pub fn reload(&self, settings: &Settings, log: Option<bool>) -> io::Result<()> {
         let file = open(settings)?;
-        *self.0.sink.lock() = Sink { file, settings: settings.clone(), log };
+        *self.0.file.lock() = file;
+        self.0.format.store(Arc::new(Format::new(settings, log)));
         Ok(())
     }
 
@@ -144,16 +226,16 @@ fn open(settings: &Settings) -> io::Result<Option<File>> {
 
 impl Shared {
     fn run(&self, settle: &Settle) {
-        let (mut audit, mut log) = (Vec::new(), Vec::new());
+        let mut batch = Queue::default();
         loop {
-            let batch = std::mem::take(&mut *self.queue.lock());
-            if batch.is_empty() {
+            std::mem::swap(&mut batch, &mut *self.queue.lock());
+            if batch.len() == 0 {
                 if self.closed.load(Ordering::Acquire) {
                     return;
                 }
                 self.idle.store(true, Ordering::Release);
                 // A record that came in between has seen `idle` unset: look once more before sleeping.
-                if self.queue.lock().is_empty() && !self.closed.load(Ordering::Acquire) {
+                if self.queue.lock().len() == 0 && !self.closed.load(Ordering::Acquire) {
                     thread::park();
                 }
                 self.idle.store(false, Ordering::Release);
@@ -162,40 +244,31 @@ impl Shared {
                 }
                 continue;
             }
-            self.write(&batch, settle, &mut audit, &mut log);
+            self.write(&mut batch, settle);
             self.taken.fetch_sub(batch.len(), Ordering::Relaxed);
+            batch.clear();
         }
     }
 
-    fn write(&self, batch: &[Record], settle: &Settle, audit: &mut Vec<u8>, log: &mut Vec<u8>) {
-        audit.clear();
-        log.clear();
-        let mut sink = self.sink.lock();
-        for record in batch {
-            let uncounted = record.context.trail.note(|notes| notes.uncounted.take());
-            if let Some(uncounted) = uncounted {
+    fn write(&self, batch: &mut Queue, settle: &Settle) {
+        let format = **self.format.load();
+        for record in &batch.uncounted {
+            if let Some(uncounted) = record.context.trail.note(|notes| notes.uncounted.take()) {
                 let usage = settle(&uncounted);
                 record.context.trail.note(|notes| notes.usage = Some(usage));
             }
-            let notes = record.context.trail.notes();
-            let at = line::time(record.at);
-            if sink.file.is_some() {
-                line::audit(record, &notes, &at, sink.settings.content, audit);
-            }
-            if let Some(json) = sink.log {
-                line::log(record, &notes, &at, json, log);
-            }
+            format.spell(record, &mut batch.audit, &mut batch.log);
         }
-        if let Some(file) = &mut sink.file
-            && let Err(error) = file.write_all(audit)
+        let records = batch.len();
+        if let Some(file) = &mut *self.file.lock()
+            && let Err(error) = file.write_all(&batch.audit)
         {
-            self.metrics.audit_failures.inc_by(batch.len() as u64);
-            tracing::error!(%error, records = batch.len(), "audit records could not be written");
+            self.metrics.audit_failures.inc_by(records as u64);
+            tracing::error!(%error, records, "audit records could not be written");
         }
-        drop(sink);
         // A log that nobody reads any more is no reason to fail a call.
-        let _ = io::stderr().lock().write_all(log);
-        self.metrics.audit_records.inc_by(batch.len() as u64);
+        let _ = io::stderr().lock().write_all(&batch.log);
+        self.metrics.audit_records.inc_by(records as u64);
         self.metrics.audit_pending.set(self.queue.lock().len() as i64);
     }
 }

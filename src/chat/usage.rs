@@ -42,9 +42,14 @@ impl Cost {
 /// As decimal US dollars without trailing zeros, such as `0.00015`.
 impl fmt::Display for Cost {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let text = format!("{}.{:09}", self.0 / 1_000_000_000, self.0 % 1_000_000_000);
-        let text = text.trim_end_matches('0');
-        f.write_str(text.strip_suffix('.').unwrap_or(text))
+        let (dollars, mut rest, mut digits) = (self.0 / 1_000_000_000, self.0 % 1_000_000_000, 9);
+        if rest == 0 {
+            return write!(f, "{dollars}");
+        }
+        while rest % 10 == 0 {
+            (rest, digits) = (rest / 10, digits - 1);
+        }
+        write!(f, "{dollars}.{rest:0digits$}")
     }
 }
 

@@ -6,7 +6,7 @@ use std::{
 };
 
 use axum::{body::Body, response::Response};
-use bytes::BytesMut;
+use bytes::{Bytes, BytesMut};
 use futures_util::{StreamExt, stream};
 use http::{HeaderMap, HeaderName, HeaderValue, header};
 use tokio::time::Sleep;
@@ -35,10 +35,10 @@ pub async fn whole(
             let body = render(&head, completion, &context, &notes);
             let mut response = Response::new(Body::from(body));
             let headers = response.headers_mut();
-            headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
             about(headers, &notes);
+            headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
             let cost = notes.usage.and_then(|usage| usage.cost).filter(|_| notes.cache != Cached::Hit);
-            put(headers, "x-cost-usd", &cost.unwrap_or_default().to_string());
+            put(headers, &names::X_COST_USD, cost.unwrap_or_default().to_string());
             response
         }
         Err(failed) => refused(&failed, shape, &context),
@@ -167,34 +167,56 @@ impl<E: Encoder> Writing<E> {
 
 /// The headers that say how the answer came about.
 pub fn about(headers: &mut HeaderMap, notes: &Notes) {
+    headers.reserve(MANY_HEADERS);
     let cache = match notes.cache {
         Cached::Hit => "HIT",
         Cached::Miss => "MISS",
         Cached::Bypass => "BYPASS",
     };
-    headers.insert("x-cache", HeaderValue::from_static(cache));
+    headers.insert(&names::X_CACHE, HeaderValue::from_static(cache));
     if let Some(target) = &notes.target {
-        put(headers, "x-model-version", &target.version);
+        put(headers, &names::X_MODEL_VERSION, target.version.to_string());
     }
     if let Some(version) = &notes.prompt_version {
-        put(headers, "x-prompt-version", version);
+        put(headers, &names::X_PROMPT_VERSION, version.to_string());
     }
     if let Some(limit) = notes.limit {
         let reset = limit.reset.as_secs_f64().ceil() as u64;
-        headers.insert("x-ratelimit-limit-requests", limit.limit.into());
-        headers.insert("x-ratelimit-remaining-requests", limit.remaining.into());
-        put(headers, "x-ratelimit-reset-requests", &format!("{reset}s"));
+        headers.insert(&names::X_RATELIMIT_LIMIT, limit.limit.into());
+        headers.insert(&names::X_RATELIMIT_REMAINING, limit.remaining.into());
+        put(headers, &names::X_RATELIMIT_RESET, format!("{reset}s"));
         // draft-ietf-httpapi-ratelimit-headers-10
-        put(headers, "ratelimit-policy", &format!("\"requests\";q={};w=60", limit.limit));
-        put(headers, "ratelimit", &format!("\"requests\";r={};t={reset}", limit.remaining));
+        put(headers, &names::RATELIMIT_POLICY, format!("\"requests\";q={};w=60", limit.limit));
+        put(headers, &names::RATELIMIT, format!("\"requests\";r={};t={reset}", limit.remaining));
     }
 }
 
-fn put(headers: &mut HeaderMap, name: &'static str, value: &str) {
+/// Room for all headers of a reply, made at once.
+const MANY_HEADERS: usize = 12;
+
+fn put(headers: &mut HeaderMap, name: &'static HeaderName, value: String) {
     // A configured name may hold what a header may not: then the header is left out.
-    if let Ok(value) = HeaderValue::from_str(value) {
-        headers.insert(HeaderName::from_static(name), value);
+    if let Ok(value) = HeaderValue::from_maybe_shared(Bytes::from(value)) {
+        headers.insert(name, value);
     }
+}
+
+/// Names that replies have, made once: a name given as text is checked and copied every time.
+pub(super) mod names {
+    use http::HeaderName;
+
+    pub(in crate::http) static X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+    pub(in crate::http) static REQUEST_ID: HeaderName = HeaderName::from_static("request-id");
+    pub(super) static X_CACHE: HeaderName = HeaderName::from_static("x-cache");
+    pub(super) static X_COST_USD: HeaderName = HeaderName::from_static("x-cost-usd");
+    pub(super) static X_MODEL_VERSION: HeaderName = HeaderName::from_static("x-model-version");
+    pub(super) static X_PROMPT_VERSION: HeaderName = HeaderName::from_static("x-prompt-version");
+    pub(super) static X_RATELIMIT_LIMIT: HeaderName = HeaderName::from_static("x-ratelimit-limit-requests");
+    pub(super) static X_RATELIMIT_REMAINING: HeaderName =
+        HeaderName::from_static("x-ratelimit-remaining-requests");
+    pub(super) static X_RATELIMIT_RESET: HeaderName = HeaderName::from_static("x-ratelimit-reset-requests");
+    pub(super) static RATELIMIT_POLICY: HeaderName = HeaderName::from_static("ratelimit-policy");
+    pub(super) static RATELIMIT: HeaderName = HeaderName::from_static("ratelimit");
 }
 
 /// The seconds since 1970, for replies that say when they were made.

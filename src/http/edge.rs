@@ -15,7 +15,7 @@ use tower_http::compression::{
     predicate::{And, NotForContentType, Predicate, SizeAbove},
 };
 
-use super::{App, error, error::Shape, inbound::RequestId};
+use super::{App, answer::names, error, error::Shape, inbound::RequestId};
 use crate::error::Error;
 
 /// Replies smaller than this are not worth compressing, in bytes.
@@ -66,9 +66,9 @@ impl Edge {
         let headers = response.headers_mut();
         if let Ok(value) = HeaderValue::from_str(&id.0) {
             if anthropic {
-                headers.insert("request-id", value.clone());
+                headers.insert(&names::REQUEST_ID, value.clone());
             }
-            headers.insert("x-request-id", value);
+            headers.insert(&names::X_REQUEST_ID, value);
         }
         headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
         Ok(response)

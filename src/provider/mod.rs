@@ -4,6 +4,7 @@
 //! transport; an embedded one implements [`Provider`] itself.
 pub mod anthropic;
 pub mod catalog;
+mod connections;
 pub mod extractive;
 mod failure;
 pub mod frames;

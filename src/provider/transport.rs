@@ -1,10 +1,8 @@
-//! Bytes to and from a provider: the only file that knows the HTTP client.
+//! Bytes to and from a provider.
 //!
 //! Dropping a reply drops its connection at once. What goes wrong is told
 //! without the provider's address or the gateway's key.
 use std::{
-    error::Error as _,
-    io,
     sync::{Arc, OnceLock},
     time::Duration,
 };
@@ -15,16 +13,14 @@ use http::{
     HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode, Uri,
     header::{ACCEPT, CONTENT_LENGTH, CONTENT_TYPE, USER_AGENT},
 };
-use http_body_util::{BodyExt, Full};
-use hyper::body::Incoming;
-use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
-use hyper_util::{
-    client::legacy::{Client, Error as ClientError, connect::HttpConnector},
-    rt::{TokioExecutor, TokioTimer},
-};
-use tokio::{sync::OnceCell, task, time};
+use http_body_util::Full;
+use tokio::time;
 
-use super::{Decoder, Dialect, Outgoing, Provider, frames::Frames};
+use super::{
+    Decoder, Dialect, Outgoing, Provider,
+    connections::{Body, Connections},
+    frames::Frames,
+};
 use crate::{
     call::{Call, Context, Target},
     chat::Event,
@@ -32,12 +28,6 @@ use crate::{
     reply::{Head, Reply},
 };
 
-type Https = Client<HttpsConnector<HttpConnector>, Full<Bytes>>;
-
-/// Idle connections that are kept to one provider.
-const MOST_IDLE: usize = 1024;
-/// How long they are kept: less than the minute after which many servers hang up.
-const LONGEST_IDLE: Duration = Duration::from_secs(50);
 /// More of an error's body says nothing more.
 const MOST_OF_AN_ERROR: usize = 64 << 10;
 /// An error whose body takes longer is known by its status alone.
@@ -66,8 +56,7 @@ pub struct Remote<D> {
     /// Sent with every request, the key among them.
     headers: HeaderMap,
     limits: Limits,
-    /// Made when it is first needed: reading the system's root certificates takes a while.
-    client: OnceCell<Https>,
+    connections: Connections,
 }
 
 /// A provider's address, without a slash at its end.
@@ -115,17 +104,18 @@ impl<D: Dialect> Remote<D> {
         headers
             .entry(USER_AGENT)
             .or_insert(HeaderValue::from_static(concat!("sluice/", env!("CARGO_PKG_VERSION"))));
-        Self { name: name.into(), dialect, base, headers, limits, client: OnceCell::new() }
+        let connections = Connections::new(&base.uri, limits.connect);
+        Self { name: name.into(), dialect, base, headers, limits, connections }
     }
 
     async fn ask(&self, call: &Call, target: &Target) -> Result<Reply> {
         let chat = &*call.chat;
         let outgoing = self.dialect.encode(chat, &target.model)?;
         let request = self.request(&call.context, outgoing, chat.stream);
-        let mut response = self.client().await?.request(request).await.map_err(unsent)?;
+        let mut response = self.connections.send(request).await?;
         let status = response.status();
         if !status.is_success() {
-            return Err(self.failed(status, response).await);
+            return Err(Box::pin(self.failed(status, response)).await);
         }
         // Some servers answer a question for a stream with a whole answer.
         if !chat.stream || is_json(response.headers()) {
@@ -135,7 +125,9 @@ impl<D: Dialect> Remote<D> {
         }
         let frames = Frames::new(self.limits.event);
         let (decoder, ready) = (self.dialect.decoder(), Vec::with_capacity(4));
-        let mut streamed = Streamed { response, frames, decoder, ready, failed: None, ended: false };
+        // Without the head, which would keep the buffer that it was read into.
+        let body = response.into_body();
+        let mut streamed = Streamed { body, frames, decoder, ready, failed: None, ended: false };
         // The id and the model come with the first event that says anything.
         while streamed.ready.is_empty() && !streamed.ended && streamed.decoder.head().model.is_empty() {
             streamed.fill().await?;
@@ -174,25 +166,12 @@ impl<D: Dialect> Remote<D> {
         request
     }
 
-    async fn client(&self) -> Result<&Https> {
-        let (secure, connect) = (self.base.uri.scheme_str() == Some("https"), self.limits.connect);
-        let make = || async move {
-            // Reading certificates blocks; a client without them is made on the spot.
-            if secure {
-                task::spawn_blocking(move || client(true, connect)).await.map_err(Error::internal)?
-            } else {
-                client(false, connect)
-            }
-        };
-        self.client.get_or_try_init(make).await
-    }
-
-    async fn failed(&self, status: StatusCode, mut response: Response<Incoming>) -> Error {
+    async fn failed(&self, status: StatusCode, mut response: Response<Body>) -> Error {
         let headers = std::mem::take(response.headers_mut());
         let mut body = BytesMut::new();
         let read = async {
             while body.len() < MOST_OF_AN_ERROR
-                && let Ok(Some(chunk)) = chunk(&mut response).await
+                && let Ok(Some(chunk)) = response.body_mut().chunk().await
             {
                 body.extend_from_slice(&chunk[..chunk.len().min(MOST_OF_AN_ERROR - body.len())]);
             }
@@ -203,7 +182,7 @@ impl<D: Dialect> Remote<D> {
     }
 
     /// Reads a whole body, without a copy where it comes in one piece.
-    async fn whole(&self, response: &mut Response<Incoming>) -> Result<Bytes> {
+    async fn whole(&self, response: &mut Response<Body>) -> Result<Bytes> {
         let most = self.limits.response;
         let too_large = || Error::broken(format!("the answer is larger than {most} bytes"));
         let announced = response
@@ -214,8 +193,8 @@ impl<D: Dialect> Remote<D> {
         if announced > most as u64 {
             return Err(too_large());
         }
-        let first = chunk(response).await.map_err(broken)?.unwrap_or_default();
-        let mut next = chunk(response).await.map_err(broken)?;
+        let first = response.body_mut().chunk().await.map_err(Error::broken)?.unwrap_or_default();
+        let mut next = response.body_mut().chunk().await.map_err(Error::broken)?;
         if next.is_none() && first.len() <= most {
             return Ok(first);
         }
@@ -226,7 +205,7 @@ impl<D: Dialect> Remote<D> {
                 return Err(too_large());
             }
             body.extend_from_slice(&chunk);
-            next = self::chunk(response).await.map_err(broken)?;
+            next = response.body_mut().chunk().await.map_err(Error::broken)?;
         }
         if body.len() > most { Err(too_large()) } else { Ok(body.freeze()) }
     }
@@ -244,7 +223,7 @@ impl<D: Dialect> Provider for Remote<D> {
 
 /// A streamed answer that is being read.
 struct Streamed {
-    response: Response<Incoming>,
+    body: Body,
     frames: Frames,
     decoder: Box<dyn Decoder>,
     /// What has been read and not passed on, last first.
@@ -274,9 +253,9 @@ impl Streamed {
 
     /// Reads the next piece of the network's, and the events in it.
     async fn fill(&mut self) -> Result<()> {
-        let Self { response, frames, decoder, ready, failed, ended } = self;
+        let Self { body, frames, decoder, ready, failed, ended } = self;
         let read =
-            if let Some(chunk) = chunk(response).await.map_err(broken)? {
+            if let Some(chunk) = body.chunk().await.map_err(Error::broken)? {
                 let read = frames.push(&chunk, |name, data| {
                     if decoder.done() { Ok(()) } else { decoder.frame(name, data, ready) }
                 });
@@ -301,51 +280,9 @@ impl Streamed {
     /// Reads on to the end of the body if that is near: a connection whose
     /// answer was read to its end is used again.
     async fn part(&mut self) {
-        let rest = async { while let Ok(Some(_)) = chunk(&mut self.response).await {} };
+        let rest = async { while let Ok(Some(_)) = self.body.chunk().await {} };
         let _ = time::timeout(LONGEST_GOODBYE, rest).await;
     }
-}
-
-/// The next piece of a body; `None` is its end.
-async fn chunk(response: &mut Response<Incoming>) -> hyper::Result<Option<Bytes>> {
-    while let Some(frame) = response.body_mut().frame().await {
-        // What is no data is trailers, which say nothing here.
-        if let Ok(data) = frame?.into_data() {
-            return Ok(Some(data));
-        }
-    }
-    Ok(None)
-}
-
-/// A client of one provider. It follows no redirect and no proxy of the environment's.
-fn client(secure: bool, connect_timeout: Duration) -> Result<Https> {
-    let ring = Arc::new(rustls::crypto::ring::default_provider());
-    let mut tcp = HttpConnector::new();
-    tcp.enforce_http(false);
-    tcp.set_nodelay(true);
-    tcp.set_keepalive(Some(Duration::from_secs(30)));
-    tcp.set_connect_timeout(Some(connect_timeout));
-    let tls = rustls::ClientConfig::builder_with_provider(ring).with_safe_default_protocol_versions();
-    let mut roots = rustls::RootCertStore::empty();
-    if secure {
-        // A certificate that cannot be read is none that anybody needs.
-        roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
-    }
-    let tls = tls.map_err(Error::internal)?.with_root_certificates(roots).with_no_client_auth();
-    let connector = HttpsConnectorBuilder::new()
-        .with_tls_config(tls)
-        .https_or_http()
-        .enable_all_versions()
-        .wrap_connector(tcp);
-    Ok(Client::builder(TokioExecutor::new())
-        .timer(TokioTimer::new())
-        .pool_timer(TokioTimer::new())
-        .pool_max_idle_per_host(MOST_IDLE)
-        .pool_idle_timeout(LONGEST_IDLE)
-        .http2_adaptive_window(true)
-        .http2_keep_alive_interval(Duration::from_secs(30))
-        .http2_keep_alive_timeout(Duration::from_secs(10))
-        .build(connector))
 }
 
 fn is_json(headers: &HeaderMap) -> bool {
@@ -359,27 +296,6 @@ fn named(mut head: Head, target: &Target) -> Head {
         head.model = target.model.clone();
     }
     head
-}
-
-/// Why no answer came.
-fn unsent(error: ClientError) -> Error {
-    let mut cause = error.source();
-    let mut timed_out = false;
-    while let Some(inner) = cause {
-        timed_out |=
-            inner.downcast_ref::<io::Error>().is_some_and(|error| error.kind() == io::ErrorKind::TimedOut);
-        cause = inner.source();
-    }
-    match (error.is_connect(), timed_out) {
-        (true, true) => Error::Timeout { phase: "connect" },
-        (true, false) => Error::Unreachable(error.into()),
-        _ => Error::broken(error),
-    }
-}
-
-/// Why an answer stopped.
-fn broken(error: hyper::Error) -> Error {
-    Error::broken(error)
 }
 
 #[cfg(test)]

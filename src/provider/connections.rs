@@ -1,0 +1,370 @@
+//! The connections to one provider: the only file that knows the HTTP client.
+//!
+//! An HTTP/1.1 connection has no task of its own: whoever waits for the answer
+//! drives it. That saves two hand-overs between tasks for every piece that
+//! comes, and closes the connection in the moment in which its answer is
+//! dropped. HTTP/2 connections, which many answers share, have a task.
+use std::{
+    io,
+    pin::{Pin, pin},
+    sync::{Arc, Weak},
+    task::{Context, Poll, Waker, ready},
+    time::{Duration, Instant},
+};
+
+use bytes::Bytes;
+use http::{HeaderValue, Request, Response, Uri, header::HOST};
+use http_body::Body as _;
+use http_body_util::Full;
+use hyper::{
+    body::Incoming,
+    client::conn::{http1, http2},
+};
+use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder, MaybeHttpsStream};
+use hyper_util::{
+    client::legacy::connect::{Connection as _, HttpConnector},
+    rt::{TokioExecutor, TokioIo, TokioTimer},
+};
+use parking_lot::Mutex;
+use tokio::{net::TcpStream, sync::OnceCell, task, time};
+use tower::Service;
+
+use crate::error::{Error, Result};
+
+type Sent = Full<Bytes>;
+type Stream = MaybeHttpsStream<TokioIo<TcpStream>>;
+type Driver = Pin<Box<http1::Connection<Stream, Sent>>>;
+
+/// Idle connections that are kept to one provider.
+const MOST_IDLE: usize = 1024;
+/// How long they are kept: less than the minute after which many servers hang up.
+const LONGEST_IDLE: Duration = Duration::from_secs(50);
+/// How often those that were kept too long, or were closed over there, are let go.
+const SWEEP: Duration = Duration::from_secs(5);
+
+/// The connections to one server.
+#[derive(Debug)]
+pub(super) struct Connections {
+    /// Scheme and authority.
+    origin: Uri,
+    host: HeaderValue,
+    connect: Duration,
+    /// Made when it is first needed: reading the system's root certificates takes a while.
+    connector: OnceCell<HttpsConnector<HttpConnector>>,
+    idle: Arc<Idle>,
+    shared: Mutex<Option<http2::SendRequest<Sent>>>,
+}
+
+impl Connections {
+    /// Connections to the server of `base`, each made within `connect`.
+    pub(super) fn new(base: &Uri, connect: Duration) -> Self {
+        let (connector, idle, shared) = (OnceCell::new(), Arc::default(), Mutex::default());
+        Self { origin: base.clone(), host: host(base), connect, connector, idle, shared }
+    }
+
+    /// Sends a request whose address is whole, and reads the head of the answer.
+    pub(super) async fn send(&self, mut request: Request<Sent>) -> Result<Response<Body>> {
+        let shared = self.shared.lock().clone().filter(|shared| !shared.is_closed());
+        if let Some(shared) = shared {
+            return Box::pin(multiplexed(shared, request)).await;
+        }
+        while let Some(line) = self.idle.take() {
+            match line.ask(self.single(request)).await {
+                Ok(answer) => return Ok(answer),
+                // It was closed over there before it took the request: the next one.
+                Err(Unsent { request: Some(back), .. }) => request = back,
+                Err(Unsent { error, request: None }) => return Err(error),
+            }
+        }
+        // Boxed, so that a request that finds a connection is not as large as one that makes it.
+        Box::pin(self.open(request)).await
+    }
+
+    /// Makes a connection and sends a request on it.
+    async fn open(&self, request: Request<Sent>) -> Result<Response<Body>> {
+        let stream = time::timeout(self.connect, self.reach());
+        let stream = stream.await.map_err(|_| Error::Timeout { phase: "connect" })??;
+        if stream.connected().is_negotiated_h2() {
+            let shared = share(stream).await?;
+            *self.shared.lock() = Some(shared.clone());
+            return multiplexed(shared, request).await;
+        }
+        let (sender, driver) = http1::handshake(stream).await.map_err(Error::broken)?;
+        let idle = Arc::downgrade(&self.idle);
+        let line = Line { sender, driver: Box::pin(driver), over: false, since: Instant::now(), idle };
+        line.ask(self.single(request)).await.map_err(|unsent| unsent.error)
+    }
+
+    /// Whether a connection waits for a request, after those are let go that are of no use.
+    #[cfg(test)]
+    pub(super) fn has_idle(&self) -> bool {
+        self.idle.clear()
+    }
+
+    /// The request as HTTP/1.1 has it: the host in a header, the path alone in the first line.
+    fn single(&self, mut request: Request<Sent>) -> Request<Sent> {
+        if request.uri().authority().is_some() {
+            let path = request.uri().path_and_query().cloned();
+            *request.uri_mut() = path.map_or_else(Uri::default, Uri::from);
+            request.headers_mut().insert(HOST, self.host.clone());
+        }
+        request
+    }
+
+    async fn reach(&self) -> Result<Stream> {
+        let secure = self.origin.scheme_str() == Some("https");
+        let connect = self.connect;
+        let make = || async move {
+            // Reading certificates blocks; a connector without them is made on the spot.
+            if secure {
+                task::spawn_blocking(move || connector(true, connect)).await.map_err(Error::internal)?
+            } else {
+                connector(false, connect)
+            }
+        };
+        let mut connector = self.connector.get_or_try_init(make).await?.clone();
+        connector.call(self.origin.clone()).await.map_err(|error| {
+            let timed_out = causes(&*error)
+                .filter_map(|cause| cause.downcast_ref::<io::Error>())
+                .any(|error| error.kind() == io::ErrorKind::TimedOut);
+            if timed_out { Error::Timeout { phase: "connect" } } else { Error::Unreachable(error) }
+        })
+    }
+}
+
+fn causes<'a>(
+    error: &'a (dyn std::error::Error + 'static),
+) -> impl Iterator<Item = &'a (dyn std::error::Error + 'static)> {
+    std::iter::successors(Some(error), |error| error.source())
+}
+
+/// The authority without the port that goes without saying.
+fn host(base: &Uri) -> HeaderValue {
+    let authority = base.authority().map_or("", |authority| authority.as_str());
+    let usual = if base.scheme_str() == Some("https") { ":443" } else { ":80" };
+    let host = authority.strip_suffix(usual).unwrap_or(authority);
+    HeaderValue::from_str(host).unwrap_or_else(|_| HeaderValue::from_static(""))
+}
+
+/// What reaches servers. It follows no redirect and no proxy of the environment's.
+fn connector(secure: bool, connect: Duration) -> Result<HttpsConnector<HttpConnector>> {
+    let ring = Arc::new(rustls::crypto::ring::default_provider());
+    let mut tcp = HttpConnector::new();
+    tcp.enforce_http(false);
+    tcp.set_nodelay(true);
+    tcp.set_keepalive(Some(Duration::from_secs(30)));
+    tcp.set_connect_timeout(Some(connect));
+    let tls = rustls::ClientConfig::builder_with_provider(ring).with_safe_default_protocol_versions();
+    let mut roots = rustls::RootCertStore::empty();
+    if secure {
+        // A certificate that cannot be read is none that anybody needs.
+        roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
+    }
+    let tls = tls.map_err(Error::internal)?.with_root_certificates(roots).with_no_client_auth();
+    let connector = HttpsConnectorBuilder::new().with_tls_config(tls).https_or_http();
+    Ok(connector.enable_all_versions().wrap_connector(tcp))
+}
+
+async fn share(stream: Stream) -> Result<http2::SendRequest<Sent>> {
+    let made = http2::Builder::new(TokioExecutor::new())
+        .timer(TokioTimer::new())
+        .adaptive_window(true)
+        .keep_alive_interval(Duration::from_secs(30))
+        .keep_alive_timeout(Duration::from_secs(10))
+        .handshake(stream);
+    let (sender, driver) = made.await.map_err(Error::broken)?;
+    // It ends with its connection, which ends when nobody holds a sender.
+    task::spawn(driver);
+    Ok(sender)
+}
+
+async fn multiplexed(mut shared: http2::SendRequest<Sent>, request: Request<Sent>) -> Result<Response<Body>> {
+    shared.ready().await.map_err(Error::broken)?;
+    let answer = shared.send_request(request).await.map_err(Error::broken)?;
+    Ok(answer.map(|incoming| Body { incoming, line: None }))
+}
+
+/// A request that was not answered; itself, where it was not even sent.
+struct Unsent {
+    error: Error,
+    request: Option<Request<Sent>>,
+}
+
+/// One HTTP/1.1 connection.
+struct Line {
+    sender: http1::SendRequest<Sent>,
+    driver: Driver,
+    /// The driver has ended and must not be polled again.
+    over: bool,
+    since: Instant,
+    idle: Weak<Idle>,
+}
+
+impl Line {
+    /// Lets the connection read and write what it can.
+    fn drive(&mut self, cx: &mut Context<'_>) {
+        // Why it ended is told to whoever waits for the answer.
+        self.over = self.over || self.driver.as_mut().poll(cx).is_ready();
+    }
+
+    async fn ask(mut self, request: Request<Sent>) -> Result<Response<Body>, Unsent> {
+        // The answer can only come while the driver is polled, which wakes this
+        // task. With a waker of its own, every answer would wake it once more.
+        let mut answer = pin!(task::unconstrained(self.sender.try_send_request(request)));
+        let answered = std::future::poll_fn(|cx| {
+            self.drive(cx);
+            answer.as_mut().poll(&mut Context::from_waker(Waker::noop()))
+        });
+        match answered.await {
+            Ok(response) => Ok(response.map(|incoming| Body { incoming, line: Some(self) })),
+            Err(mut unsent) => {
+                let request = unsent.take_message();
+                Err(Unsent { error: Error::broken(unsent.into_error()), request })
+            }
+        }
+    }
+
+    /// Whether a request may be sent: nothing is under way, and nobody has hung up.
+    fn is_free(&mut self) -> bool {
+        // Nobody is woken by it while it is idle.
+        self.drive(&mut Context::from_waker(Waker::noop()));
+        !self.over && self.sender.is_ready()
+    }
+}
+
+/// The body of an answer. Dropped before its end, it closes its connection.
+pub(super) struct Body {
+    incoming: Incoming,
+    line: Option<Line>,
+}
+
+impl Body {
+    /// The next piece; `None` is the end.
+    pub(super) async fn chunk(&mut self) -> hyper::Result<Option<Bytes>> {
+        std::future::poll_fn(|cx| self.poll_chunk(cx)).await
+    }
+
+    fn poll_chunk(&mut self, cx: &mut Context<'_>) -> Poll<hyper::Result<Option<Bytes>>> {
+        loop {
+            let frame = match &mut self.line {
+                None => ready!(Pin::new(&mut self.incoming).poll_frame(cx)),
+                Some(line) => {
+                    // As above: pieces come only from the driver, which has the task's waker.
+                    let mut never = Context::from_waker(Waker::noop());
+                    let incoming = &mut self.incoming;
+                    match Pin::new(&mut *incoming).poll_frame(&mut never) {
+                        Poll::Ready(frame) => frame,
+                        Poll::Pending => {
+                            line.drive(cx);
+                            match Pin::new(incoming).poll_frame(&mut never) {
+                                Poll::Ready(frame) => frame,
+                                // The driver takes its end of the body with it.
+                                Poll::Pending if line.over => None,
+                                Poll::Pending => return Poll::Pending,
+                            }
+                        }
+                    }
+                }
+            };
+            match frame.transpose()?.map(http_body::Frame::into_data) {
+                Some(Ok(data)) => return Poll::Ready(Ok(Some(data))),
+                // What is no data is trailers, which say nothing here.
+                Some(Err(_)) => {}
+                None => {
+                    self.release();
+                    return Poll::Ready(Ok(None));
+                }
+            }
+        }
+    }
+
+    /// After the end of the body, its connection can be used again.
+    fn release(&mut self) {
+        if let Some(line) = self.line.take()
+            && let Some(idle) = line.idle.upgrade()
+        {
+            idle.put(line);
+        }
+    }
+}
+
+/// The connections that wait for a request, the one used last at the end.
+#[derive(Default)]
+struct Idle(Mutex<Kept>);
+
+#[derive(Default)]
+struct Kept {
+    lines: Vec<Line>,
+    swept: bool,
+}
+
+impl std::fmt::Debug for Idle {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_tuple("Idle").field(&self.0.lock().lines.len()).finish()
+    }
+}
+
+impl Idle {
+    fn take(&self) -> Option<Line> {
+        loop {
+            let mut line = self.0.lock().lines.pop()?;
+            if line.since.elapsed() < LONGEST_IDLE && line.is_free() {
+                return Some(line);
+            }
+        }
+    }
+
+    fn put(self: Arc<Self>, mut line: Line) {
+        if !line.is_free() {
+            return;
+        }
+        line.since = Instant::now();
+        let mut kept = self.0.lock();
+        if kept.lines.len() < MOST_IDLE {
+            kept.lines.push(line);
+            if !std::mem::replace(&mut kept.swept, true) {
+                task::spawn(sweep(Arc::downgrade(&self)));
+            }
+        }
+    }
+
+    /// Lets go of what is of no use any more. Tells whether anything is left.
+    fn clear(&self) -> bool {
+        let mut kept = self.0.lock();
+        kept.lines.retain_mut(|line| line.since.elapsed() < LONGEST_IDLE && line.is_free());
+        kept.swept = !kept.lines.is_empty();
+        kept.swept
+    }
+}
+
+/// Runs while there are idle connections.
+async fn sweep(idle: Weak<Idle>) {
+    loop {
+        time::sleep(SWEEP).await;
+        if !idle.upgrade().is_some_and(|idle| idle.clear()) {
+            return;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_host_is_named_without_the_port_that_goes_without_saying() {
+        for (base, expected) in [
+            ("http://a.test:80/v1", "a.test"),
+            ("https://a.test:443", "a.test"),
+            ("https://a.test:80", "a.test:80"),
+            ("http://[::1]:8080", "[::1]:8080"),
+        ] {
+            assert_eq!(host(&base.parse().unwrap()), expected);
+        }
+    }
+
+    #[test]
+    fn the_system_s_certificates_are_readable() {
+        assert!(connector(true, Duration::from_secs(1)).is_ok());
+    }
+}
