@@ -147,8 +147,7 @@ async fn ask(app: &App, request: HttpRequest<Body>) -> Result<Response> {
             fields.default(if name == "prompt" { "question" } else { name }, value);
         }
     }
-    let default_model = app.running().default_model.clone();
-    let mut question = Question::from(fields, false, &default_model)?;
+    let mut question = Question::from(fields, false, &app.running())?;
     question.chat.stream = true;
     let mut context = inbound.context(app, "/stream", question.user.as_deref());
     context.use_cache &= question.use_cache;
