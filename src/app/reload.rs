@@ -21,7 +21,7 @@ pub(super) async fn on_change(app: App, lasting: Lasting, mut parts: Parts, sour
     loop {
         tokio::select! {
             () = watch.changed() => {}
-            _ = hangup.recv() => {}
+            _ = hangup.recv() => reopen(&lasting, &parts.config, &logs),
         }
         let result = reload(&app, &lasting, &mut parts, &source, &logs).await;
         let outcome = match &result {
@@ -36,6 +36,13 @@ pub(super) async fn on_change(app: App, lasting: Lasting, mut parts: Parts, sour
             Err(why) => tracing::error!("nothing was changed, the new configuration is not good:\n{why}"),
         }
         watch.follow(&watched(&parts.config, &source));
+    }
+}
+
+/// Opens the audit file anew: whoever moves it away asks for that with SIGHUP.
+fn reopen(lasting: &Lasting, config: &Config, logs: &Logs) {
+    if let Err(error) = lasting.writer.reload(&config.audit, logs.request_lines(&config.log)) {
+        tracing::error!(%error, "the audit file cannot be opened anew; the old one goes on");
     }
 }
 

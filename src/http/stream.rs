@@ -159,7 +159,7 @@ async fn ask(app: &App, request: HttpRequest<Body>) -> Result<Response> {
     match answer::try_streamed(app, call, encoder).await {
         Ok(response) => Ok(response),
         // An `EventSource` cannot read a status: what went wrong behind us is told in the stream.
-        Err(error) if error.facts().failover => {
+        Err(error) if error.is_behind_us() => {
             tracing::warn!(request_id = %context.id, "API error: {}", error.chain());
             let notes = context.trail.notes();
             let mut native = Native::new(&Head::default(), context.clone(), &notes, for_error);

@@ -101,7 +101,14 @@ impl Logs {
         let (filter, handle) = reload::Layer::new(shown(settings));
         let lines = tracing_subscriber::fmt::layer().with_writer(std::io::stderr);
         let lines = if json {
-            lines.json().flatten_event(true).with_current_span(false).with_span_list(false).boxed()
+            // A module's path would come under the name that we give to models' targets.
+            lines
+                .json()
+                .flatten_event(true)
+                .with_target(false)
+                .with_current_span(false)
+                .with_span_list(false)
+                .boxed()
         } else {
             lines.with_ansi(terminal).with_target(false).boxed()
         };
