@@ -134,7 +134,7 @@ pub async fn any(State(app): State<App>, request: HttpRequest<Body>) -> Response
 
 async fn ask(app: &App, request: HttpRequest<Body>) -> Result<Response> {
     let query = request.uri().query().unwrap_or_default().to_owned();
-    let bodyless = request.method() != Method::POST;
+    let (bodyless, head_only) = (request.method() != Method::POST, request.method() == Method::HEAD);
     let inbound = inbound::read(app, request).await?;
     let mut fields = match inbound.body.is_empty() {
         true => Fields::empty(),
@@ -149,6 +149,12 @@ async fn ask(app: &App, request: HttpRequest<Body>) -> Result<Response> {
     }
     let mut question = Question::from(fields, false, &app.running())?;
     question.chat.stream = true;
+    if head_only {
+        // Nobody would read the answer that a model is paid for.
+        let mut response = Response::new(Body::empty());
+        answer::event_stream(response.headers_mut());
+        return Ok(response);
+    }
     let mut context = inbound.context(app, "/stream", question.user.as_deref());
     context.use_cache &= question.use_cache;
     let call = Call::new(context, question.chat);
