@@ -35,7 +35,7 @@ pub enum Error {
     #[error("{0}")]
     Forbidden(String),
     /// The request cannot be read or makes no sense.
-    #[error("{}", .0.first().map_or("the request is not valid", |f| f.message.as_str()))]
+    #[error("{}", told(.0))]
     Invalid(Vec<FieldError>),
     /// The body is not JSON.
     #[error("the body is not valid JSON: {0}")]
@@ -158,6 +158,12 @@ pub enum Error {
     Internal(#[source] Cause),
 }
 
+/// The wrong fields in one sentence.
+fn told(fields: &[FieldError]) -> String {
+    let told = fields.iter().map(|field| format!("`{}`: {}", field.field, field.message));
+    told.collect::<Vec<_>>().join("; ")
+}
+
 /// How an error looks from outside, and what may be done about it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Facts {
@@ -247,6 +253,12 @@ impl Error {
             }
             Self::Internal(_) => row(S::INTERNAL_SERVER_ERROR, "server_error", "internal_error", NOTHING),
         }
+    }
+
+    /// Whether it went wrong behind the gateway, so that a stated answer may
+    /// stand in for the error. What no target can do is the caller's to change.
+    pub fn is_behind_us(&self) -> bool {
+        self.facts().failover && !matches!(self, Self::Unsupported { .. })
     }
 
     /// When the caller should come back, where that is known or the field expects a word on it.

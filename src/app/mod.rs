@@ -21,7 +21,7 @@ use crate::{
     config::{Config, Loaded, Problem},
     http::{self, App, server::Server},
     knowledge::Knowledge,
-    observe::logs::Logs,
+    observe::logs::{Logs, START},
 };
 
 /// Serves until told to stop.
@@ -70,7 +70,7 @@ async fn run(loaded: Loaded, logs: &Logs) -> Result<(), String> {
         };
         let router = http::metrics_router(&app);
         tokio::spawn(async move { server.run(listener, router).await });
-        tracing::info!("metrics on http://{address}/metrics");
+        tracing::info!(target: START, "metrics on http://{address}/metrics");
     }
     let server = Server {
         settings: server_settings.clone(),
@@ -80,7 +80,7 @@ async fn run(loaded: Loaded, logs: &Logs) -> Result<(), String> {
     };
     let router = http::router(&app);
     let accepting = tokio::spawn(async move { server.run(listener, router).await });
-    tracing::info!(version = env!("CARGO_PKG_VERSION"), "listening on http://{at}");
+    tracing::info!(target: START, version = env!("CARGO_PKG_VERSION"), "listening on http://{at}");
     let reloading = tokio::spawn(reload::on_change(app.clone(), lasting, parts, source, logs.clone()));
 
     stop_signal().await?;

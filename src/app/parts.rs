@@ -171,7 +171,7 @@ fn stages(parts: &Parts, lasting: &Lasting, table: &Arc<Table>, version: &str) -
     Ok(Stages {
         audit: Audit { writer: lasting.writer.clone() },
         measure: Measure { metrics: metrics.clone() },
-        authorize: Authorize,
+        authorize: Authorize { table: table.clone() },
         limit: RateLimit { limits, metrics: metrics.clone() },
         admit: Admit(places),
         screen: CheckInput { settings: config.input.clone() },

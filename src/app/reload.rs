@@ -21,7 +21,7 @@ pub(super) async fn on_change(app: App, lasting: Lasting, mut parts: Parts, sour
     loop {
         tokio::select! {
             () = watch.changed() => {}
-            _ = hangup.recv() => {}
+            _ = hangup.recv() => reopen(&lasting, &parts.config, &logs),
         }
         let result = reload(&app, &lasting, &mut parts, &source, &logs).await;
         let outcome = match &result {
@@ -36,6 +36,13 @@ pub(super) async fn on_change(app: App, lasting: Lasting, mut parts: Parts, sour
             Err(why) => tracing::error!("nothing was changed, the new configuration is not good:\n{why}"),
         }
         watch.follow(&watched(&parts.config, &source));
+    }
+}
+
+/// Opens the audit file anew: whoever moves it away asks for that with SIGHUP.
+fn reopen(lasting: &Lasting, config: &Config, logs: &Logs) {
+    if let Err(error) = lasting.writer.reload(&config.audit, logs.request_lines(&config.log)) {
+        tracing::error!(%error, "the audit file cannot be opened anew; the old one goes on");
     }
 }
 
@@ -67,8 +74,9 @@ async fn reload(
         logs.reload(&new.log);
     }
     // From here on nothing can fail: all of it changes, or, above, none.
-    if old.server.listen != new.server.listen || old.server.workers != new.server.workers {
-        tracing::warn!("`server.listen` and `server.workers` change at the next start");
+    let later = at_next_start(old, new);
+    if !later.is_empty() {
+        tracing::warn!("`{}`: a change of this is taken up at the next start", later.join("`, `"));
     }
     if fresh {
         let documents = knowledge.document_count();
@@ -78,6 +86,25 @@ async fn reload(
     app.replace(running);
     *before = parts;
     Ok(true)
+}
+
+/// The changed settings that a process keeps as it began with them: they
+/// belong to its sockets, threads and stores.
+fn at_next_start(old: &Config, new: &Config) -> Vec<&'static str> {
+    let (was, is) = (&old.server, &new.server);
+    let changed = [
+        ("server.listen", was.listen != is.listen),
+        ("server.metrics_listen", was.metrics_listen != is.metrics_listen),
+        ("server.workers", was.workers != is.workers),
+        ("server.max_connections", was.max_connections != is.max_connections),
+        ("server.header_timeout", was.header_timeout != is.header_timeout),
+        ("server.write_timeout", was.write_timeout != is.write_timeout),
+        ("server.drain", was.drain != is.drain),
+        ("server.cors.origins", was.cors != is.cors),
+        ("cache.max_bytes", old.cache.max_bytes != new.cache.max_bytes),
+        ("log.format", old.log.format != new.log.format),
+    ];
+    changed.into_iter().filter_map(|(name, changed)| changed.then_some(name)).collect()
 }
 
 /// The files and folders whose change is a reload.
@@ -90,4 +117,20 @@ fn watched(config: &Config, source: &Source) -> Vec<PathBuf> {
         paths.push(config.knowledge.path.clone());
     }
     paths
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_reload_cannot_change_is_told() {
+        let old = Config::default();
+        let mut new = old.clone();
+        new.server.max_body.0 += 1;
+        assert!(at_next_start(&old, &new).is_empty());
+        new.server.cors.origins.push("*".into());
+        new.cache.max_bytes.0 += 1;
+        assert_eq!(at_next_start(&old, &new), ["server.cors.origins", "cache.max_bytes"]);
+    }
 }

@@ -137,6 +137,8 @@ impl Flight {
     /// Keeps the answer.
     pub fn store(&self, stored: Stored) {
         self.cache.entries.insert(self.key, Arc::new(stored));
+        // The store weighs its entries only when it tidies up.
+        self.cache.entries.run_pending_tasks();
         self.cache.bytes.set(self.cache.entries.weighted_size() as i64);
     }
 }

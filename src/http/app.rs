@@ -57,6 +57,15 @@ pub struct Running {
     pub default_model: String,
 }
 
+impl Running {
+    /// The model that a caller asks for: `default`, like none at all, is the
+    /// route of callers who name none, unless a route has that very name.
+    pub fn model(&self, asked: Option<String>) -> String {
+        let named = asked.filter(|name| name != "default" || self.table.has(name));
+        named.unwrap_or_else(|| self.default_model.clone())
+    }
+}
+
 impl App {
     /// An app that runs.
     pub fn new(running: Running, metrics: Arc<Metrics>, writer: Writer, breakers: Arc<Breakers>) -> Self {

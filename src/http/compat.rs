@@ -13,7 +13,7 @@ use super::{
     respond_error,
 };
 use crate::{
-    call::{Call, Caller},
+    call::Call,
     chat::Request,
     error::{Error, Result},
 };
@@ -108,9 +108,7 @@ pub async fn embeddings(State(app): State<App>, request: HttpRequest<Body>) -> R
 
 /// The call that a request is, and the chat that its reply is written for.
 fn call(app: &App, inbound: &Inbound, endpoint: &'static str, mut chat: Request) -> (Call, Arc<Request>) {
-    if chat.model == "default" {
-        chat.model.clone_from(&app.running().default_model);
-    }
+    chat.model = app.running().model(Some(chat.model));
     let context = inbound.context(app, endpoint, chat.user.as_deref());
     let call = Call::new(context, chat);
     let asked = call.chat.clone();
@@ -127,7 +125,9 @@ pub async fn models(State(app): State<App>, request: HttpRequest<Body>) -> Respo
 /// `GET /v1/models/{id}`.
 pub async fn model(State(app): State<App>, Path(name): Path<String>, request: HttpRequest<Body>) -> Response {
     listed(&app, request, |rows, anthropic| {
-        let row = rows.iter().find(|row| row.id == name).ok_or_else(|| Error::UnknownModel(name.clone()))?;
+        let running = app.running();
+        let route = running.table.canonical(&name);
+        let row = rows.iter().find(|row| row.id == route).ok_or_else(|| Error::UnknownModel(name.clone()))?;
         Ok(if anthropic { anthropic::models::model(row) } else { openai::models::model(row) })
     })
 }
@@ -145,7 +145,7 @@ fn listed(
         let running = app.running();
         let created = app.began_at();
         let names = running.table.names();
-        let rows = names.into_iter().filter(|(name, _)| may(&caller, name));
+        let rows = names.into_iter().filter(|(name, _)| running.table.allows(&caller, name));
         let rows: Vec<Row<'_>> = rows.map(|(id, owned_by)| Row { id, owned_by, created }).collect();
         render(&rows, anthropic)
     };
@@ -155,10 +155,6 @@ fn listed(
         response
     });
     rendered(app, response, shape, &id, path)
-}
-
-fn may(caller: &Caller, model: &str) -> bool {
-    caller.models.as_ref().is_none_or(|models| models.iter().any(|name| name == model))
 }
 
 fn rendered(

@@ -101,8 +101,7 @@ fn problem(error: &Error, status: StatusCode, id: &str) -> Vec<u8> {
     let code = error.facts().code;
     let fields: &[FieldError] = if let Error::Invalid(fields) = error { fields } else { &[] };
     let detail = match fields {
-        [one] => format!("`{}`: {}", one.field, one.message),
-        [] => error.to_string(),
+        [] | [_] => error.to_string(),
         many => format!("{} fields are not valid; `errors` names each", many.len()),
     };
     let problem = Problem {

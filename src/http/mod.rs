@@ -149,6 +149,8 @@ fn cors(origins: &[String]) -> Option<CorsLayer> {
         http::HeaderName::from_static("x-ratelimit-limit-requests"),
         http::HeaderName::from_static("x-ratelimit-remaining-requests"),
         http::HeaderName::from_static("x-ratelimit-reset-requests"),
+        http::HeaderName::from_static("ratelimit"),
+        http::HeaderName::from_static("ratelimit-policy"),
         header::RETRY_AFTER,
     ]);
     if origins.iter().any(|origin| origin == "*") {

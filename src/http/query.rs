@@ -3,7 +3,7 @@ use axum::{body::Body, extract::State, response::Response};
 use http::Request as HttpRequest;
 use serde::Serialize;
 
-use super::{App, answer, error::Shape, fields::Fields, inbound, respond_error};
+use super::{App, Running, answer, error::Shape, fields::Fields, inbound, respond_error};
 use crate::{
     call::{Cached, Call, Context, Notes},
     chat::{Citation, Completion, Cost, Family, Format, Message, Mode, Request, Role},
@@ -33,7 +33,7 @@ pub struct Question {
 
 impl Question {
     /// Takes a question out of a body's fields.
-    pub fn from(mut fields: Fields, user_required: bool, default_model: &str) -> Result<Self> {
+    pub fn from(mut fields: Fields, user_required: bool, running: &Running) -> Result<Self> {
         let question = fields.required("question", 1, LONGEST_QUESTION);
         if question.trim().is_empty() && !question.is_empty() {
             fields.wrong("question", "must not be blank");
@@ -44,7 +44,7 @@ impl Question {
             fields.text("user_id", 1, LONGEST_ID)
         };
         let session = fields.text("session_id", 1, LONGEST_ID);
-        let model = fields.text("model", 1, LONGEST_ID).unwrap_or_else(|| default_model.to_owned());
+        let model = running.model(fields.text("model", 1, LONGEST_ID));
         let mode = match fields.choice("mode", &["auto", "chat", "rag"]) {
             Some("chat") => Mode::Chat,
             Some("rag") => Mode::Rag,
@@ -204,8 +204,7 @@ pub async fn post(State(app): State<App>, request: HttpRequest<Body>) -> Respons
 
 async fn ask(app: &App, request: HttpRequest<Body>) -> Result<Response> {
     let inbound = inbound::read(app, request).await?;
-    let default_model = app.running().default_model.clone();
-    let question = Question::from(Fields::read(&inbound.body)?, true, &default_model)?;
+    let question = Question::from(Fields::read(&inbound.body)?, true, &app.running())?;
     let mut context = inbound.context(app, "/query", question.user.as_deref());
     context.use_cache &= question.use_cache;
     context.last_resort = true;

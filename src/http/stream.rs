@@ -134,7 +134,7 @@ pub async fn any(State(app): State<App>, request: HttpRequest<Body>) -> Response
 
 async fn ask(app: &App, request: HttpRequest<Body>) -> Result<Response> {
     let query = request.uri().query().unwrap_or_default().to_owned();
-    let bodyless = request.method() != Method::POST;
+    let (bodyless, head_only) = (request.method() != Method::POST, request.method() == Method::HEAD);
     let inbound = inbound::read(app, request).await?;
     let mut fields = match inbound.body.is_empty() {
         true => Fields::empty(),
@@ -147,9 +147,14 @@ async fn ask(app: &App, request: HttpRequest<Body>) -> Result<Response> {
             fields.default(if name == "prompt" { "question" } else { name }, value);
         }
     }
-    let default_model = app.running().default_model.clone();
-    let mut question = Question::from(fields, false, &default_model)?;
+    let mut question = Question::from(fields, false, &app.running())?;
     question.chat.stream = true;
+    if head_only {
+        // Nobody would read the answer that a model is paid for.
+        let mut response = Response::new(Body::empty());
+        answer::event_stream(response.headers_mut());
+        return Ok(response);
+    }
     let mut context = inbound.context(app, "/stream", question.user.as_deref());
     context.use_cache &= question.use_cache;
     let call = Call::new(context, question.chat);
@@ -160,7 +165,7 @@ async fn ask(app: &App, request: HttpRequest<Body>) -> Result<Response> {
     match answer::try_streamed(app, call, encoder).await {
         Ok(response) => Ok(response),
         // An `EventSource` cannot read a status: what went wrong behind us is told in the stream.
-        Err(error) if error.facts().failover => {
+        Err(error) if error.is_behind_us() => {
             tracing::warn!(request_id = %context.id, "API error: {}", error.chain());
             let notes = context.trail.notes();
             let mut native = Native::new(&Head::default(), context.clone(), &notes, for_error);

@@ -7,6 +7,10 @@ use tracing_subscriber::{
     EnvFilter, Layer, Registry, filter::LevelFilter, layer::SubscriberExt, reload, util::SubscriberInitExt,
 };
 
+/// The target of the lines that say where the gateway listens. People and
+/// scripts wait for them, so they are written at every level, `off` included.
+pub const START: &str = "sluice::start";
+
 /// How the gateway logs.
 #[derive(Clone, Debug, PartialEq, Deserialize, Serialize, JsonSchema, garde::Validate)]
 #[serde(deny_unknown_fields, default)]
@@ -64,6 +68,14 @@ fn level(settings: &Settings) -> EnvFilter {
     set.or_else(|| filter(&settings.level)).unwrap_or_else(|| EnvFilter::new("info"))
 }
 
+/// What is written: all of the level in force, and where the gateway listens.
+fn shown(settings: &Settings) -> EnvFilter {
+    match format!("{START}=info").parse() {
+        Ok(start) => level(settings).add_directive(start),
+        Err(_) => level(settings),
+    }
+}
+
 /// A running log whose level can be changed. Cheap to clone.
 #[derive(Clone)]
 pub struct Logs {
@@ -86,10 +98,17 @@ impl Logs {
             Format::Json => true,
             Format::Text => false,
         };
-        let (filter, handle) = reload::Layer::new(level(settings));
+        let (filter, handle) = reload::Layer::new(shown(settings));
         let lines = tracing_subscriber::fmt::layer().with_writer(std::io::stderr);
         let lines = if json {
-            lines.json().flatten_event(true).with_current_span(false).with_span_list(false).boxed()
+            // A module's path would come under the name that we give to models' targets.
+            lines
+                .json()
+                .flatten_event(true)
+                .with_target(false)
+                .with_current_span(false)
+                .with_span_list(false)
+                .boxed()
         } else {
             lines.with_ansi(terminal).with_target(false).boxed()
         };
@@ -100,7 +119,7 @@ impl Logs {
 
     /// Changes the level.
     pub fn reload(&self, settings: &Settings) {
-        let _ = self.handle.reload(level(settings));
+        let _ = self.handle.reload(shown(settings));
     }
 
     /// As what a request's lines are written: JSON or not; `None` where the level hides them.

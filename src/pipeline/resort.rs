@@ -33,7 +33,7 @@ impl Stage for LastResort {
             Ok(reply) => return Ok(reply),
             Err(error) => error,
         };
-        if !context.last_resort || !error.facts().failover {
+        if !context.last_resort || !error.is_behind_us() {
             return Err(error);
         }
         let busy = matches!(error, Error::UpstreamBusy { .. });

@@ -144,7 +144,7 @@ impl Breaker {
                 }
                 state.phase = Phase::HalfOpen;
                 self.gauge.set(1);
-                tracing::info!(target = %self.name, "circuit breaker half-open: one call probes the target");
+                tracing::info!(target = %self.name, "Circuit breaker half-open: one call probes the target");
                 true
             }
         };
@@ -159,7 +159,7 @@ impl Breaker {
             state.phase = Phase::Closed;
             state.recent.clear();
             self.gauge.set(0);
-            tracing::info!(target = %self.name, "circuit breaker closed");
+            tracing::info!(target = %self.name, "Circuit breaker closed");
         }
     }
 
@@ -175,7 +175,7 @@ impl Breaker {
         if trip {
             state.phase = Phase::Open { until: Instant::now() + state.settings.open_for.0 };
             self.gauge.set(2);
-            tracing::warn!(target = %self.name, "circuit breaker opened after {} failures", state.row);
+            tracing::warn!(target = %self.name, "Circuit breaker opened after {} failures", state.row);
         }
     }
 

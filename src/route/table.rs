@@ -3,7 +3,7 @@ use std::{collections::HashMap, hash::Hasher, sync::Arc};
 
 use super::{Breaker, BreakerSettings, Breakers, RouteSettings, Timeouts};
 use crate::{
-    call::Target,
+    call::{Caller, Target},
     observe::{Metrics, ProviderMetrics},
 };
 
@@ -123,7 +123,7 @@ impl Table {
 
     /// The targets of a fallback's name: a route's, heaviest first, or one `provider/model`.
     fn first_targets(&mut self, plan: &Plan<'_>, name: &str) -> Vec<Arc<Target>> {
-        if let Some(entry) = self.routes.get(name) {
+        if let Some(entry) = self.routes.get(self.canonical(name)) {
             let mut versions = entry.versions.clone();
             versions.sort_by_key(|(_, weight)| std::cmp::Reverse(*weight));
             return versions.into_iter().map(|(target, _)| target).collect();
@@ -151,7 +151,7 @@ impl Table {
         sticky: Option<&str>,
         known: impl Fn(&str) -> bool,
     ) -> Option<Vec<Arc<Target>>> {
-        let name = self.aliases.get(name).map_or(name, String::as_str);
+        let name = self.canonical(name);
         if let Some(entry) = self.routes.get(name) {
             let mut chain = Vec::with_capacity(1 + entry.fallback.len());
             chain.push(entry.choose(name, sticky).clone());
@@ -187,6 +187,18 @@ impl Table {
         let mut rows: Vec<(&str, &str)> = named.collect();
         rows.sort_unstable();
         rows
+    }
+
+    /// Whether a caller's key may use a model. What a key may use by one of a
+    /// route's names, it may use by all of them.
+    pub fn allows(&self, caller: &Caller, model: &str) -> bool {
+        let model = self.canonical(model);
+        caller.models.as_ref().is_none_or(|models| models.iter().any(|name| self.canonical(name) == model))
+    }
+
+    /// Whether a route has this name, or this alias.
+    pub fn has(&self, name: &str) -> bool {
+        self.routes.contains_key(self.canonical(name))
     }
 
     /// The route that a name stands for: itself, or the one that has it as an alias.
@@ -275,6 +287,16 @@ mod tests {
             18_378_384_396_530_146_625,
             "a changed hash would move every user to another version"
         );
+    }
+
+    #[test]
+    fn a_fallback_may_name_an_alias() {
+        let routes = r#"{"m": {"targets": [{"provider": "p", "model": "a"}], "fallback": ["x"]},
+            "n": {"targets": [{"provider": "q", "model": "b"}], "aliases": ["x"]}}"#;
+        let table = table(routes, &[("p".into(), vec![]), ("q".into(), vec![])]);
+        let chain = table.chain("m", None, |_| false).unwrap();
+        let models: Vec<&str> = chain.iter().map(|target| &*target.model).collect();
+        assert_eq!(models, ["a", "b"], "a fallback that is left out is found out when it is needed");
     }
 
     #[test]

@@ -123,3 +123,20 @@ async fn a_new_key_is_shown_once_beside_its_hash() {
     let shown = String::from_utf8_lossy(&output.stdout) + String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success() && shown.contains("sha256:"), "{shown}");
 }
+
+#[tokio::test]
+async fn a_key_may_use_its_routes_by_all_their_names() {
+    let upstream = Upstream::answering().await;
+    let mut entry = key("app", "sk-app");
+    entry["models"] = json!(["main"]);
+    let gateway = Setup::one(Wire::OpenAi, &upstream).set(&json!({"auth": {"keys": [entry]}})).start().await;
+    let ask = |model: &str| {
+        let mut body = chat();
+        body["model"] = model.into();
+        gateway.ask("POST", "/v1/chat/completions").json(&body).bearer("sk-app").send()
+    };
+    ask("main").await.expect(200);
+    ask("alias-of-main").await.expect(200);
+    ask("default").await.expect(200);
+    assert_eq!(ask("solo").await.expect(404)["error"]["code"], "model_not_found");
+}

@@ -23,6 +23,12 @@ async fn it_opens_after_failures_in_a_row_and_closes_after_a_good_probe() {
     assert_eq!(refused.expect(503)["error"]["code"], "circuit_open");
     assert!(refused.header("retry-after").is_some());
     assert_eq!(upstream.asked(), 3, "an open breaker spares the target");
+    let log = gateway.log();
+    let told = log.lines().find(|line| line.contains("Circuit breaker opened after 3 failures")).unwrap();
+    assert!(
+        told.contains(r#""target":"primary/model-a""#) && told.matches("\"target\"").count() == 1,
+        "{told}"
+    );
 
     upstream.set_default(Act::default());
     tokio::time::sleep(ms(450)).await;

@@ -155,3 +155,12 @@ async fn a_caller_may_bypass_it_and_it_forgets() {
     let answer = gateway.post("/query", &asked).await;
     assert_eq!((&answer.expect(200)["cache"], answer.header("x-cache")), (&json!("bypass"), Some("BYPASS")));
 }
+
+#[tokio::test]
+async fn the_metric_knows_what_the_answers_take() {
+    let upstream = Upstream::answering().await;
+    let gateway = Setup::one(Wire::OpenAi, &upstream).set(&json!({"cache": {"enabled": true}})).start().await;
+    gateway.post("/query", &json!({"question": "Hi", "user_id": "u", "mode": "chat"})).await.expect(200);
+    let size = gateway.metric("sluice_cache_size_bytes", &[]).await;
+    assert!(size > 500.0, "one answer is kept, and it takes {size} bytes");
+}

@@ -15,6 +15,7 @@ mod cancel;
 mod chaos;
 mod chat_completions;
 mod cross_wire;
+mod docs;
 mod drain;
 mod embeddings;
 mod errors;

@@ -107,3 +107,15 @@ async fn a_request_leaves_one_log_line_and_each_model_call_one() {
     assert!(serde_json::from_str::<Value>(request).is_ok(), "{request}");
     assert!(log.lines().any(|line| line.contains("llm_call") && line.contains("latency_ms")), "{log}");
 }
+
+#[tokio::test]
+async fn a_quiet_log_still_says_where_it_listens() {
+    let upstream = Upstream::answering().await;
+    for level in ["error", "off"] {
+        let gateway =
+            Setup::one(Wire::OpenAi, &upstream).set(&json!({"log": {"level": level}})).start().await;
+        gateway.post("/query", &question("main")).await.expect(200);
+        gateway.audit(1).await;
+        assert_eq!(gateway.log().lines().count(), 1, "{}", gateway.log());
+    }
+}

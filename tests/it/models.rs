@@ -16,6 +16,7 @@ async fn the_configured_routes_are_the_models() {
     }
     assert!(body["data"].as_array().unwrap().iter().all(|model| model["object"] == "model"));
     assert_eq!(gateway.get("/v1/models/main").await.expect(200)["id"], "main");
+    assert_eq!(gateway.get("/v1/models/alias-of-main").await.expect(200)["id"], "main");
     let body = gateway.get("/v1/models/nobody").await.expect(404);
     assert_eq!(body["error"]["code"], "model_not_found");
 }
@@ -83,4 +84,21 @@ async fn beyond_loopback_a_key_is_needed_to_start() {
     assert!(!output.status.success());
     let said = String::from_utf8_lossy(&output.stderr).to_lowercase();
     assert!(said.contains("key") && said.contains("loopback"), "{said}");
+}
+
+#[tokio::test]
+async fn default_is_the_default_route_everywhere_unless_a_route_has_the_name() {
+    let upstream = Upstream::answering().await;
+    let asked = async |settings: &serde_json::Value| {
+        let gateway = Setup::one(Wire::OpenAi, &upstream).set(settings).start().await;
+        let native = json!({"question": "Hi", "user_id": "u", "mode": "chat", "model": "default"});
+        gateway.post("/query", &native).await.expect(200);
+        let by_native = upstream.last().body["model"].clone();
+        let chat = json!({"model": "default", "messages": [{"role": "user", "content": "Hi"}]});
+        gateway.post("/v1/chat/completions", &chat).await.expect(200);
+        [by_native, upstream.last().body["model"].clone()]
+    };
+    assert_eq!(asked(&json!({})).await, ["model-a", "model-a"]);
+    let route = json!({"targets": [{"provider": "primary", "model": "model-b"}]});
+    assert_eq!(asked(&json!({"models": {"default": route}})).await, ["model-b", "model-b"]);
 }

@@ -150,3 +150,14 @@ async fn a_prediction_has_a_label_and_a_confidence() {
     let long = "good ".repeat(20_000);
     assert_eq!(gateway.post("/predict", &json!({"text": long})).await.expect(200)["label"], "POSITIVE");
 }
+
+#[tokio::test]
+async fn what_no_model_can_do_is_said_and_not_called_an_outage() {
+    let gateway = Setup::bare().start().await;
+    let asked =
+        json!({"question": "How do I make a key?", "user_id": "u", "response_schema": {"type": "object"}});
+    for path in ["/query", "/stream"] {
+        let body = gateway.post(path, &asked).await.expect(400);
+        assert_eq!(body["type"], "urn:sluice:problem:unsupported");
+    }
+}

@@ -3,7 +3,7 @@ use std::process::Command;
 
 use serde_json::{Value, json};
 
-use crate::support::{Act, Gateway, Setup, Upstream, Wire, ms};
+use crate::support::{Act, Gateway, Setup, Upstream, Wire, ms, soon};
 
 fn chat(model: &str) -> Value {
     json!({"model": model, "messages": [{"role": "user", "content": "Hi"}]})
@@ -104,4 +104,19 @@ async fn plain_yaml_configures_it() {
     let gateway = Setup::yaml(&text).start().await;
     gateway.post("/v1/chat/completions", &chat("mine")).await.expect(200);
     assert_eq!(upstream.last().header("authorization"), None, "no key is configured, none is sent");
+}
+
+#[tokio::test]
+async fn an_audit_file_that_was_moved_away_is_begun_anew_after_sighup() {
+    let upstream = Upstream::answering().await;
+    let folder = tempfile::tempdir().unwrap();
+    let (file, old) = (folder.path().join("audit.jsonl"), folder.path().join("old.jsonl"));
+    let settings = json!({"audit": {"file": file}});
+    let gateway = Setup::one(Wire::OpenAi, &upstream).set(&settings).start().await;
+    std::fs::rename(&file, &old).unwrap();
+    gateway.signal("HUP");
+    assert!(soon(ms(5000), || file.exists()).await);
+    gateway.post("/v1/chat/completions", &chat("solo")).await.expect(200);
+    assert!(soon(ms(5000), || std::fs::metadata(&file).is_ok_and(|file| file.len() > 0)).await);
+    assert_eq!(std::fs::metadata(&old).unwrap().len(), 0);
 }

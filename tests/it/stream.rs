@@ -151,3 +151,12 @@ async fn without_configuration_the_handbook_streams() {
     assert!(usage["confidence"].as_f64().unwrap() > 0.5, "{usage}");
     assert!(!usage["sources"].as_array().unwrap().is_empty(), "{usage}");
 }
+
+#[tokio::test]
+async fn a_head_request_asks_no_model() {
+    let upstream = Upstream::answering().await;
+    let gateway = Setup::one(Wire::OpenAi, &upstream).start().await;
+    let answer = gateway.ask("HEAD", "/stream?prompt=Hi&mode=chat").send().await;
+    assert_eq!((answer.status, answer.header("content-type")), (200, Some("text/event-stream")));
+    assert_eq!(upstream.asked(), 0, "nobody would read the answer that is paid for");
+}

@@ -19,14 +19,7 @@ pub(super) fn error_object(error: &Error) -> serde_json::Value {
         }
         _ => (None, facts.code.to_owned()),
     };
-    let message = match error {
-        Error::Invalid(fields) if !fields.is_empty() => {
-            let told = fields.iter().map(|field| format!("`{}`: {}", field.field, field.message));
-            told.collect::<Vec<_>>().join("; ")
-        }
-        other => other.to_string(),
-    };
-    json!({"message": message, "type": facts.kind, "param": param, "code": code})
+    json!({"message": error.to_string(), "type": facts.kind, "param": param, "code": code})
 }
 
 #[cfg(test)]
