@@ -12,11 +12,14 @@ use std::{
 
 use tokio::{
     net::TcpListener,
-    signal::unix::{SignalKind, signal},
+    signal::unix::{Signal, SignalKind, signal},
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
-use self::parts::{Lasting, Parts};
+use self::{
+    parts::{Lasting, Parts},
+    reload::Changes,
+};
 use crate::{
     config::{Config, Loaded, Problem},
     http::{self, App, server::Server},
@@ -47,6 +50,9 @@ pub fn serve(loaded: Loaded) -> ExitCode {
 async fn run(loaded: Loaded, logs: &Logs) -> Result<(), String> {
     loaded.warnings.iter().for_each(|warning| tracing::warn!("{warning}"));
     let Loaded { config, source, .. } = loaded;
+    // Before anything is read and anyone is told that we listen: no signal and no change is missed.
+    let changes = Changes::new(&config, source)?;
+    let mut stop_signal = StopSignal::new()?;
     let parts = Parts::read(config)?;
     let lasting = Lasting::new(&parts, read_knowledge(&parts.config).await?, logs)?;
     let running = parts::running(&parts, &lasting)?;
@@ -81,9 +87,9 @@ async fn run(loaded: Loaded, logs: &Logs) -> Result<(), String> {
     let router = http::router(&app);
     let accepting = tokio::spawn(async move { server.run(listener, router).await });
     tracing::info!(target: START, version = env!("CARGO_PKG_VERSION"), "listening on http://{at}");
-    let reloading = tokio::spawn(reload::on_change(app.clone(), lasting, parts, source, logs.clone()));
+    let reloading = tokio::spawn(reload::on_change(app.clone(), lasting, parts, changes, logs.clone()));
 
-    stop_signal().await?;
+    stop_signal.heard().await;
     tracing::info!("stopping: no new requests, waiting for those under way");
     app.drain();
     stop.cancel();
@@ -93,7 +99,7 @@ async fn run(loaded: Loaded, logs: &Logs) -> Result<(), String> {
         () = tracker.wait() => tracing::info!("all requests are answered"),
         () = tokio::time::sleep(server_settings.drain.0) => tracing::warn!("requests under way are cut off: their time is over"),
         // Who asks twice does not want to wait.
-        _ = stop_signal() => tracing::warn!("requests under way are cut off: asked to stop again"),
+        () = stop_signal.heard() => tracing::warn!("requests under way are cut off: asked to stop again"),
     }
     reloading.abort();
     let writer = app.writer().clone();
@@ -101,13 +107,27 @@ async fn run(loaded: Loaded, logs: &Logs) -> Result<(), String> {
     Ok(())
 }
 
-async fn stop_signal() -> Result<(), String> {
-    let listen = |kind| signal(kind).map_err(|error| format!("signals cannot be heard: {error}"));
-    let (mut term, mut int) = (listen(SignalKind::terminate())?, listen(SignalKind::interrupt())?);
-    tokio::select! {
-        _ = term.recv() => Ok(()),
-        _ = int.recv() => Ok(()),
+/// What asks the process to end.
+struct StopSignal {
+    terminate: Signal,
+    interrupt: Signal,
+}
+
+impl StopSignal {
+    fn new() -> Result<Self, String> {
+        Ok(Self { terminate: heard(SignalKind::terminate())?, interrupt: heard(SignalKind::interrupt())? })
     }
+
+    async fn heard(&mut self) {
+        tokio::select! {
+            _ = self.terminate.recv() => {}
+            _ = self.interrupt.recv() => {}
+        }
+    }
+}
+
+fn heard(kind: SignalKind) -> Result<Signal, String> {
+    signal(kind).map_err(|error| format!("signals cannot be heard: {error}"))
 }
 
 async fn read_knowledge(config: &Config) -> Result<Knowledge, String> {

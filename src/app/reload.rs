@@ -1,10 +1,10 @@
 //! Reads everything anew when a file changes, or on SIGHUP.
 use std::path::PathBuf;
 
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::{Signal, SignalKind};
 
 use super::{
-    listed,
+    heard, listed,
     parts::{self, Lasting, Parts},
     read_knowledge,
 };
@@ -14,10 +14,24 @@ use crate::{
     observe::logs::Logs,
 };
 
+/// What asks for everything to be read anew.
+pub(super) struct Changes {
+    source: Source,
+    hangup: Signal,
+    watch: Watch,
+}
+
+impl Changes {
+    /// Hears of everything that happens from now on.
+    pub(super) fn new(config: &Config, source: Source) -> Result<Self, String> {
+        let watch = Watch::new(&watched(config, &source));
+        Ok(Self { source, hangup: heard(SignalKind::hangup())?, watch })
+    }
+}
+
 /// Goes on until the process ends. What is bad changes nothing.
-pub(super) async fn on_change(app: App, lasting: Lasting, mut parts: Parts, source: Source, logs: Logs) {
-    let Ok(mut hangup) = signal(SignalKind::hangup()) else { return };
-    let mut watch = Watch::new(&watched(&parts.config, &source));
+pub(super) async fn on_change(app: App, lasting: Lasting, mut parts: Parts, changes: Changes, logs: Logs) {
+    let Changes { source, mut hangup, mut watch } = changes;
     loop {
         tokio::select! {
             () = watch.changed() => {}

@@ -63,21 +63,22 @@ impl Connections {
     }
 
     /// Sends a request whose address is whole, and reads the head of the answer.
-    pub(super) async fn send(&self, mut request: Request<Sent>) -> Result<Response<Body>> {
+    ///
+    /// A connection that waited may be closed over there in the very moment in
+    /// which it is used: the request is made anew and sent on another.
+    pub(super) async fn send(&self, request: impl Fn() -> Request<Sent>) -> Result<Response<Body>> {
         let shared = self.shared.lock().clone().filter(|shared| !shared.is_closed());
         if let Some(shared) = shared {
-            return Box::pin(multiplexed(shared, request)).await;
+            return Box::pin(multiplexed(shared, request())).await;
         }
         while let Some(line) = self.idle.take() {
-            match line.ask(self.single(request)).await {
-                Ok(answer) => return Ok(answer),
-                // It was closed over there before it took the request: the next one.
-                Err(Unsent { request: Some(back), .. }) => request = back,
-                Err(Unsent { error, request: None }) => return Err(error),
+            match line.ask(self.single(request())).await {
+                Err(error) if hung_up(&error) => {}
+                answered => return answered.map_err(Error::broken),
             }
         }
         // Boxed, so that a request that finds a connection is not as large as one that makes it.
-        Box::pin(self.open(request)).await
+        Box::pin(self.open(request())).await
     }
 
     /// Makes a connection and sends a request on it.
@@ -92,7 +93,7 @@ impl Connections {
         let (sender, driver) = http1::handshake(stream).await.map_err(Error::broken)?;
         let idle = Arc::downgrade(&self.idle);
         let line = Line { sender, driver: Box::pin(driver), over: false, since: Instant::now(), idle };
-        line.ask(self.single(request)).await.map_err(|unsent| unsent.error)
+        line.ask(self.single(request)).await.map_err(Error::broken)
     }
 
     /// Whether a connection waits for a request, after those are let go that are of no use.
@@ -184,10 +185,17 @@ async fn multiplexed(mut shared: http2::SendRequest<Sent>, request: Request<Sent
     Ok(answer.map(|incoming| Body { incoming, line: None }))
 }
 
-/// A request that was not answered; itself, where it was not even sent.
-struct Unsent {
-    error: Error,
-    request: Option<Request<Sent>>,
+/// Whether a connection was closed before any answer: its server had given it up.
+fn hung_up(error: &hyper::Error) -> bool {
+    let reset = |error: &io::Error| {
+        matches!(
+            error.kind(),
+            io::ErrorKind::ConnectionReset | io::ErrorKind::ConnectionAborted | io::ErrorKind::BrokenPipe
+        )
+    };
+    error.is_canceled()
+        || error.is_incomplete_message()
+        || causes(error).filter_map(|cause| cause.downcast_ref::<io::Error>()).any(reset)
 }
 
 /// One HTTP/1.1 connection.
@@ -207,21 +215,15 @@ impl Line {
         self.over = self.over || self.driver.as_mut().poll(cx).is_ready();
     }
 
-    async fn ask(mut self, request: Request<Sent>) -> Result<Response<Body>, Unsent> {
+    async fn ask(mut self, request: Request<Sent>) -> hyper::Result<Response<Body>> {
         // The answer can only come while the driver is polled, which wakes this
         // task. With a waker of its own, every answer would wake it once more.
-        let mut answer = pin!(task::unconstrained(self.sender.try_send_request(request)));
+        let mut answer = pin!(task::unconstrained(self.sender.send_request(request)));
         let answered = std::future::poll_fn(|cx| {
             self.drive(cx);
             answer.as_mut().poll(&mut Context::from_waker(Waker::noop()))
         });
-        match answered.await {
-            Ok(response) => Ok(response.map(|incoming| Body { incoming, line: Some(self) })),
-            Err(mut unsent) => {
-                let request = unsent.take_message();
-                Err(Unsent { error: Error::broken(unsent.into_error()), request })
-            }
-        }
+        Ok(answered.await?.map(|incoming| Body { incoming, line: Some(self) }))
     }
 
     /// Whether a request may be sent: nothing is under way, and nobody has hung up.

@@ -111,7 +111,7 @@ impl<D: Dialect> Remote<D> {
     async fn ask(&self, call: &Call, target: &Target) -> Result<Reply> {
         let chat = &*call.chat;
         let outgoing = self.dialect.encode(chat, &target.model)?;
-        let request = self.request(&call.context, outgoing, chat.stream);
+        let request = || self.request(&call.context, &outgoing, chat.stream);
         let mut response = self.connections.send(request).await?;
         let status = response.status();
         if !status.is_success() {
@@ -144,13 +144,13 @@ impl<D: Dialect> Remote<D> {
         Ok(Reply::new(head, events))
     }
 
-    fn request(&self, context: &Context, outgoing: Outgoing, stream: bool) -> Request<Full<Bytes>> {
-        let mut request = Request::new(Full::new(outgoing.body));
+    fn request(&self, context: &Context, outgoing: &Outgoing, stream: bool) -> Request<Full<Bytes>> {
+        let mut request = Request::new(Full::new(outgoing.body.clone()));
         *request.method_mut() = Method::POST;
         *request.uri_mut() = self.base.join(&outgoing.path);
         let headers = request.headers_mut();
         headers.clone_from(&self.headers);
-        headers.extend(outgoing.headers);
+        headers.extend(outgoing.headers.clone());
         let accept = if stream { "text/event-stream" } else { "application/json" };
         headers.insert(ACCEPT, HeaderValue::from_static(accept));
         let mut tell = |name: &'static str, value: &str| {

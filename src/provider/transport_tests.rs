@@ -123,6 +123,47 @@ async fn a_stream_is_read_and_its_connection_used_again() {
 }
 
 #[tokio::test]
+async fn a_question_on_a_connection_that_was_given_up_is_asked_again_on_another() {
+    let answer = reply("200 OK", "application/json", include_str!("../../tests/fixtures/openai/whole.json"));
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("http://{}/v1", listener.local_addr().unwrap());
+    let (told, mut asked) = mpsc::unbounded_channel();
+    tokio::spawn(async move {
+        loop {
+            let (mut socket, _) = listener.accept().await.unwrap();
+            told.send(request(&mut socket).await.unwrap()).unwrap();
+            socket.write_all(answer.as_bytes()).await.unwrap();
+            // The second question on a connection is heard, but not answered.
+            if let Some(question) = request(&mut socket).await {
+                told.send(question).unwrap();
+            }
+        }
+    });
+    let remote = remote(&url);
+    for _ in 0..2 {
+        let answered = remote.answer(&call(false), &target()).await.unwrap().collect().await;
+        assert_eq!(answered.unwrap().1.text(), "It is raining.\nTake a coat.");
+    }
+    let mut questions = Vec::new();
+    while let Ok(question) = asked.try_recv() {
+        questions.push(question);
+    }
+    assert!(questions.len() == 3 && questions[1] == questions[2], "{questions:?}");
+}
+
+#[tokio::test]
+async fn a_new_connection_that_hangs_up_is_a_failure() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("http://{}/v1", listener.local_addr().unwrap());
+    tokio::spawn(async move {
+        let (mut socket, _) = listener.accept().await.unwrap();
+        request(&mut socket).await.unwrap();
+    });
+    let error = remote(&url).answer(&call(false), &target()).await.unwrap_err();
+    assert!(matches!(error, Error::Broken(_)), "{error:?}");
+}
+
+#[tokio::test]
 async fn a_connection_that_was_closed_while_idle_is_not_used_again() {
     let body = include_str!("../../tests/fixtures/openai/whole.json");
     let length = body.len();

@@ -38,10 +38,9 @@ async fn gateway(wire: Wire, address: &str) -> Gateway {
     let unused = Upstream::answering().await;
     let provider = json!({"base_url": wire.base_url(address)});
     let timeouts = json!({"first_token": "120s", "idle": "60s", "total": "180s"});
-    // llama.cpp promises to keep a connection and closes it after a stream all the same: a question that
-    // meets it closing needs its second attempt.
+    // One attempt is enough, although llama.cpp promises to keep a connection and closes it after a stream.
     let settings =
-        json!({"providers": {"primary": provider}, "timeouts": timeouts, "retry": {"attempts": 2}});
+        json!({"providers": {"primary": provider}, "timeouts": timeouts, "retry": {"attempts": 1}});
     Setup::one(wire, &unused).set(&settings).start().await
 }
 
