@@ -7,6 +7,7 @@
 
 mod support;
 
+mod alerts;
 mod auth;
 mod bad_input;
 mod breaker;
