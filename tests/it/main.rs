@@ -15,6 +15,7 @@ mod cache;
 mod cancel;
 mod chaos;
 mod chat_completions;
+mod container;
 mod cross_wire;
 mod drain;
 mod embeddings;
