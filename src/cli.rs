@@ -43,7 +43,7 @@ enum Command {
         #[command(subcommand)]
         command: KeyCommand,
     },
-    /// Ask whether the gateway at this address is ready; for container health checks.
+    /// Ask whether the gateway is ready; for container health checks. With `--listen` it reads no configuration.
     Probe,
 }
 
@@ -93,11 +93,19 @@ fn check(source: &Source) -> ExitCode {
 
 /// A health check without a shell or curl: small images have neither.
 fn probe(source: &Source) -> ExitCode {
-    let Ok(loaded) = config::load(source) else { return ExitCode::FAILURE };
-    match app::probe(loaded.config.server.listen) {
-        true => ExitCode::SUCCESS,
-        false => ExitCode::FAILURE,
+    let address = match source.listen {
+        // A file that was broken while the gateway runs says nothing about the gateway.
+        Some(address) => address,
+        None => match config::load(source) {
+            Ok(loaded) => loaded.config.server.listen,
+            Err(problems) => return refuse(&problems),
+        },
+    };
+    if app::probe(address) {
+        return ExitCode::SUCCESS;
     }
+    complain(&format!("the gateway at {address} is not ready"));
+    ExitCode::FAILURE
 }
 
 fn refuse(problems: &[Problem]) -> ExitCode {

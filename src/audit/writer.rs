@@ -197,6 +197,11 @@ impl Writer {
         }
     }
 
+    /// How many records wait to be written.
+    pub fn pending(&self) -> usize {
+        self.0.queue.lock().len()
+    }
+
     /// Writes elsewhere from here on; on failure all stays as it was.
     pub fn reload(&self, settings: &Settings, log: Option<bool>) -> io::Result<()> {
         let file = open(settings)?;
@@ -269,6 +274,5 @@ impl Shared {
         // A log that nobody reads any more is no reason to fail a call.
         let _ = io::stderr().lock().write_all(&batch.log);
         self.metrics.audit_records.inc_by(records as u64);
-        self.metrics.audit_pending.set(self.queue.lock().len() as i64);
     }
 }

@@ -68,7 +68,10 @@ pub fn load(source: &Source) -> Result<Loaded, Vec<Problem>> {
     if !problems.is_empty() {
         return Err(problems);
     }
-    let warnings = missing_secrets(&config);
+    let mut warnings = missing_secrets(&config);
+    if config.is_open() {
+        warnings.push(format!("`auth.open`: all who reach {} may call, without a key", config.server.listen));
+    }
     Ok(Loaded { config, source: source.clone(), warnings })
 }
 

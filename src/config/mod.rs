@@ -186,13 +186,19 @@ impl Config {
 
     /// Why the server must not start like this, if it must not.
     pub fn refusal(&self) -> Option<String> {
-        let open = self.auth.keys.is_empty() && self.auth.keys_file.is_none();
-        (open && !self.server.listen.ip().is_loopback()).then(|| {
+        (self.is_open() && !self.auth.open).then(|| {
             format!(
                 "no key is configured, so the server may listen on loopback only, not on {}; \
-                 make a key with `sluice key new NAME` and put its row under `auth.keys`",
+                 make a key with `sluice key new NAME` and put its row under `auth.keys`, or set \
+                 `auth.open` where something else keeps strangers out",
                 self.server.listen
             )
         })
+    }
+
+    /// Whether callers from other machines need no key.
+    pub fn is_open(&self) -> bool {
+        let keyless = self.auth.keys.is_empty() && self.auth.keys_file.is_none();
+        keyless && !self.server.listen.ip().is_loopback()
     }
 }

@@ -49,6 +49,8 @@ fn components(app: &App) -> Value {
 /// The metrics, in the Prometheus text format, or in OpenMetrics where that is asked for.
 pub async fn metrics(State(app): State<App>, headers: HeaderMap) -> Response {
     let accept = headers.get(header::ACCEPT).and_then(|accept| accept.to_str().ok()).unwrap_or_default();
+    // Asked for here: a writer that hangs on its disk would not tell.
+    app.metrics().audit_pending.set(app.writer().pending() as i64);
     let text = app.metrics().render();
     if accept.contains("application/openmetrics-text") {
         let kind = "application/openmetrics-text; version=1.0.0; charset=utf-8";

@@ -10,7 +10,7 @@ use crate::settings::{Size, Span};
 #[derive(Clone, Debug, PartialEq, Deserialize, Serialize, JsonSchema, garde::Validate)]
 #[serde(deny_unknown_fields, default)]
 pub struct Server {
-    /// Where it listens. Without any key it listens on loopback only.
+    /// Where it listens. Without any key it listens on loopback only, unless `auth.open` is set.
     #[garde(skip)]
     pub listen: SocketAddr,
     /// A port of their own for `/metrics`, `/livez` and `/readyz`; absent: the main one.
@@ -89,6 +89,10 @@ pub struct Auth {
     /// Whether `?api_key=` is a way to show a key: for `EventSource`, which sends no headers.
     #[garde(skip)]
     pub query_key: bool,
+    /// Whether all who reach the server may call while there is no key, from other machines, too.
+    /// For a container whose port is published on loopback only. With a key it changes nothing.
+    #[garde(skip)]
+    pub open: bool,
 }
 
 /// A key: its hash, and what it may do.

@@ -198,6 +198,10 @@ impl Metrics {
         for result in ["hit", "miss", "bypass", "joined"] {
             this.cache.with_label_values(&[result]);
         }
+        // From 0 on, or an alert would not see the first one as an increase.
+        for result in ["changed", "unchanged", "refused"] {
+            this.reloads.with_label_values(&[result]);
+        }
         Ok(this)
     }
 

@@ -7,6 +7,7 @@
 
 mod support;
 
+mod alerts;
 mod auth;
 mod bad_input;
 mod breaker;
@@ -14,6 +15,7 @@ mod cache;
 mod cancel;
 mod chaos;
 mod chat_completions;
+mod container;
 mod cross_wire;
 mod docs;
 mod drain;

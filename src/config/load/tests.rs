@@ -208,6 +208,9 @@ fn without_keys_it_listens_on_loopback_only() {
     let key = format!("auth: {{keys: [{{name: a, hash: 'sha256:{}'}}]}}", "0".repeat(64));
     assert!(read_with(&format!("server: {{listen: '0.0.0.0:80'}}\n{key}\n"), &[]).is_ok());
     assert!(read_with(&key, &[("SLUICE__SERVER__LISTEN", "0.0.0.0:80")]).is_ok());
+    let open = [("SLUICE__SERVER__LISTEN", "0.0.0.0:80"), ("SLUICE__AUTH__OPEN", "true")];
+    assert!(config("", &open).is_open(), "it says so when it starts");
+    assert!(!config(&key, &open).is_open());
 }
 
 #[test]
