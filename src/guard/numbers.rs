@@ -8,7 +8,7 @@ use super::Guard;
 /// A US social security number, as `123-45-6789`.
 pub const SSN: Guard = Guard {
     name: "ssn",
-    find: |text, ended| find(SSN_SHAPE.as_ref(), text, ended),
+    find: |text, ended| find(SSN_SHAPE.as_ref(), 9, text, ended),
     may_match: |b| b.is_ascii_digit() || b == b'-',
     longest: 11,
 };
@@ -16,7 +16,7 @@ pub const SSN: Guard = Guard {
 /// A payment card number: sixteen digits that stand alone.
 pub const CARD: Guard = Guard {
     name: "card",
-    find: |text, ended| find(CARD_SHAPE.as_ref(), text, ended),
+    find: |text, ended| find(CARD_SHAPE.as_ref(), 16, text, ended),
     may_match: |b| b.is_ascii_digit(),
     longest: 16,
 };
@@ -26,7 +26,11 @@ static SSN_SHAPE: LazyLock<Option<Regex>> =
     LazyLock::new(|| Regex::new(r"\b[0-9]{3}-[0-9]{2}-[0-9]{4}\b").ok());
 static CARD_SHAPE: LazyLock<Option<Regex>> = LazyLock::new(|| Regex::new(r"\b[0-9]{16}\b").ok());
 
-fn find(shape: Option<&Regex>, text: &str, ended: bool) -> Option<Range<usize>> {
+fn find(shape: Option<&Regex>, digits: usize, text: &str, ended: bool) -> Option<Range<usize>> {
+    // Nearly no text has that many, and counting them takes a tenth of the time of the search.
+    if text.bytes().filter(u8::is_ascii_digit).count() < digits {
+        return None;
+    }
     let found = shape?.find_iter(text).find(|found| ended || found.end() < text.len());
     found.map(|found| found.range())
 }

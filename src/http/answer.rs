@@ -1,23 +1,15 @@
 //! From a reply to a response, whole or streamed, with the headers that every reply has.
-use std::{
-    convert::Infallible,
-    pin::Pin,
-    time::{Duration, Instant},
-};
-
 use axum::{body::Body, response::Response};
-use bytes::{Bytes, BytesMut};
-use futures_util::{StreamExt, stream};
+use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, header};
-use tokio::time::Sleep;
 use tower::ServiceExt;
 
-use super::{App, error, error::Shape, sse::Encoder};
+use super::{App, body::body, error, error::Shape, sse::Encoder};
 use crate::{
     call::{Cached, Call, Context, Notes},
     chat::Completion,
     error::Result,
-    reply::{Events, Head},
+    reply::Head,
 };
 
 /// Asks the pipeline and renders the whole answer.
@@ -90,79 +82,6 @@ pub fn event_stream(headers: &mut HeaderMap) {
     headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("text/event-stream"));
     headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-cache"));
     headers.insert("x-accel-buffering", HeaderValue::from_static("no"));
-}
-
-/// How many events are written at a time where they come faster than the client reads.
-const BATCH: usize = 64;
-
-/// What a stream's body is at.
-struct Writing<E> {
-    events: stream::ReadyChunks<Events>,
-    encoder: E,
-    out: BytesMut,
-    begun: bool,
-    /// Rings after a silence. Not set anew for every event: when it rings too early, it is set again.
-    alarm: Pin<Box<Sleep>>,
-    written: Instant,
-}
-
-/// The events as the body of a response. A client that goes away drops it, and the upstream with it.
-fn body<E: Encoder>(events: Events, encoder: E, keep_alive: Duration) -> Body {
-    let writing = Writing {
-        events: events.ready_chunks(BATCH),
-        encoder,
-        out: BytesMut::new(),
-        begun: false,
-        alarm: Box::pin(tokio::time::sleep(keep_alive)),
-        written: Instant::now(),
-    };
-    let chunks = stream::unfold(Some(writing), move |writing| async move {
-        let mut at = writing?;
-        if !std::mem::replace(&mut at.begun, true) {
-            at.encoder.begin(&mut at.out);
-        }
-        loop {
-            let over = tokio::select! {
-                biased;
-                batch = at.events.next() => at.write(batch),
-                () = at.alarm.as_mut() => {
-                    if at.written.elapsed() >= keep_alive {
-                        at.out.extend_from_slice(b": keep-alive\n\n");
-                        at.written = Instant::now();
-                    }
-                    at.alarm.as_mut().reset((at.written + keep_alive).into());
-                    false
-                }
-            };
-            if !at.out.is_empty() || over {
-                at.written = Instant::now();
-                let chunk = at.out.split().freeze();
-                return Some((Ok::<_, Infallible>(chunk), (!over).then_some(at)));
-            }
-        }
-    });
-    // An empty chunk would end a chunked body.
-    Body::from_stream(chunks.filter(|chunk| std::future::ready(chunk.as_ref().is_ok_and(|c| !c.is_empty()))))
-}
-
-impl<E: Encoder> Writing<E> {
-    /// Writes a batch; tells whether it was the last.
-    fn write(&mut self, batch: Option<Vec<Result<crate::chat::Event>>>) -> bool {
-        let Some(batch) = batch else {
-            self.encoder.end(&mut self.out);
-            return true;
-        };
-        for event in batch {
-            match event {
-                Ok(event) => self.encoder.event(event, &mut self.out),
-                Err(error) => {
-                    self.encoder.fail(&error, &mut self.out);
-                    return true;
-                }
-            }
-        }
-        false
-    }
 }
 
 /// The headers that say how the answer came about.

@@ -3,6 +3,7 @@ pub mod answer;
 pub mod anthropic;
 mod app;
 pub mod auth;
+mod body;
 pub mod compat;
 pub mod docs;
 pub mod edge;

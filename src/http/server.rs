@@ -72,6 +72,8 @@ impl Server {
         let mut builder = auto::Builder::new(TokioExecutor::new());
         builder
             .http1()
+            // Replies are small: one piece is cheaper to copy together than several are to hand over.
+            .writev(false)
             .timer(TokioTimer::new())
             .header_read_timeout(self.settings.header_timeout.0)
             .max_headers(100);

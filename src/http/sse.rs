@@ -5,7 +5,7 @@ use crate::{chat::Event, error::Error};
 
 /// How one API spells a streamed answer. Pure: it writes bytes, nothing else.
 /// The calls come in the order `begin`, `event` …, and one of `end` and `fail`.
-pub trait Encoder: Send + 'static {
+pub trait Encoder: Send + Unpin + 'static {
     /// The answer begins.
     fn begin(&mut self, out: &mut BytesMut);
     /// A step of the answer.

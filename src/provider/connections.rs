@@ -90,7 +90,9 @@ impl Connections {
             *self.shared.lock() = Some(shared.clone());
             return multiplexed(shared, request).await;
         }
-        let (sender, driver) = http1::handshake(stream).await.map_err(Error::broken)?;
+        // Questions are small: one piece is cheaper to copy together than two are to hand over.
+        let made = http1::Builder::new().writev(false).handshake(stream);
+        let (sender, driver) = made.await.map_err(Error::broken)?;
         let idle = Arc::downgrade(&self.idle);
         let line = Line { sender, driver: Box::pin(driver), over: false, since: Instant::now(), idle };
         line.ask(self.single(request)).await.map_err(Error::broken)
