@@ -23,9 +23,10 @@ pub enum Rule {
 pub struct Guard {
     /// Its name, in settings, metrics and records.
     pub name: &'static str,
-    /// Finds the first match in `text`, as byte positions. A match that ends
-    /// with the text counts only if `ended`: the next piece might prolong it.
-    pub find: fn(text: &str, ended: bool) -> Option<std::ops::Range<usize>>,
+    /// Finds the first match in `text` that ends after the byte `from`, as
+    /// byte positions. A match that ends with the text counts only if `ended`:
+    /// the next piece might prolong it.
+    pub find: fn(text: &str, from: usize, ended: bool) -> Option<std::ops::Range<usize>>,
     /// Whether a character may be part of a match: what a stream holds back.
     pub may_match: fn(u8) -> bool,
     /// The longest match, in bytes.

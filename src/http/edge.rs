@@ -15,7 +15,13 @@ use tower_http::compression::{
     predicate::{And, NotForContentType, Predicate, SizeAbove},
 };
 
-use super::{App, answer::names, error, error::Shape, inbound::RequestId};
+use super::{
+    App,
+    answer::names,
+    error,
+    error::Shape,
+    inbound::{self, Arrival},
+};
 use crate::error::Error;
 
 /// Replies smaller than this are not worth compressing, in bytes.
@@ -48,23 +54,22 @@ impl Edge {
         request: Request<Incoming>,
         address: SocketAddr,
     ) -> Result<Response, Infallible> {
-        let id = RequestId::of(request.headers());
+        let id = inbound::id(request.headers());
         let path = request.uri().path();
         let anthropic = path.starts_with("/v1/messages");
         let shape = Shape::of(path, request.headers().contains_key("anthropic-version"));
         let mut response = if self.0.app.is_draining() && !is_probe(path) {
-            error::response(&Error::Draining, shape, &id.0)
+            error::response(&Error::Draining, shape, &id)
         } else {
             let mut request = request.map(Body::new);
-            request.extensions_mut().insert(id.clone());
-            request.extensions_mut().insert(address);
+            request.extensions_mut().insert(Arrival { id: id.clone(), address });
             match AssertUnwindSafe(self.route(request)).catch_unwind().await {
                 Ok(response) => response,
-                Err(cause) => panicked(cause.as_ref(), shape, &id.0),
+                Err(cause) => panicked(cause.as_ref(), shape, &id),
             }
         };
         let headers = response.headers_mut();
-        if let Ok(value) = HeaderValue::from_str(&id.0) {
+        if let Ok(value) = HeaderValue::from_str(&id) {
             if anthropic {
                 headers.insert(&names::REQUEST_ID, value.clone());
             }

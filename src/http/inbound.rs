@@ -18,23 +18,26 @@ use crate::{
     error::{Error, Result},
 };
 
-/// The request's id, known from its first moment on.
+/// What is known of a request from its first moment on.
 #[derive(Clone, Debug)]
-pub struct RequestId(pub Arc<str>);
+pub struct Arrival {
+    /// The request's id.
+    pub id: Arc<str>,
+    /// Where the connection comes from.
+    pub address: SocketAddr,
+}
 
 /// The longest id of a client's own that is kept.
 const LONGEST_ID: usize = 128;
 
-impl RequestId {
-    /// The client's own id where it is sane (visible ASCII, at most 128 characters), else a UUIDv7.
-    pub fn of(headers: &HeaderMap) -> Self {
-        let own = headers.get("x-request-id").and_then(|value| value.to_str().ok());
-        let sane =
-            |id: &&str| (1..=LONGEST_ID).contains(&id.len()) && id.bytes().all(|b| b.is_ascii_graphic());
-        match own.filter(sane) {
-            Some(id) => Self(id.into()),
-            None => Self(Arc::from(&*Uuid::now_v7().hyphenated().encode_lower(&mut Uuid::encode_buffer()))),
-        }
+/// The request's id: the client's own where it is sane (visible ASCII, at most
+/// 128 characters), else a UUIDv7.
+pub fn id(headers: &HeaderMap) -> Arc<str> {
+    let own = headers.get("x-request-id").and_then(|value| value.to_str().ok());
+    let sane = |id: &&str| (1..=LONGEST_ID).contains(&id.len()) && id.bytes().all(|b| b.is_ascii_graphic());
+    match own.filter(sane) {
+        Some(id) => id.into(),
+        None => Arc::from(&*Uuid::now_v7().hyphenated().encode_lower(&mut Uuid::encode_buffer())),
     }
 }
 
@@ -70,7 +73,7 @@ pub fn caller(app: &App, parts: &Parts) -> Result<Caller> {
 
 /// Where the connection comes from.
 fn address(parts: &Parts) -> Option<IpAddr> {
-    parts.extensions.get::<SocketAddr>().map(|address| address.ip().to_canonical())
+    parts.extensions.get::<Arrival>().map(|arrival| arrival.address.ip().to_canonical())
 }
 
 /// Refuses a body that says of itself that it is not JSON.
@@ -106,11 +109,8 @@ async fn read_body(headers: &HeaderMap, body: Body, limit: usize, within: Durati
 impl Inbound {
     /// The context of the call that this request is.
     pub fn context(&self, app: &App, endpoint: &'static str, user: Option<&str>) -> Context {
-        let id = self
-            .parts
-            .extensions
-            .get::<RequestId>()
-            .map_or_else(|| RequestId::of(&self.parts.headers).0, |id| id.0.clone());
+        let arrival = self.parts.extensions.get::<Arrival>();
+        let id = arrival.map_or_else(|| id(&self.parts.headers), |arrival| arrival.id.clone());
         let mut caller = self.caller.clone();
         caller.user = user.filter(|user| !user.is_empty()).map(Into::into);
         Context {
@@ -205,7 +205,7 @@ mod tests {
         let of = |id: &str| {
             let mut headers = HeaderMap::new();
             headers.insert("x-request-id", id.parse().unwrap());
-            RequestId::of(&headers).0
+            super::id(&headers)
         };
         assert_eq!(&*of("abc-1"), "abc-1");
         assert_eq!(of("with space").len(), 36);

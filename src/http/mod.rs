@@ -31,7 +31,6 @@ use std::sync::Arc;
 use axum::{
     Router,
     body::Body,
-    extract::MatchedPath,
     response::Response,
     routing::{get, post},
 };
@@ -43,7 +42,7 @@ pub use edge::Edge;
 
 use crate::error::Error;
 use error::Shape;
-use inbound::RequestId;
+use inbound::Arrival;
 
 /// Every route, once.
 pub fn router(app: &App) -> Edge {
@@ -89,11 +88,9 @@ fn routed(router: Router<App>, app: &App) -> Edge {
 
 /// The id and the path template of a request.
 pub(crate) fn identity(request: &Request<Body>) -> (Arc<str>, &'static str) {
-    let id = request
-        .extensions()
-        .get::<RequestId>()
-        .map_or_else(|| RequestId::of(request.headers()).0, |id| id.0.clone());
-    let path = request.extensions().get::<MatchedPath>().map_or("", MatchedPath::as_str);
+    let arrival = request.extensions().get::<Arrival>();
+    let id = arrival.map_or_else(|| inbound::id(request.headers()), |arrival| arrival.id.clone());
+    let path = request.uri().path();
     // Templates are few and fixed: the list here keeps the label's values so.
     let known = [
         "/query",

@@ -170,18 +170,19 @@ impl Checking {
     fn judge(&mut self, slot: usize, ended: bool) -> bool {
         let pending = &mut self.channels[slot].1;
         for (guard, rule) in self.guards.iter() {
-            let Some(found) = (guard.find)(&pending.text, ended) else { continue };
-            if found.end <= pending.seen {
-                continue;
-            }
-            pending.seen = found.end;
-            let verdict = if *rule == Rule::Block { "block" } else { "log" };
-            self.metrics.guards.with_label_values(&[guard.name, verdict]).inc();
-            self.trail.note(|notes| notes.filtered = Some(guard.name));
-            if *rule == Rule::Block {
-                return true;
+            let mut from = pending.seen;
+            while let Some(found) = (guard.find)(&pending.text, from, ended) {
+                from = found.end;
+                let verdict = if *rule == Rule::Block { "block" } else { "log" };
+                self.metrics.guards.with_label_values(&[guard.name, verdict]).inc();
+                self.trail.note(|notes| notes.filtered = Some(guard.name));
+                if *rule == Rule::Block {
+                    return true;
+                }
             }
         }
+        // What ends with the text is not decided before the next piece comes.
+        pending.seen = pending.text.len().saturating_sub(usize::from(!ended));
         false
     }
 

@@ -9,7 +9,7 @@ use std::{
     pin::{Pin, pin},
     sync::{Arc, Weak},
     task::{Context, Poll, Waker, ready},
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use bytes::Bytes;
@@ -37,10 +37,11 @@ type Driver = Pin<Box<http1::Connection<Stream, Sent>>>;
 
 /// Idle connections that are kept to one provider.
 const MOST_IDLE: usize = 1024;
-/// How long they are kept: less than the minute after which many servers hang up.
-const LONGEST_IDLE: Duration = Duration::from_secs(50);
 /// How often those that were kept too long, or were closed over there, are let go.
 const SWEEP: Duration = Duration::from_secs(5);
+/// How many sweeps they outlast, so that they are kept for less than the
+/// minute after which many servers hang up.
+const MOST_SWEEPS: u32 = 10;
 
 /// The connections to one server.
 #[derive(Debug)]
@@ -94,7 +95,7 @@ impl Connections {
         let made = http1::Builder::new().writev(false).handshake(stream);
         let (sender, driver) = made.await.map_err(Error::broken)?;
         let idle = Arc::downgrade(&self.idle);
-        let line = Line { sender, driver: Box::pin(driver), over: false, since: Instant::now(), idle };
+        let line = Line { sender, driver: Box::pin(driver), over: false, sweeps: 0, idle };
         line.ask(self.single(request)).await.map_err(Error::broken)
     }
 
@@ -206,7 +207,8 @@ struct Line {
     driver: Driver,
     /// The driver has ended and must not be polled again.
     over: bool,
-    since: Instant,
+    /// The sweeps that it has outlasted since it was last used.
+    sweeps: u32,
     idle: Weak<Idle>,
 }
 
@@ -312,7 +314,7 @@ impl Idle {
     fn take(&self) -> Option<Line> {
         loop {
             let mut line = self.0.lock().lines.pop()?;
-            if line.since.elapsed() < LONGEST_IDLE && line.is_free() {
+            if line.is_free() {
                 return Some(line);
             }
         }
@@ -322,7 +324,7 @@ impl Idle {
         if !line.is_free() {
             return;
         }
-        line.since = Instant::now();
+        line.sweeps = 0;
         let mut kept = self.0.lock();
         if kept.lines.len() < MOST_IDLE {
             kept.lines.push(line);
@@ -335,7 +337,10 @@ impl Idle {
     /// Lets go of what is of no use any more. Tells whether anything is left.
     fn clear(&self) -> bool {
         let mut kept = self.0.lock();
-        kept.lines.retain_mut(|line| line.since.elapsed() < LONGEST_IDLE && line.is_free());
+        kept.lines.retain_mut(|line| {
+            line.sweeps += 1;
+            line.sweeps <= MOST_SWEEPS && line.is_free()
+        });
         kept.swept = !kept.lines.is_empty();
         kept.swept
     }
