@@ -30,7 +30,7 @@ use crate::{
 /// Records that may be on their way at once; calls in flight included.
 const PLACES: usize = 65_536;
 /// How long the thread gathers a batch: a wake-up a call would cost more than the line.
-const GATHER: Duration = Duration::from_millis(5);
+const GATHER: Duration = Duration::from_millis(20);
 
 /// Writes records. Cheap to clone; the last [`Writer::close`] waits for the disk.
 #[derive(Clone)]

@@ -2,7 +2,7 @@
 use serde_json::Value;
 use sha2::{Digest, Sha256};
 
-use crate::chat::{Format, Grounding, Media, Part, Request, Source, Tool, ToolChoice};
+use crate::chat::{Format, Grounding, Media, Part, Purpose, Reasoning, Request, Source, Tool, ToolChoice};
 
 /// A digest of all that an answer depends on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -86,7 +86,14 @@ impl Fields {
             rest,
         } = chat;
         self.text(model);
-        self.text(&format!("{purpose:?}{mode:?}{family:?}"));
+        match purpose {
+            Purpose::Chat => self.number(0),
+            Purpose::Embed { dimensions } => {
+                self.number(1 + dimensions.map_or(0, |length| 1 + u64::from(length)))
+            }
+        }
+        self.number(*mode as u64);
+        self.number(*family as u64);
         self.number(messages.len() as u64);
         for message in messages {
             self.number(message.role as u64);
@@ -98,7 +105,16 @@ impl Fields {
         self.float(*top_p);
         self.number(stop.len() as u64);
         stop.iter().for_each(|text| self.text(text));
-        self.text(&format!("{seed:?}{choices:?}{parallel_tool_calls:?}{reasoning:?}"));
+        self.number(u64::from(seed.is_some()));
+        self.number(seed.unwrap_or_default().cast_unsigned());
+        self.number(choices.map_or(u64::MAX, u64::from));
+        self.number(parallel_tool_calls.map_or(2, u64::from));
+        self.number(u64::from(reasoning.is_some()));
+        if let Some(Reasoning { effort, budget, rest }) = reasoning {
+            self.maybe(effort.as_deref());
+            self.number(budget.map_or(u64::MAX, u64::from));
+            self.map(rest);
+        }
         self.number(tools.len() as u64);
         tools.iter().for_each(|tool| self.tool(tool));
         match tool_choice {

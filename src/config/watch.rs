@@ -6,15 +6,12 @@ use std::{
     fs::Metadata,
     hash::{DefaultHasher, Hash, Hasher},
     path::{Path, PathBuf},
-    sync::Arc,
     time::Duration,
 };
 
-use notify::{RecommendedWatcher, RecursiveMode, Watcher};
-use tokio::{
-    sync::Notify,
-    time::{sleep, timeout},
-};
+use tokio::time::{sleep, timeout};
+
+use self::events::Events;
 
 /// A change often comes in several steps; they are taken for one.
 const SETTLE: Duration = Duration::from_millis(200);
@@ -31,28 +28,21 @@ const DEEPEST: u32 = 16;
 #[derive(Debug)]
 pub struct Watch {
     paths: Vec<PathBuf>,
-    watcher: Option<RecommendedWatcher>,
-    woken: Arc<Notify>,
+    events: Option<Events>,
     last: u64,
 }
 
 impl Watch {
     /// Watches files, and folders with all that is in them. What is not there
-    /// yet, or cannot be watched, is looked at from time to time.
+    /// yet, or cannot be watched, is looked at from time to time. To be called
+    /// within a runtime.
     pub fn new(paths: &[PathBuf]) -> Self {
-        let woken = Arc::new(Notify::new());
-        let wake = woken.clone();
-        let notice = move |event: notify::Result<notify::Event>| {
-            if event.is_ok_and(|event| !event.kind.is_access()) {
-                wake.notify_one();
-            }
-        };
-        let watcher = notify::recommended_watcher(notice)
+        let events = Events::new()
             .inspect_err(
                 |error| tracing::warn!(%error, "files are not watched, but looked at every few seconds"),
             )
             .ok();
-        let mut this = Self { paths: Vec::new(), watcher, woken, last: 0 };
+        let mut this = Self { paths: Vec::new(), events, last: 0 };
         this.follow(paths);
         this.last = fingerprint(&this.paths);
         this
@@ -60,23 +50,10 @@ impl Watch {
 
     /// Watches these paths from now on. What changed since the last look is still told.
     pub fn follow(&mut self, paths: &[PathBuf]) {
-        let fresh: Vec<PathBuf> = paths.iter().filter(|path| !self.paths.contains(path)).cloned().collect();
-        let lost: Vec<PathBuf> = self.paths.iter().filter(|path| !paths.contains(path)).cloned().collect();
-        if let Some(watcher) = &mut self.watcher {
-            for path in &fresh {
-                let (folder, mode) = if path.is_dir() {
-                    (path.as_path(), RecursiveMode::Recursive)
-                } else {
-                    (folder_of(path), RecursiveMode::NonRecursive)
-                };
-                if folder.is_dir()
-                    && let Err(error) = watcher.watch(folder, mode)
-                {
-                    tracing::warn!(folder = %folder.display(), %error, "a folder is not watched, but looked at from time to time");
-                }
-            }
+        if let Some(events) = &mut self.events {
+            events.follow(&folders(paths));
         }
-        if !fresh.is_empty() || !lost.is_empty() {
+        if paths != self.paths {
             // What was read is as old as the last look: only the new paths begin anew.
             let before = self.last;
             let unchanged = before == fingerprint(&self.paths);
@@ -87,24 +64,122 @@ impl Watch {
 
     /// Waits until something has changed and the change has settled. May be dropped at any time.
     pub async fn changed(&mut self) {
-        let patience = if self.watcher.is_some() { LOOK } else { LOOK_BLINDLY };
         loop {
             // Woken or not: it is looked.
-            let _ = timeout(patience, self.woken.notified()).await;
-            for _ in 0..MOST_STEPS {
-                sleep(SETTLE).await;
-                if timeout(Duration::ZERO, self.woken.notified()).await.is_err() {
-                    break;
+            match &mut self.events {
+                Some(events) => {
+                    let _ = timeout(LOOK, events.next()).await;
+                    for _ in 0..MOST_STEPS {
+                        if timeout(SETTLE, events.next()).await.is_err() {
+                            break;
+                        }
+                    }
                 }
+                None => sleep(LOOK_BLINDLY).await,
             }
             let paths = self.paths.clone();
-            let seen = tokio::task::spawn_blocking(move || fingerprint(&paths)).await;
-            if let Ok(seen) = seen
-                && seen != self.last
-            {
+            let look = tokio::task::spawn_blocking(move || (fingerprint(&paths), folders(&paths)));
+            let Ok((seen, folders)) = look.await else { continue };
+            if let Some(events) = &mut self.events {
+                events.follow(&folders);
+            }
+            if seen != self.last {
                 self.last = seen;
                 return;
             }
+        }
+    }
+}
+
+#[cfg(target_os = "linux")]
+mod events {
+    use std::{io, path::PathBuf};
+
+    use futures_util::StreamExt;
+    use inotify::{EventStream, Inotify, WatchMask};
+
+    /// What the kernel tells of folders.
+    pub(super) struct Events(EventStream<[u8; 4096]>);
+
+    impl std::fmt::Debug for Events {
+        fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+            f.write_str("Events")
+        }
+    }
+
+    impl Events {
+        pub(super) fn new() -> io::Result<Self> {
+            Inotify::init()?.into_event_stream([0; 4096]).map(Self)
+        }
+
+        /// Hears of these folders, too; of one that it knows nothing changes.
+        pub(super) fn follow(&mut self, folders: &[PathBuf]) {
+            // Not of each write: a log beside a watched file would wake us all the time.
+            let mask = WatchMask::CREATE
+                | WatchMask::CLOSE_WRITE
+                | WatchMask::DELETE
+                | WatchMask::MOVED_FROM
+                | WatchMask::MOVED_TO
+                | WatchMask::ONLYDIR;
+            for folder in folders {
+                if let Err(error) = self.0.watches().add(folder, mask) {
+                    tracing::warn!(folder = %folder.display(), %error, "a folder is not watched, but looked at from time to time");
+                }
+            }
+        }
+
+        /// Waits for the next event. May be dropped at any time.
+        pub(super) async fn next(&mut self) {
+            if !matches!(self.0.next().await, Some(Ok(_))) {
+                // Nothing more is told: what is left is looking.
+                std::future::pending::<()>().await;
+            }
+        }
+    }
+}
+
+#[cfg(not(target_os = "linux"))]
+mod events {
+    use std::{io, path::PathBuf};
+
+    /// Elsewhere it is only looked.
+    #[derive(Debug)]
+    pub(super) enum Events {}
+
+    impl Events {
+        pub(super) fn new() -> io::Result<Self> {
+            Err(io::Error::from(io::ErrorKind::Unsupported))
+        }
+
+        pub(super) fn follow(&mut self, _: &[PathBuf]) {
+            match *self {}
+        }
+
+        pub(super) async fn next(&mut self) {
+            match *self {}
+        }
+    }
+}
+
+/// The folders whose events tell of changes of `paths`.
+fn folders(paths: &[PathBuf]) -> Vec<PathBuf> {
+    let mut folders = Vec::new();
+    for path in paths {
+        if path.is_dir() {
+            descend(path, 0, &mut folders);
+        } else if folder_of(path).is_dir() {
+            folders.push(folder_of(path).to_owned());
+        }
+    }
+    folders
+}
+
+fn descend(folder: &Path, depth: u32, folders: &mut Vec<PathBuf>) {
+    folders.push(folder.to_owned());
+    if depth < DEEPEST {
+        let entries = std::fs::read_dir(folder).into_iter().flatten().filter_map(Result::ok);
+        for entry in entries.map(|entry| entry.path()).filter(|path| path.is_dir()) {
+            descend(&entry, depth + 1, folders);
         }
     }
 }
