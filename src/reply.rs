@@ -310,14 +310,14 @@ impl Stream for Timed {
             this.since = None;
             return Poll::Ready(item);
         }
-        let since = *this.since.get_or_insert_with(Instant::now);
+        let since = *this.since.get_or_insert_with(|| tokio::time::Instant::now().into_std());
         let until = (since + this.idle).min(this.deadline);
         let alarm = this.alarm.get_or_insert_with(|| Box::pin(tokio::time::sleep_until(until.into())));
         // The alarm is not set anew for every event, which would cost more than
         // the event: when it rings too early, it is set to the true end.
         loop {
             ready!(alarm.as_mut().poll(cx));
-            if Instant::now() >= until {
+            if tokio::time::Instant::now().into_std() >= until {
                 break;
             }
             alarm.as_mut().reset(until.into());
@@ -364,3 +364,7 @@ impl Stream for Then {
         }
     }
 }
+
+#[cfg(test)]
+#[path = "reply_tests.rs"]
+mod tests;

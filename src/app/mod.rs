@@ -25,6 +25,7 @@ use crate::{
     http::{self, App, server::Server},
     knowledge::Knowledge,
     observe::logs::{Logs, START},
+    stage::Pipeline,
 };
 
 /// Serves until told to stop.
@@ -105,6 +106,17 @@ async fn run(loaded: Loaded, logs: &Logs) -> Result<(), String> {
     let writer = app.writer().clone();
     let _ = tokio::task::spawn_blocking(move || writer.close()).await;
     Ok(())
+}
+
+/// The stages of a configuration alone, without a server: for benchmarks.
+///
+/// # Errors
+/// What the configuration names and cannot be read, in words.
+pub async fn pipeline(config: Config) -> Result<Pipeline, String> {
+    let logs = Logs::start(&config.log);
+    let parts = Parts::read(config)?;
+    let lasting = Lasting::new(&parts, read_knowledge(&parts.config).await?, &logs)?;
+    Ok(parts::running(&parts, &lasting)?.pipeline)
 }
 
 /// What asks the process to end.

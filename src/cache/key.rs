@@ -89,7 +89,7 @@ impl Fields {
         match purpose {
             Purpose::Chat => self.number(0),
             Purpose::Embed { dimensions } => {
-                self.number(1 + dimensions.map_or(0, |length| 1 + u64::from(length)))
+                self.number(1 + dimensions.map_or(0, |length| 1 + u64::from(length)));
             }
         }
         self.number(*mode as u64);
