@@ -22,17 +22,16 @@ pub async fn whole(
     let context = call.context.clone();
     let asked = async { app.running().pipeline.clone().oneshot(call).await?.collect().await };
     match asked.await {
-        Ok((head, completion)) => {
-            let notes = context.trail.notes();
-            let body = render(&head, completion, &context, &notes);
-            let mut response = Response::new(Body::from(body));
+        // Read where they stand: the call is over, and nobody else writes into them.
+        Ok((head, completion)) => context.trail.note(|notes| {
+            let mut response = Response::new(Body::from(render(&head, completion, &context, notes)));
             let headers = response.headers_mut();
-            about(headers, &notes);
+            about(headers, notes);
             headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
             let cost = notes.usage.and_then(|usage| usage.cost).filter(|_| notes.cache != Cached::Hit);
             put(headers, &names::X_COST_USD, cost.unwrap_or_default().to_string());
             response
-        }
+        }),
         Err(failed) => refused(&failed, shape, &context),
     }
 }

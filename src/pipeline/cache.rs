@@ -53,7 +53,7 @@ impl Stage for Cache {
             match self.store.find(key) {
                 Found::Stored(stored) => {
                     self.count(if joined { "joined" } else { "hit" });
-                    return Ok(replay(&call, &stored));
+                    return Ok(replay(&call, stored));
                 }
                 Found::Nothing(flight) => break flight,
                 Found::Asked(mut flight) => {
@@ -92,7 +92,7 @@ impl Cache {
     }
 }
 
-fn replay(call: &Call, stored: &Stored) -> Reply {
+fn replay(call: &Call, stored: Arc<Stored>) -> Reply {
     call.trail().note(|notes| {
         notes.cache = Cached::Hit;
         notes.target.clone_from(&stored.target);
@@ -101,14 +101,13 @@ fn replay(call: &Call, stored: &Stored) -> Reply {
         notes.context_used = stored.notes.context_used;
         notes.confidence = stored.notes.confidence;
     });
-    let head = Head { origin: Origin::Cache, ..stored.head.clone() };
-    let events: Vec<Event> = stored.events.clone();
+    let (head, many) = (Head { origin: Origin::Cache, ..stored.head.clone() }, stored.events.len());
     // The tokens are those of the answer; they were paid for once.
-    let free = |event| match event {
-        Event::Usage(usage) => Event::Usage(crate::chat::Usage { cost: Some(Cost(0)), ..usage }),
-        event => event,
+    let free = move |index: usize| match &stored.events[index] {
+        Event::Usage(usage) => Event::Usage(crate::chat::Usage { cost: Some(Cost(0)), ..*usage }),
+        event => event.clone(),
     };
-    Reply::new(head, stream::iter(events.into_iter().map(free).map(Ok)))
+    Reply::new(head, stream::iter((0..many).map(free).map(Ok)))
 }
 
 impl Tap for Filling {
