@@ -366,5 +366,4 @@ impl Stream for Then {
 }
 
 #[cfg(test)]
-#[path = "reply_tests.rs"]
 mod tests;
