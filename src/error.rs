@@ -50,7 +50,7 @@ pub enum Error {
     #[error("the request body did not arrive in time")]
     SlowBody,
     /// The body is in a form that we do not read.
-    #[error("this endpoint reads `application/json`")]
+    #[error("this endpoint reads `application/json` that is not compressed")]
     UnsupportedMedia,
     /// There is no such path.
     #[error("there is nothing at this path; /docs lists what there is")]

@@ -42,7 +42,10 @@ impl Problem {
             At::File { line, column, width, .. } => {
                 let whole = text.lines().nth(line - 1).unwrap_or_default();
                 let lead = |end: usize| whole.chars().take(end).collect::<String>();
-                let shown = if secret { lead(column - 1) + "…" } else { without_values(whole) };
+                // Other values on the line may be secret as well as the one that is wrong.
+                let shown =
+                    if secret { without_values(&lead(column - 1)) + "…" } else { without_values(whole) };
+                let message = without_words_of(whole.strip_prefix(shown.trim_end_matches('…')), &message);
                 let left = shown.chars().count().saturating_sub(column - 1);
                 let width = if secret { 1 } else { (*width).min(left).max(1) };
                 Self {
@@ -119,8 +122,18 @@ fn distance(from: &str, to: &str) -> usize {
 }
 
 /// Keys whose values are not shown, whatever they are.
-const PRIVATE: [&str; 9] =
-    ["api_key", "api-key", "apikey", "authorization", "cookie", "password", "secret", "token", "hash"];
+const PRIVATE: [&str; 10] = [
+    "api_key",
+    "api-key",
+    "apikey",
+    "authorization",
+    "cookie",
+    "headers",
+    "password",
+    "secret",
+    "token",
+    "hash",
+];
 
 /// A line of the file, short of what may be secret in it.
 fn without_values(line: &str) -> String {
@@ -130,13 +143,23 @@ fn without_values(line: &str) -> String {
         let after = lowered.find(key)? + key.len();
         let colon = after + lowered[after..].find(|c: char| !matches!(c, '"' | '\'' | ' '))?;
         let value = lowered[colon..].strip_prefix(':')?.trim_start();
-        let harmless = value.is_empty() || value.starts_with(['{', '#']) || value.starts_with("null");
+        let named = value.trim_start_matches(['{', ' ']);
+        let elsewhere = value.starts_with('{') && (named.starts_with("env:") || named.starts_with("file:"));
+        let harmless = value.is_empty() || elsewhere || value.starts_with('#') || value.starts_with("null");
         (!harmless).then_some(lowered.len() - value.len())
     };
     match PRIVATE.iter().filter_map(|key| value_of(key)).min() {
         Some(end) => without_keys(&line[..end]).into_owned() + "…",
         None => without_keys(line).into_owned(),
     }
+}
+
+/// A message that repeats nothing of what is hidden.
+fn without_words_of(hidden: Option<&str>, message: &str) -> String {
+    let words = hidden.unwrap_or_default().split([' ', ',', '{', '}', '"', '\'', '`']);
+    // Names of fields are no secrets; shorter words are in every sentence.
+    let words = words.filter(|word| word.len() >= 4 && !word.ends_with(':'));
+    words.fold(message.to_owned(), |message, word| message.replace(word, "…"))
 }
 
 /// A text in which whatever looks like a key or a password is hidden.
@@ -166,6 +189,14 @@ fn without_keys(text: &str) -> Cow<'_, str> {
     {
         out = format!("{start}://…@{host}");
     }
+    // What an address is asked with.
+    if let Some((start, rest)) = out.split_once("://")
+        && let Some((host, query)) = rest.split_once('?')
+        && !host.contains([' ', '"', '\''])
+    {
+        let end = query.find([' ', '"', '\'', ',', '}']).unwrap_or(query.len());
+        out = format!("{start}://{host}?…{}", &query[end..]);
+    }
     if out == text { Cow::Borrowed(text) } else { Cow::Owned(out) }
 }
 
@@ -193,8 +224,22 @@ mod tests {
             ("x: 8f14e45fceea167a5a36dedd4bea2543", "x: …"),
             ("model: claude-haiku-4-5-20251001", "model: claude-haiku-4-5-20251001"),
             ("max_tokens: 5", "max_tokens: 5"),
+            ("x: {api_key: {value: hunter2}}", "x: {api_key: …"),
+            ("x: {headers: {X-Mine: hunter2}}", "x: {headers: …"),
+            (
+                "x: {base_url: \"http://h/v1?key=hunter2\", kind: openai}",
+                "x: {base_url: \"http://h/v1?…\", kind: openai}",
+            ),
         ] {
             assert_eq!(without_values(line), shown);
         }
+    }
+
+    #[test]
+    fn no_mistake_shows_another_secret_of_its_line() {
+        let line = "x: {headers: {Authorization: hunter2, Cookie: hunter3}}";
+        let at = At::File { line: 1, column: 47, width: 7, bytes: None };
+        let told = Problem::at("f", line, &at, "`hunter3` is wrong", true).to_string();
+        assert!(!told.contains("hunter"), "{told}");
     }
 }

@@ -3,7 +3,7 @@ use std::sync::Arc;
 
 use axum::{
     body::Body,
-    extract::{Path, State},
+    extract::{Path, State, rejection::PathRejection},
     response::Response,
 };
 use http::{HeaderValue, Request as HttpRequest, header};
@@ -123,7 +123,13 @@ pub async fn models(State(app): State<App>, request: HttpRequest<Body>) -> Respo
 }
 
 /// `GET /v1/models/{id}`.
-pub async fn model(State(app): State<App>, Path(name): Path<String>, request: HttpRequest<Body>) -> Response {
+pub async fn model(
+    State(app): State<App>,
+    name: Result<Path<String>, PathRejection>,
+    request: HttpRequest<Body>,
+) -> Response {
+    // A name that is no UTF-8 is none that exists, and who may not ask does not hear even that.
+    let name = name.map_or_else(|_| "\u{fffd}".to_owned(), |Path(name)| name);
     listed(&app, request, |rows, anthropic| {
         let running = app.running();
         let route = running.table.canonical(&name);

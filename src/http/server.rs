@@ -1,5 +1,14 @@
 //! The accept loop: bounds on connections, on slow headers and slow readers, and a graceful end.
-use std::{io, net::SocketAddr, pin::pin, sync::Arc, time::Duration};
+use std::{
+    io,
+    net::SocketAddr,
+    pin::pin,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
 
 use hyper::service::service_fn;
 use hyper_util::{
@@ -10,6 +19,7 @@ use prometheus::IntGauge;
 use tokio::{
     net::{TcpListener, TcpStream},
     sync::Semaphore,
+    time::Instant,
 };
 use tokio_io_timeout::TimeoutStream;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
@@ -58,10 +68,14 @@ impl Server {
             };
             let (edge, builder, stop, open) =
                 (edge.clone(), builder.clone(), self.stop.clone(), self.open.clone());
-            let write_timeout = self.settings.write_timeout.0;
+            let bounds = Bounds {
+                write: self.settings.write_timeout.0,
+                idle: self.settings.header_timeout.0 + GRACE,
+                longest: self.settings.request_timeout.0 + self.settings.write_timeout.0,
+            };
             self.tracker.spawn(async move {
                 open.inc();
-                serve(stream, address, edge, &builder, write_timeout, stop).await;
+                serve(stream, address, edge, &builder, &bounds, stop).await;
                 open.dec();
                 drop(place);
             });
@@ -87,32 +101,71 @@ impl Server {
     }
 }
 
+/// A little later than hyper, which has words for a client whose headers are slow.
+const GRACE: Duration = Duration::from_secs(2);
+
 async fn serve(
     stream: TcpStream,
     address: SocketAddr,
     edge: Edge,
     builder: &auto::Builder<TokioExecutor>,
-    write_timeout: Duration,
+    settings: &Bounds,
     stop: CancellationToken,
 ) {
     let _ = stream.set_nodelay(true);
     let mut stream = TimeoutStream::new(stream);
     // A client that takes nothing off our hands for so long is cut.
-    stream.set_write_timeout(Some(write_timeout));
-    let service = service_fn(move |request| edge.clone().answer(request, address));
+    stream.set_write_timeout(Some(settings.write));
+    let requests = AtomicUsize::new(0);
+    let service = service_fn(|request| {
+        requests.fetch_add(1, Ordering::Relaxed);
+        edge.clone().answer(request, address)
+    });
     let io = TokioIo::new(Box::pin(stream));
     let mut connection = pin!(builder.serve_connection(io, service));
-    let served = tokio::select! {
-        served = connection.as_mut() => served,
-        () = stop.cancelled() => {
-            connection.as_mut().graceful_shutdown();
-            connection.await
+    // hyper's own bounds begin once it is known which HTTP a client speaks,
+    // and an HTTP/2 client may be silent for as long as it answers pings.
+    let mut look = pin!(tokio::time::sleep(settings.idle));
+    let (mut seen, mut leaving) = (0, false);
+    let served = loop {
+        tokio::select! {
+            served = connection.as_mut() => break served,
+            () = stop.cancelled(), if !leaving => {
+                connection.as_mut().graceful_shutdown();
+                break connection.await;
+            }
+            () = look.as_mut() => {
+                let now = requests.load(Ordering::Relaxed);
+                if now == 0 || leaving {
+                    // Silent from the start, or longer under way than any call may be.
+                    return;
+                }
+                let mut next = settings.idle;
+                if now == seen {
+                    // What is under way comes to its end, nothing new begins.
+                    connection.as_mut().graceful_shutdown();
+                    (leaving, next) = (true, settings.longest);
+                }
+                seen = now;
+                look.as_mut().reset(Instant::now() + next);
+            }
         }
     };
     if let Err(error) = served {
         // Clients come and go; what they do wrong on the way is no news.
         tracing::debug!(%error, "a connection ended early");
     }
+}
+
+/// How long a connection may take.
+#[derive(Clone, Copy)]
+struct Bounds {
+    /// To take what is written.
+    write: Duration,
+    /// Without a new request.
+    idle: Duration,
+    /// For what is under way when it has become idle.
+    longest: Duration,
 }
 
 fn is_of_one_connection(error: &io::Error) -> bool {

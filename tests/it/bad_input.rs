@@ -254,6 +254,28 @@ async fn slow_headers_and_slow_bodies_are_cut() {
 }
 
 #[tokio::test]
+async fn who_says_nothing_or_half_a_greeting_is_cut() {
+    let upstream = Upstream::answering().await;
+    let gateway = gateway(&upstream).await;
+    for greeting in [&b""[..], b"P", b"PRI * HT", b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"] {
+        let mut socket = TcpStream::connect(gateway.address).await.unwrap();
+        socket.write_all(greeting).await.unwrap();
+        let mut said = Vec::new();
+        let read = tokio::time::timeout(ms(8000), socket.read_to_end(&mut said)).await;
+        assert!(read.is_ok(), "{greeting:?} holds a connection");
+    }
+}
+
+#[tokio::test]
+async fn a_model_s_name_that_is_no_text_is_refused_in_shape() {
+    let upstream = Upstream::answering().await;
+    let gateway = gateway(&upstream).await;
+    let answer = gateway.ask("GET", "/v1/models/%ff").send().await;
+    assert!(refused("/v1/models", answer.status, &answer.json()), "{}", answer.text());
+    assert_eq!(answer.status, 404);
+}
+
+#[tokio::test]
 async fn a_client_that_does_not_read_is_cut_and_frees_the_upstream() {
     let text = "x".repeat(16 << 20);
     let upstream = Upstream::start(Act::say(&text).chunks_of(64 << 10)).await;
