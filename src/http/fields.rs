@@ -1,4 +1,10 @@
 //! Reading a native request's fields, all mistakes at once.
+use std::fmt;
+
+use serde::{
+    Deserialize, Deserializer,
+    de::{MapAccess, Visitor},
+};
 use serde_json::{Map, Value};
 
 use crate::error::{Error, FieldError, Result};
@@ -9,14 +15,53 @@ pub struct Fields {
     problems: Vec<FieldError>,
 }
 
+/// A JSON object, and the names that it has more than once.
+struct Object {
+    map: Map<String, Value>,
+    twice: Vec<String>,
+}
+
+impl<'de> Deserialize<'de> for Object {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_map(ObjectVisitor)
+    }
+}
+
+struct ObjectVisitor;
+
+impl<'de> Visitor<'de> for ObjectVisitor {
+    type Value = Object;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a JSON object")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut entries: A) -> Result<Object, A::Error> {
+        let (mut map, mut twice) = (Map::new(), Vec::new());
+        while let Some((name, value)) = entries.next_entry::<String, Value>()? {
+            if map.contains_key(&name) && !twice.contains(&name) && twice.len() < MOST_TWICE {
+                twice.push(name.clone());
+            }
+            map.insert(name, value);
+        }
+        Ok(Object { map, twice })
+    }
+}
+
+/// More names than this are not told.
+const MOST_TWICE: usize = 8;
+
 impl Fields {
     /// Reads a body.
     pub fn read(body: &[u8]) -> Result<Self> {
-        let value = serde_json::from_slice::<Value>(body).map_err(|error| Error::NotJson(place(&error)))?;
-        match value {
-            Value::Object(map) => Ok(Self { map, problems: Vec::new() }),
-            other => Err(Error::invalid("body", format!("must be a JSON object, not {}", kind(&other)))),
+        if let Ok(Object { map, twice }) = serde_json::from_slice(body) {
+            let mut this = Self { map, problems: Vec::new() };
+            // Whoever looked at the request before us may have judged by the other value.
+            twice.iter().for_each(|name| this.wrong(name, "is given twice"));
+            return Ok(this);
         }
+        let value = serde_json::from_slice::<Value>(body).map_err(|error| Error::NotJson(place(&error)))?;
+        Err(Error::invalid("body", format!("must be a JSON object, not {}", kind(&value))))
     }
 
     /// No fields, for a request that has them in its URL.

@@ -267,6 +267,17 @@ async fn who_says_nothing_or_half_a_greeting_is_cut() {
 }
 
 #[tokio::test]
+async fn a_field_that_is_given_twice_is_refused() {
+    let upstream = Upstream::answering().await;
+    let gateway = gateway(&upstream).await;
+    let body = br#"{"question": "Hi", "user_id": "u", "mode": "chat", "question": "Hello"}"#;
+    let answer = gateway.ask("POST", "/query").body("application/json", body).send().await;
+    assert!(refused("/query", answer.status, &answer.json()), "{}", answer.text());
+    assert!(answer.text().contains("twice"), "{}", answer.text());
+    assert_eq!(upstream.asked(), 0);
+}
+
+#[tokio::test]
 async fn a_model_s_name_that_is_no_text_is_refused_in_shape() {
     let upstream = Upstream::answering().await;
     let gateway = gateway(&upstream).await;
