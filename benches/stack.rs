@@ -35,11 +35,9 @@ fn call(chat: Request, use_cache: bool) -> Call {
         id: "01997a6e-0000-7000-8000-000000000000".into(),
         endpoint: "/bench",
         caller: Caller {
-            key: "bench".into(),
-            tenant: "default".into(),
             user: Some("u1".into()),
             address: Some([127, 0, 0, 1].into()),
-            ..Caller::default()
+            ..Caller::named("bench", "default")
         },
         trace: Trace::default(),
         began,

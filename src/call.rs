@@ -1,12 +1,12 @@
 //! One question on its way through the gateway.
 use std::{
-    net::IpAddr,
     sync::Arc,
     time::{Duration, Instant},
 };
 
 use parking_lot::Mutex;
 
+pub use crate::caller::Caller;
 use crate::chat::{Request, Usage};
 
 /// One question on its way through the gateway. Cloning copies no message.
@@ -69,23 +69,6 @@ impl Context {
     pub fn time_left(&self) -> Duration {
         self.deadline.saturating_duration_since(Instant::now())
     }
-}
-
-/// Who asks.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Caller {
-    /// The key's configured name; `anonymous` where no key is configured.
-    pub key: Arc<str>,
-    /// The tenant that the key belongs to.
-    pub tenant: Arc<str>,
-    /// The person, in the application's words.
-    pub user: Option<Arc<str>>,
-    /// Where the connection comes from.
-    pub address: Option<IpAddr>,
-    /// The routes that the key may use; absent means all.
-    pub models: Option<Arc<[String]>>,
-    /// The key's own limit, in requests per minute.
-    pub requests_per_minute: Option<u32>,
 }
 
 /// A W3C trace context (<https://www.w3.org/TR/trace-context/>).

@@ -3,7 +3,7 @@
 //! In reading order, from the inside out.
 //!
 //! - [`chat`]: the conversation, in no provider's words: a request in, events out.
-//! - [`call`], [`reply`], [`error`], [`stage`]: the four ideas that everything else is
+//! - [`call`] (with its [`caller`]), [`reply`], [`error`], [`stage`]: the four ideas that everything else is
 //!   made of. A question on its way in, an answer on its way back, what can go
 //!   wrong, and a step of the pipeline.
 //! - [`stack`]: **start here**: the steps, in the order in which a question meets them.
@@ -23,6 +23,7 @@ pub mod app;
 pub mod audit;
 pub mod cache;
 pub mod call;
+pub mod caller;
 pub mod chat;
 pub mod cli;
 pub mod config;

@@ -12,7 +12,8 @@ const LEVELS: &[&[(&str, &[&str])]] = &[
     &[("chat", &[]), ("settings", &[])],
     &[
         ("error", &[]),
-        ("call", &[]),
+        ("call", &["caller"]),
+        ("caller", &[]),
         ("reply", &["error"]),
         ("stage", &["call", "error", "reply"]),
         ("wire", &["error"]),

@@ -132,7 +132,7 @@ impl App {
         let context = Context {
             id: id.clone(),
             endpoint,
-            caller: Caller { key: "unknown".into(), tenant: "unknown".into(), ..Caller::default() },
+            caller: Caller::named("unknown", "unknown"),
             trace: Trace::default(),
             began: now,
             deadline: now,

@@ -1,5 +1,5 @@
 //! Who is calling: keys, found by their hash.
-use std::{collections::HashMap, net::IpAddr};
+use std::{collections::HashMap, net::IpAddr, sync::Arc};
 
 use http::{HeaderMap, header::AUTHORIZATION};
 use sha2::{Digest, Sha256};
@@ -7,7 +7,7 @@ use subtle::ConstantTimeEq;
 
 use super::settings::Key;
 use crate::{
-    call::Caller,
+    caller::{Caller, Caps, Quota, Rights, Tenant},
     error::{Error, Result},
 };
 
@@ -16,12 +16,13 @@ use crate::{
 #[derive(Debug, Default)]
 pub struct Keyring {
     rows: HashMap<[u8; 32], Row>,
+    anonymous: Caller,
     query_key: bool,
 }
 
 #[derive(Debug)]
 struct Row {
-    caller: Caller,
+    rights: Arc<Rights>,
     expires: Option<jiff::Timestamp>,
 }
 
@@ -29,16 +30,17 @@ impl Keyring {
     /// Takes the rows over. Their hashes and dates were checked with the configuration.
     pub fn new<'a>(keys: impl IntoIterator<Item = &'a Key>, query_key: bool) -> Self {
         let rows = keys.into_iter().filter_map(|key| {
-            let caller = Caller {
-                key: key.name.as_str().into(),
-                tenant: key.tenant.as_str().into(),
-                models: key.models.as_ref().map(|models| models.as_slice().into()),
-                requests_per_minute: key.requests_per_minute,
-                ..Caller::default()
+            let rights = Rights {
+                id: key.name.as_str().into(),
+                name: key.name.as_str().into(),
+                tenant: Arc::new(Tenant { name: key.tenant.as_str().into(), ..Tenant::default() }),
+                models: key.models.clone(),
+                quota: Quota { requests_per_minute: key.requests_per_minute, ..Quota::default() },
+                budget: Caps::default(),
             };
-            Some((key.digest()?, Row { caller, expires: key.expiry() }))
+            Some((key.digest()?, Row { rights: Arc::new(rights), expires: key.expiry() }))
         });
-        Self { rows: rows.collect(), query_key }
+        Self { rows: rows.collect(), anonymous: Caller::named("anonymous", "default"), query_key }
     }
 
     /// Who is calling. `query` is the URL's query, where a key in it is looked for.
@@ -54,12 +56,7 @@ impl Keyring {
             .and_then(|query| super::inbound::parameter(query, "api_key"));
         let key = key.or(from_query.as_deref());
         if self.rows.is_empty() {
-            return Ok(Caller {
-                key: "anonymous".into(),
-                tenant: "default".into(),
-                address,
-                ..Caller::default()
-            });
+            return Ok(Caller { address, ..self.anonymous.clone() });
         }
         let denied = || Error::Unauthenticated { by_header };
         let digest: [u8; 32] = Sha256::digest(key.ok_or_else(denied)?.as_bytes()).into();
@@ -70,7 +67,7 @@ impl Keyring {
         if !same || expired {
             return Err(denied());
         }
-        Ok(Caller { address, ..row.caller.clone() })
+        Ok(Caller { rights: row.rights.clone(), user: None, address })
     }
 
     /// How many keys there are.

@@ -47,7 +47,7 @@ mod tests {
             headers.insert("authorization", format!("Bearer {key}").parse().unwrap());
             ring.caller(&headers, None, None)
         };
-        assert_eq!(&*caller(key).unwrap().key, "my \"app\"");
+        assert_eq!(&**caller(key).unwrap().key(), "my \"app\"");
         assert!(caller(&format!("{key}x")).is_err());
         assert!(caller("").is_err());
         assert_ne!(new("a", "b").unwrap(), new("a", "b").unwrap());

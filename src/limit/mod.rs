@@ -69,10 +69,10 @@ impl Limits {
             self.one("address", limit, Who::Address(address), &mut verdict);
         }
         if let (Some(limit), Some(user)) = (per_minute.user, &caller.user) {
-            self.one("user", limit, Who::User(caller.tenant.clone(), user.clone()), &mut verdict);
+            self.one("user", limit, Who::User(caller.tenant().clone(), user.clone()), &mut verdict);
         }
-        if let Some(limit) = caller.requests_per_minute.or(per_minute.key) {
-            self.one("key", limit, Who::Key(caller.key.clone()), &mut verdict);
+        if let Some(limit) = caller.rights.quota.requests_per_minute.or(per_minute.key) {
+            self.one("key", limit, Who::Key(caller.rights.id.clone()), &mut verdict);
         }
         if let (Some(limit), Some(meter)) = (per_minute.global, &self.global) {
             self.ask("global", limit, meter, &mut verdict);
@@ -115,7 +115,7 @@ mod tests {
     use super::*;
 
     fn caller(user: &str, tenant: &str) -> Caller {
-        Caller { key: "k".into(), tenant: tenant.into(), user: Some(user.into()), ..Caller::default() }
+        Caller { user: Some(user.into()), ..Caller::named("k", tenant) }
     }
 
     #[test]

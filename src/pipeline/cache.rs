@@ -47,7 +47,7 @@ impl Stage for Cache {
         let corpus = (self.corpus)();
         let mut versions: Vec<&str> = self.versions.iter().map(String::as_str).collect();
         versions.push(&corpus);
-        let key = Key::new(&call.context.caller.tenant, &versions, &call.chat);
+        let key = Key::new(call.context.caller.tenant(), &versions, &call.chat);
         let mut joined = false;
         let flight = loop {
             match self.store.find(key) {

@@ -193,7 +193,11 @@ impl Table {
     /// route's names, it may use by all of them.
     pub fn allows(&self, caller: &Caller, model: &str) -> bool {
         let model = self.canonical(model);
-        caller.models.as_ref().is_none_or(|models| models.iter().any(|name| self.canonical(name) == model))
+        caller
+            .rights
+            .models
+            .as_ref()
+            .is_none_or(|models| models.iter().any(|name| self.canonical(name) == model))
     }
 
     /// Whether a route has this name, or this alias.

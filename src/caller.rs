@@ -1,0 +1,123 @@
+//! Who asks, and what they may ask for.
+use std::{net::IpAddr, sync::Arc};
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use crate::chat::Cost;
+
+/// Who asks. Cloning copies nothing.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Caller {
+    /// What the key may do.
+    pub rights: Arc<Rights>,
+    /// The person, in the application's words.
+    pub user: Option<Arc<str>>,
+    /// Where the connection comes from.
+    pub address: Option<IpAddr>,
+}
+
+/// A key, and what it may do. Made once for each key; calls share it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Rights {
+    /// What the key is counted and owned by. It stays when the key is renamed.
+    pub id: Arc<str>,
+    /// Its configured name, for logs and records; `anonymous` where no key is configured.
+    pub name: Arc<str>,
+    /// The tenant that it belongs to.
+    pub tenant: Arc<Tenant>,
+    /// The routes that it may use; absent means all.
+    pub models: Option<Vec<String>>,
+    /// How much it may ask for, where that is not as configured for all keys.
+    pub quota: Quota,
+    /// How much money it may spend.
+    pub budget: Caps,
+}
+
+/// Those who share data, and what they may ask for together.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Tenant {
+    /// Its name.
+    pub name: Arc<str>,
+    /// How much all its keys together may ask for.
+    pub quota: Quota,
+    /// How much money all its keys together may spend.
+    pub budget: Caps,
+}
+
+/// How much one of something may ask for; absent is no limit of its own.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema, garde::Validate)]
+#[serde(deny_unknown_fields, default)]
+pub struct Quota {
+    /// Requests a minute.
+    #[garde(range(min = 1))]
+    pub requests_per_minute: Option<u32>,
+    /// Requests that may come at once; absent: a whole minute's.
+    #[garde(range(min = 1))]
+    pub burst: Option<u32>,
+    /// Tokens a minute, questions and answers together.
+    #[garde(range(min = 1))]
+    pub tokens_per_minute: Option<u64>,
+    /// Calls at the same time, streams to their end included.
+    #[garde(range(min = 1))]
+    pub in_flight: Option<u32>,
+}
+
+/// The most money that may be spent; absent is no limit.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema, garde::Validate)]
+#[serde(deny_unknown_fields, default)]
+pub struct Caps {
+    /// US dollars a calendar day.
+    #[garde(skip)]
+    #[serde(with = "dollars")]
+    #[schemars(with = "Option<f64>", range(min = 0))]
+    pub day_usd: Option<Cost>,
+    /// US dollars a calendar month.
+    #[garde(skip)]
+    #[serde(with = "dollars")]
+    #[schemars(with = "Option<f64>", range(min = 0))]
+    pub month_usd: Option<Cost>,
+}
+
+impl Caller {
+    /// Somebody with a key of this name and tenant, and no limits of their own.
+    pub fn named(key: &str, tenant: &str) -> Self {
+        let tenant = Tenant { name: tenant.into(), ..Tenant::default() };
+        let rights =
+            Rights { id: key.into(), name: key.into(), tenant: Arc::new(tenant), ..Rights::default() };
+        Self { rights: Arc::new(rights), user: None, address: None }
+    }
+
+    /// The key's name.
+    pub fn key(&self) -> &Arc<str> {
+        &self.rights.name
+    }
+
+    /// The tenant's name.
+    pub fn tenant(&self) -> &Arc<str> {
+        &self.rights.tenant.name
+    }
+}
+
+/// US dollars as a number, kept in billionths.
+mod dollars {
+    use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Error};
+
+    use crate::chat::Cost;
+
+    /// Above this a double no longer holds every billionth.
+    const MOST: f64 = 9_000_000.0;
+
+    #[expect(clippy::ref_option, reason = "serde hands the field over as it is")]
+    pub(super) fn serialize<S: Serializer>(cost: &Option<Cost>, serializer: S) -> Result<S::Ok, S::Error> {
+        cost.map(Cost::usd).serialize(serializer)
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Cost>, D::Error> {
+        match Option::<f64>::deserialize(deserializer)? {
+            None => Ok(None),
+            Some(usd) if (0.0..=MOST).contains(&usd) => Ok(Some(Cost((usd * 1e9).round() as u64))),
+            Some(_) => Err(D::Error::custom("must be 0 to 9000000 US dollars")),
+        }
+    }
+}
