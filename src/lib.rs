@@ -12,6 +12,7 @@
 //! - [`knowledge`] and [`prompt`]: the documents that answers rest on, and how models are asked.
 //! - [`guard`], [`limit`], [`cache`], [`route`], [`audit`], [`price`], [`tokens`]: the
 //!   mechanisms that steps use.
+//! - [`store`]: Redis and the database, for what is shared or must last.
 //! - [`http`]: bytes to types and back, one API family a folder.
 //! - [`observe`]: logs and metrics.
 //! - [`config`] and [`settings`]: what can be set.
@@ -42,5 +43,6 @@ pub mod route;
 pub mod settings;
 pub mod stack;
 pub mod stage;
+pub mod store;
 pub mod tokens;
 pub mod wire;

@@ -30,7 +30,7 @@ const LEVELS: &[&[(&str, &[&str])]] = &[
         ("prompt", &[]),
         ("provider", &["knowledge", "price", "prompt"]),
         ("route", &["observe", "provider"]),
-        ("store", &[]),
+        ("store", &["observe"]),
         ("tokens", &[]),
     ],
     &[("pipeline", &[])],

@@ -55,9 +55,15 @@ async fn run(loaded: Loaded, logs: &Logs) -> Result<(), String> {
     let changes = Changes::new(&config, source)?;
     let mut stop_signal = StopSignal::new()?;
     let parts = Parts::read(config)?;
-    let lasting = Lasting::new(&parts, read_knowledge(&parts.config).await?, logs)?;
+    let lasting = Lasting::new(&parts, read_knowledge(&parts.config).await?, logs).await?;
     let running = parts::running(&parts, &lasting)?;
-    let app = App::new(running, lasting.metrics.clone(), lasting.writer.clone(), lasting.breakers.clone());
+    let app = App::new(
+        running,
+        lasting.metrics.clone(),
+        lasting.writer.clone(),
+        lasting.breakers.clone(),
+        lasting.stores.clone(),
+    );
 
     let server_settings = parts.config.server.clone();
     let listen = server_settings.listen;
@@ -105,6 +111,7 @@ async fn run(loaded: Loaded, logs: &Logs) -> Result<(), String> {
     reloading.abort();
     let writer = app.writer().clone();
     let _ = tokio::task::spawn_blocking(move || writer.close()).await;
+    app.stores().sql.close().await;
     Ok(())
 }
 
@@ -115,7 +122,7 @@ async fn run(loaded: Loaded, logs: &Logs) -> Result<(), String> {
 pub async fn pipeline(config: Config) -> Result<Pipeline, String> {
     let logs = Logs::start(&config.log);
     let parts = Parts::read(config)?;
-    let lasting = Lasting::new(&parts, read_knowledge(&parts.config).await?, &logs)?;
+    let lasting = Lasting::new(&parts, read_knowledge(&parts.config).await?, &logs).await?;
     Ok(parts::running(&parts, &lasting)?.pipeline)
 }
 

@@ -33,8 +33,16 @@ use crate::{
     provider::{self, Provider},
     route::{Breakers, Plan, RetryBudget, Table},
     stack::{self, Stages},
+    store::{
+        Stores,
+        redis::Redis,
+        sql::{Sql, Tables},
+    },
     tokens,
 };
+
+/// The tables of every mechanism that keeps something in the database.
+const TABLES: &[Tables] = &[];
 
 /// What lasts through reloads.
 pub(super) struct Lasting {
@@ -42,6 +50,7 @@ pub(super) struct Lasting {
     pub(super) breakers: Arc<Breakers>,
     pub(super) knowledge: Arc<SharedKnowledge>,
     pub(super) writer: audit::Writer,
+    pub(super) stores: Stores,
     cache: Arc<cache::Cache>,
     counting: Mutex<Option<Counting>>,
 }
@@ -66,14 +75,19 @@ pub(super) struct Parts {
 }
 
 impl Lasting {
-    /// Makes what lasts, and opens the audit file.
-    pub(super) fn new(parts: &Parts, knowledge: Knowledge, logs: &Logs) -> Result<Self, String> {
+    /// Makes what lasts, and opens the audit file and the stores.
+    pub(super) async fn new(parts: &Parts, knowledge: Knowledge, logs: &Logs) -> Result<Self, String> {
         let config = &parts.config;
         let metrics = Arc::new(Metrics::new().map_err(|error| error.to_string())?);
         let lines = logs.request_lines(&config.log);
         let writer =
             audit::Writer::start(&config.audit, lines, settle(&parts.prices, &metrics), metrics.clone());
+        let stores = Stores {
+            redis: Redis::start(&config.store, &metrics).await?,
+            sql: Sql::open(&config.store, TABLES, &metrics).await?,
+        };
         Ok(Self {
+            stores,
             breakers: Arc::new(Breakers::new(metrics.breaker.clone())),
             knowledge: Arc::new(SharedKnowledge::new(knowledge)),
             writer: writer.map_err(|error| format!("the audit file cannot be opened: {error}"))?,

@@ -116,6 +116,7 @@ fn at_next_start(old: &Config, new: &Config) -> Vec<&'static str> {
         ("server.drain", was.drain != is.drain),
         ("server.cors.origins", was.cors != is.cors),
         ("cache.max_bytes", old.cache.max_bytes != new.cache.max_bytes),
+        ("store", old.store != new.store),
         ("log.format", old.log.format != new.log.format),
     ];
     changed.into_iter().filter_map(|(name, changed)| changed.then_some(name)).collect()

@@ -31,6 +31,7 @@ use crate::{
     pipeline::settings::{Admit, Input, Output, Retry},
     prompt, provider, route,
     settings::SecretFrom,
+    store,
 };
 
 /// All settings.
@@ -89,6 +90,9 @@ pub struct Config {
     /// The file with what tokens cost; absent: the prices that come with Sluice.
     #[garde(skip)]
     pub prices: Option<PathBuf>,
+    /// Where state is kept that is shared or must last.
+    #[garde(dive)]
+    pub store: store::Settings,
     /// Where the audit lines go.
     #[garde(dive)]
     pub audit: audit::Settings,
@@ -117,6 +121,7 @@ impl Default for Config {
             retry: Retry::default(),
             breaker: route::BreakerSettings::default(),
             prices: None,
+            store: store::Settings::default(),
             audit: audit::Settings::default(),
             log: observe::logs::Settings::default(),
         }

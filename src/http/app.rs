@@ -19,6 +19,7 @@ use crate::{
     prompt::Prompts,
     route::{Breakers, Table},
     stage::Pipeline,
+    store::Stores,
 };
 
 /// What the handlers share. Cheap to clone.
@@ -31,6 +32,7 @@ struct Shared {
     metrics: Arc<Metrics>,
     writer: Writer,
     breakers: Arc<Breakers>,
+    stores: Stores,
     draining: AtomicBool,
     began: Instant,
 }
@@ -68,12 +70,19 @@ impl Running {
 
 impl App {
     /// An app that runs.
-    pub fn new(running: Running, metrics: Arc<Metrics>, writer: Writer, breakers: Arc<Breakers>) -> Self {
+    pub fn new(
+        running: Running,
+        metrics: Arc<Metrics>,
+        writer: Writer,
+        breakers: Arc<Breakers>,
+        stores: Stores,
+    ) -> Self {
         Self(Arc::new(Shared {
             running: ArcSwap::from_pointee(running),
             metrics,
             writer,
             breakers,
+            stores,
             draining: AtomicBool::new(false),
             began: Instant::now(),
         }))
@@ -97,6 +106,11 @@ impl App {
     /// The audit writer.
     pub fn writer(&self) -> &Writer {
         &self.0.writer
+    }
+
+    /// The stores.
+    pub fn stores(&self) -> &Stores {
+        &self.0.stores
     }
 
     /// How long the process has run.

@@ -8,13 +8,14 @@ use http::{HeaderMap, StatusCode, header};
 use serde_json::{Value, json};
 
 use super::App;
+use crate::store::Stores;
 
 /// Alive: the process answers.
 pub async fn live() -> Response {
     Json(json!({"status": "alive"})).into_response()
 }
 
-/// Ready: it takes requests. 503 while it drains.
+/// Ready: it takes requests. 503 while it drains; a store that is away is told, but no reason to stop.
 pub async fn ready(State(app): State<App>) -> Response {
     let draining = app.is_draining();
     let status = if draining { StatusCode::SERVICE_UNAVAILABLE } else { StatusCode::OK };
@@ -39,7 +40,12 @@ pub async fn health(State(app): State<App>) -> Response {
 fn components(app: &App) -> Value {
     let running = app.running();
     let corpus = running.knowledge.current();
+    let Stores { sql, redis } = app.stores();
+    let there = |up: bool| if up { "ok" } else { "away" };
     json!({
+        "database": {"status": there(sql.is_up()), "kind": sql.kind().name()},
+        // `off` where none is configured: this gateway counts for itself.
+        "redis": {"status": redis.as_ref().map_or("off", |redis| there(redis.is_up()))},
         "knowledge": {"status": "ok", "documents": corpus.document_count(), "version": &**corpus.version()},
         "prompts": {"status": "ok", "version": &**running.prompts.version()},
         "breakers": {"status": "ok", "open": app.open_breakers()},

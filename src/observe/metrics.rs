@@ -59,6 +59,10 @@ pub struct Metrics {
     pub audit_failures: IntCounter,
     /// Open client connections.
     pub connections: IntGauge,
+    /// Whether a configured `store` (`redis`, `database`) is there: 0 or 1.
+    pub store_up: IntGaugeVec,
+    /// Commands that Redis did not carry out, by `reason`: `gone`, `late`, `refused`.
+    pub redis_failures: IntCounterVec,
     /// Reloads of the configuration by `result`.
     pub reloads: IntCounterVec,
 }
@@ -185,6 +189,18 @@ impl Metrics {
                 "Audit records that could not be written.",
             )?,
             connections: gauge(&r, "sluice_connections_open", "Open client connections.")?,
+            store_up: gauges(
+                &r,
+                "sluice_store_up",
+                "Whether a configured store is there: 0 or 1.",
+                &["store"],
+            )?,
+            redis_failures: counters(
+                &r,
+                "sluice_redis_failures_total",
+                "Commands that Redis did not carry out.",
+                &["reason"],
+            )?,
             reloads: counters(
                 &r,
                 "sluice_config_reloads_total",
@@ -197,6 +213,9 @@ impl Metrics {
         info.with_label_values(&[env!("CARGO_PKG_VERSION")]).set(1);
         for result in ["hit", "miss", "bypass", "joined"] {
             this.cache.with_label_values(&[result]);
+        }
+        for reason in ["gone", "late", "refused"] {
+            this.redis_failures.with_label_values(&[reason]);
         }
         // From 0 on, or an alert would not see the first one as an increase.
         for result in ["changed", "unchanged", "refused"] {

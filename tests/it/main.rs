@@ -32,5 +32,6 @@ mod real_model;
 mod reload;
 mod responses;
 mod sdk;
+mod stores;
 mod stream;
 mod upstream_works;

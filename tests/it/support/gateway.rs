@@ -21,6 +21,8 @@ pub struct Setup {
     value: Value,
     environment: Vec<(String, String)>,
     folder: TempDir,
+    /// Where it is started; absent: where the tests are.
+    started_in: Option<PathBuf>,
 }
 
 impl Setup {
@@ -40,11 +42,12 @@ impl Setup {
             "timeouts": {"first_token": "700ms", "idle": "700ms", "total": "10s"},
             "limits": {"requests_per_minute": {"key": null, "user": null, "address": null, "global": null}},
             "cache": {"enabled": false},
+            "store": {"sqlite": folder.path().join("sluice.db")},
             "audit": {"file": folder.path().join("audit.jsonl")},
             "log": {"format": "json", "level": "info"},
         });
         let environment = vec![("TEST_PROVIDER_KEY".into(), "sk-provider".into())];
-        Self { config: None, value, environment, folder }
+        Self { config: None, value, environment, folder, started_in: None }
     }
 
     /// As [`Setup::one`], and `main` falls back to `spare`.
@@ -59,8 +62,10 @@ impl Setup {
     pub fn bare() -> Self {
         let folder = tempfile::tempdir().unwrap();
         let audit = folder.path().join("audit.jsonl").display().to_string();
-        let environment = vec![("SLUICE__AUDIT__FILE".into(), audit)];
-        Self { config: None, value: Value::Null, environment, folder }
+        let database = folder.path().join("sluice.db").display().to_string();
+        let environment =
+            vec![("SLUICE__AUDIT__FILE".into(), audit), ("SLUICE__STORE__SQLITE".into(), database)];
+        Self { config: None, value: Value::Null, environment, folder, started_in: None }
     }
 
     /// This file, as it stands.
@@ -76,6 +81,12 @@ impl Setup {
 
     pub fn env(mut self, name: &str, value: &str) -> Self {
         self.environment.push((name.into(), value.into()));
+        self
+    }
+
+    /// Starts in this folder.
+    pub fn folder(mut self, folder: &std::path::Path) -> Self {
+        self.started_in = Some(folder.into());
         self
     }
 
@@ -96,6 +107,9 @@ impl Setup {
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(Stdio::piped());
+        if let Some(folder) = &self.started_in {
+            command.current_dir(folder);
+        }
         let mut child = command.spawn().unwrap();
         let log: Arc<Mutex<Vec<String>>> = Arc::default();
         let (lines, errors) = (log.clone(), child.stderr.take().unwrap());

@@ -3,6 +3,7 @@
 pub mod client;
 pub mod gateway;
 pub mod reply;
+pub mod servers;
 pub mod upstream;
 pub mod wire;
 
