@@ -130,10 +130,12 @@ pub struct Notes {
     pub context_used: usize,
     /// How far the answer can be relied on.
     pub confidence: Option<f64>,
-    /// What it took.
+    /// What it took, all attempts together.
     pub usage: Option<Usage>,
-    /// An answer that somebody has yet to count.
-    pub uncounted: Option<Arc<Uncounted>>,
+    /// Answers that somebody has yet to count.
+    pub uncounted: Vec<Arc<Uncounted>>,
+    /// How often another target went on with an answer that had broken off.
+    pub continued: u32,
     /// Whether a person was promised to look at it.
     pub review: bool,
     /// The state of the limits, for the headers.
@@ -147,10 +149,15 @@ pub struct Uncounted {
     pub chat: Arc<Request>,
     /// Who answered.
     pub target: Arc<Target>,
-    /// What was answered, as far as it came.
+    /// What was answered, as far as it came: thoughts, text and tool calls.
     pub output: String,
+    /// Where in `output` the answer's text begins, if nothing else follows it:
+    /// then another target can go on with it.
+    pub text_from: Option<usize>,
     /// What the provider had said by then.
     pub known: Option<Usage>,
+    /// Which of the attempts this was.
+    pub attempt: Option<usize>,
 }
 
 /// More attempts than this are counted by the retry stage, not noted.
@@ -165,6 +172,18 @@ pub struct Attempt {
     pub took: Duration,
     /// The error's code.
     pub error: Option<&'static str>,
+    /// What it took, once that is known.
+    pub usage: Option<Usage>,
+}
+
+impl Notes {
+    /// Adds what an attempt took.
+    pub fn took(&mut self, usage: Usage, attempt: Option<usize>) {
+        self.usage = Some(self.usage.map_or(usage, |before| before.plus(usage)));
+        if let Some(attempt) = attempt.and_then(|index| self.attempts.get_mut(index)) {
+            attempt.usage = Some(usage);
+        }
+    }
 }
 
 /// What the cache did.

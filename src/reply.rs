@@ -21,6 +21,10 @@ use crate::{
     error::{Error, Result},
 };
 
+mod rescue;
+
+pub use rescue::Rescue;
+
 /// The events of a reply.
 pub type Events = Pin<Box<dyn Stream<Item = Result<Event>> + Send>>;
 

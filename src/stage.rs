@@ -48,7 +48,7 @@ pub trait Stage: Send + Sync + 'static {
 /// The rest of the pipeline. May be called any number of times, so that
 /// retry and failover are plain loops.
 #[derive(Debug)]
-pub struct Next<'a, S>(&'a S);
+pub struct Next<'a, S>(&'a Arc<S>);
 
 impl<S> Clone for Next<'_, S> {
     fn clone(&self) -> Self {
@@ -61,6 +61,23 @@ impl<S: Answer> Next<'_, S> {
     /// Asks the rest of the pipeline.
     pub async fn call(self, call: Call) -> Result<Reply> {
         self.0.answer(call).await
+    }
+
+    /// The same, for a reply that may ask again after the stage is done.
+    pub fn kept(self) -> Rest<S> {
+        Rest(self.0.clone())
+    }
+}
+
+/// The rest of the pipeline, for as long as it is needed.
+#[derive(Debug)]
+pub struct Rest<S>(Arc<S>);
+
+impl<S: Answer> Rest<S> {
+    /// Asks the rest of the pipeline.
+    pub fn call(&self, call: Call) -> BoxFuture<'static, Result<Reply>> {
+        let rest = self.0.clone();
+        Box::pin(async move { rest.answer(call).await })
     }
 }
 
@@ -76,23 +93,23 @@ pub struct StageLayer<T>(Arc<T>);
 impl<T: Stage, S: Answer> Layer<S> for StageLayer<T> {
     type Service = Staged<T, S>;
     fn layer(&self, inner: S) -> Staged<T, S> {
-        Staged(Arc::new((self.0.clone(), inner)))
+        Staged(self.0.clone(), Arc::new(inner))
     }
 }
 
 /// A stage around the rest of the pipeline.
 #[derive(Debug)]
-pub struct Staged<T, S>(Arc<(Arc<T>, S)>);
+pub struct Staged<T, S>(Arc<T>, Arc<S>);
 
 impl<T, S> Clone for Staged<T, S> {
     fn clone(&self) -> Self {
-        Self(self.0.clone())
+        Self(self.0.clone(), self.1.clone())
     }
 }
 
 impl<T: Stage, S: Answer> Answer for Staged<T, S> {
     fn answer(&self, call: Call) -> impl Future<Output = Result<Reply>> + Send {
-        self.0.0.run(call, Next(&self.0.1))
+        self.0.run(call, Next(&self.1))
     }
 }
 

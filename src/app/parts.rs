@@ -21,7 +21,7 @@ use crate::{
         cache::Cache,
         check::CheckOutput,
         dispatch::Dispatch,
-        fallback::Fallback,
+        fallback::{Fallback, GoingOn},
         ground::Ground,
         limit::RateLimit,
         measure::Measure,
@@ -30,7 +30,7 @@ use crate::{
     },
     price::Prices,
     prompt::Prompts,
-    provider::{self, Provider},
+    provider::{self, Provider, continuation::Prefill},
     route::{Breakers, Plan, RetryBudget, Table},
     stack::{self, Stages},
     store::{
@@ -201,12 +201,31 @@ fn stages(parts: &Parts, lasting: &Lasting, table: &Arc<Table>, version: &str) -
             metrics: metrics.clone(),
         },
         ground: Ground::new(lasting.knowledge.clone(), prompts.clone(), config.knowledge.passages),
-        fallback: Fallback { table: table.clone(), known, metrics: metrics.clone() },
+        fallback: Fallback {
+            table: table.clone(),
+            known,
+            going_on: Arc::new(going_on(parts, metrics)),
+            metrics: metrics.clone(),
+        },
         retry: Retry { settings: config.retry.clone(), budget: retries, metrics: metrics.clone() },
         breaker: Breaker { table: table.clone() },
         attempt: Attempt { table: table.clone(), prices: prices.clone() },
         dispatch: Dispatch { providers: Arc::new(providers(config, lasting)?) },
     })
+}
+
+fn going_on(parts: &Parts, metrics: &Arc<Metrics>) -> GoingOn {
+    let kinds = parts.config.providers.iter().map(|(name, provider)| (name.clone(), provider.kind));
+    let kinds: HashMap<String, provider::Kind> = kinds.collect();
+    let (prices, billed) = (parts.prices.clone(), metrics.clone());
+    GoingOn {
+        most: parts.config.retry.continuations,
+        prefill: Arc::new(move |target| Prefill::of(*kinds.get(&*target.provider)?, &target.model)),
+        bill: Arc::new(move |uncounted, usage| {
+            attempt::bill(&prices, &billed.of("chat", &uncounted.target), &uncounted.target, usage)
+        }),
+        metrics: metrics.clone(),
+    }
 }
 
 fn providers(config: &Config, lasting: &Lasting) -> Result<HashMap<Arc<str>, Arc<dyn Provider>>, String> {

@@ -87,6 +87,9 @@ struct AttemptLine<'a> {
     ms: u64,
     #[serde(skip_serializing_if = "Option::is_none")]
     error: Option<&'static str>,
+    /// Its share of the cost, where several had one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    cost_usd: Option<f64>,
 }
 
 /// Writes the line for one request, with its way through the gateway; with
@@ -102,6 +105,7 @@ fn request(record: &Record, notes: &Notes, at: &str, line: &mut Line<'_>, conten
         model: &attempt.target.model,
         ms: attempt.took.as_millis() as u64,
         error: attempt.error,
+        cost_usd: attempt.usage.filter(|_| notes.continued > 0).map(|u| u.cost.unwrap_or_default().usd()),
     });
     let attempts: Vec<_> = attempts.collect();
     let question_length = chat.map_or(0, |chat| {
@@ -138,6 +142,7 @@ fn request(record: &Record, notes: &Notes, at: &str, line: &mut Line<'_>, conten
         .with("outcome", record.outcome)
         .with("stream", chat.is_some_and(|chat| chat.stream))
         .with("attempts", attempts)
+        .maybe("continued", (notes.continued > 0).then_some(notes.continued))
         .maybe("filtered", notes.filtered)
         .maybe("review", to_review(record, notes).then_some(true))
         .with("trace_id", record.context.trace.id())
@@ -158,9 +163,8 @@ fn to_review(record: &Record, notes: &Notes) -> bool {
 
 /// Writes the log's line for each model call.
 fn calls(record: &Record, notes: &Notes, at: &str, json: bool, out: &mut Vec<u8>) {
-    let last = notes.attempts.len().saturating_sub(1);
-    for (index, attempt) in notes.attempts.iter().enumerate() {
-        let usage = notes.usage.filter(|_| index == last && attempt.error.is_none()).unwrap_or_default();
+    for attempt in &notes.attempts {
+        let usage = attempt.usage.unwrap_or_default();
         Line::new(out, json)
             .begin(at, if attempt.error.is_some() { "WARN" } else { "INFO" }, "llm_call")
             .with("request_id", &*record.context.id)

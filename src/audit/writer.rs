@@ -173,7 +173,7 @@ impl Writer {
     /// Hands a record over to be written. Never waits for the disk.
     pub fn record(&self, mut place: Place, record: Record) {
         place.passed_on = true;
-        if record.context.trail.note(|notes| notes.uncounted.is_some()) {
+        if record.context.trail.note(|notes| !notes.uncounted.is_empty()) {
             self.0.queue.lock().uncounted.push(record);
         } else {
             let format = **self.0.format.load();
@@ -258,9 +258,9 @@ impl Shared {
     fn write(&self, batch: &mut Queue, settle: &Settle) {
         let format = **self.format.load();
         for record in &batch.uncounted {
-            if let Some(uncounted) = record.context.trail.note(|notes| notes.uncounted.take()) {
+            for uncounted in record.context.trail.note(|notes| std::mem::take(&mut notes.uncounted)) {
                 let usage = settle(&uncounted);
-                record.context.trail.note(|notes| notes.usage = Some(usage));
+                record.context.trail.note(|notes| notes.took(usage, uncounted.attempt));
             }
             format.spell(record, &mut batch.audit, &mut batch.log);
         }

@@ -74,7 +74,7 @@ impl Stored {
                 }
                 Event::Embedding { vector, .. } => vector.len() * 4,
                 Event::Grounded { citations, .. } => citations.iter().map(|c| 128 + c.span.len()).sum(),
-                Event::Usage(_) | Event::Finish { .. } => 0,
+                Event::Usage(_) | Event::Continued { .. } | Event::Finish { .. } => 0,
             })
             .sum();
         events + self.events.capacity() * size_of::<Event>() + 512

@@ -98,6 +98,7 @@ impl Completion {
                 self.grounded = Some((citations.clone(), *confidence));
             }
             Event::Usage(usage) => self.usage = Some(*usage),
+            Event::Continued { .. } => {}
             Event::Finish { choice, reason } => self.choice(*choice).finish = Some(reason.clone()),
         }
     }

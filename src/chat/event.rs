@@ -61,6 +61,11 @@ pub enum Event {
     },
     /// What the answer has taken so far. The last one counts.
     Usage(Usage),
+    /// From here on another target goes on with an answer that broke off.
+    Continued {
+        /// Its version's name.
+        by: Arc<str>,
+    },
     /// Why the model stopped.
     Finish {
         /// Which answer.
@@ -79,7 +84,7 @@ impl Event {
                 !text.is_empty() || signature.is_some() || redacted.is_some()
             }
             Self::ToolCall { .. } | Self::Embedding { .. } | Self::Finish { .. } => true,
-            Self::Grounded { .. } | Self::Usage(_) => false,
+            Self::Grounded { .. } | Self::Usage(_) | Self::Continued { .. } => false,
         }
     }
 

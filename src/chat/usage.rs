@@ -25,6 +25,24 @@ impl Usage {
     pub fn total(&self) -> u64 {
         self.input + self.output
     }
+
+    /// What this and `other` took together.
+    #[must_use]
+    pub fn plus(self, other: Self) -> Self {
+        let cost = match (self.cost, other.cost) {
+            (Some(one), Some(two)) => Some(Cost(one.0.saturating_add(two.0))),
+            (one, two) => one.or(two),
+        };
+        Self {
+            input: self.input.saturating_add(other.input),
+            output: self.output.saturating_add(other.output),
+            cached: self.cached.saturating_add(other.cached),
+            cache_write: self.cache_write.saturating_add(other.cache_write),
+            reasoning: self.reasoning.saturating_add(other.reasoning),
+            estimated: self.estimated || other.estimated,
+            cost,
+        }
+    }
 }
 
 /// Money, in billionths of a US dollar: exact for every per-million-token

@@ -7,13 +7,13 @@ use std::{
 };
 
 use axum::body::Body;
-use bytes::{Bytes, BytesMut};
+use bytes::{BufMut, Bytes, BytesMut};
 use futures_util::stream;
 use http_body::Frame;
 use tokio::time::{Instant, Sleep};
 
 use super::sse::Encoder;
-use crate::reply::Events;
+use crate::{chat::Event, reply::Events};
 
 /// How many events are written at a time where they come faster than the client reads.
 const BATCH: usize = 64;
@@ -68,6 +68,12 @@ impl<E: Encoder> Writing<E> {
         }
         for _ in 0..BATCH {
             match self.events.as_mut().poll_next(cx) {
+                // A comment: clients of every API leave it out.
+                Poll::Ready(Some(Ok(Event::Continued { by }))) => {
+                    self.out.put_slice(b": continued by ");
+                    self.out.extend(by.bytes().filter(|byte| !byte.is_ascii_control()));
+                    self.out.put_slice(b"\n\n");
+                }
                 Poll::Ready(Some(Ok(event))) => self.encoder.event(event, &mut self.out),
                 Poll::Ready(Some(Err(error))) => {
                     self.encoder.fail(&error, &mut self.out);
@@ -155,7 +161,7 @@ mod tests {
     use http_body_util::BodyExt;
 
     use super::*;
-    use crate::{chat::Event, error::Error};
+    use crate::error::Error;
 
     /// Spells an event as its text.
     struct Plain;

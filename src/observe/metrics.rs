@@ -51,6 +51,8 @@ pub struct Metrics {
     pub retries_denied: IntCounter,
     /// Calls passed on to another target.
     pub fallbacks: IntCounter,
+    /// Streams that broke off, by `route` and `result`: `continued` by another target, or `failed`.
+    pub continuations: IntCounterVec,
     /// Audit records written.
     pub audit_records: IntCounter,
     /// Audit records on their way to the disk.
@@ -177,6 +179,12 @@ impl Metrics {
             retries: counter(&r, "sluice_retries_total", "Further attempts at the same target.")?,
             retries_denied: counter(&r, "sluice_retries_denied_total", "Retries that the budget forbade.")?,
             fallbacks: counter(&r, "sluice_fallbacks_total", "Calls passed on to another target.")?,
+            continuations: counters(
+                &r,
+                "sluice_continuations_total",
+                "Streams that broke off and were to be continued.",
+                &["route", "result"],
+            )?,
             audit_records: counter(&r, "sluice_audit_records_total", "Audit records written.")?,
             audit_pending: gauge(
                 &r,

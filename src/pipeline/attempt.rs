@@ -31,10 +31,39 @@ pub struct Attempt {
 }
 
 /// What has gone by of an answer.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Seen {
     usage: Option<Usage>,
     output: String,
+    /// Where the answer's text begins, if nothing else follows it.
+    text_from: Option<usize>,
+}
+
+impl Default for Seen {
+    fn default() -> Self {
+        Self { usage: None, output: String::new(), text_from: Some(0) }
+    }
+}
+
+impl Seen {
+    fn thought(&mut self, text: &str) {
+        // A thought after the text began is in between.
+        let before = self.text_from.is_none_or(|from| from == self.output.len());
+        self.keep(text);
+        if before {
+            self.text_from = self.text_from.map(|_| self.output.len());
+        } else {
+            self.text_from = None;
+        }
+    }
+
+    fn keep(&mut self, text: &str) {
+        if self.output.len() < LONGEST {
+            self.output.push_str(text);
+        } else {
+            self.text_from = None;
+        }
+    }
 }
 
 /// The text that is kept for counting, at most.
@@ -129,7 +158,7 @@ impl Metering {
         });
         self.noted = self.context.trail.note(|notes| {
             (notes.attempts.len() < MOST_ATTEMPTS).then(|| {
-                notes.attempts.push(Try { target, took, error });
+                notes.attempts.push(Try { target, took, error, usage: None });
                 notes.attempts.len() - 1
             })
         });
@@ -155,19 +184,27 @@ impl Tap for Metering {
     fn event(&mut self, event: &Event) {
         let mut seen = self.seen.lock();
         match event {
-            Event::Text { text, .. } | Event::Refusal { text, .. } | Event::Reasoning { text, .. } => {
-                if seen.output.len() < LONGEST {
-                    seen.output.push_str(text);
+            Event::Text { choice, text } => {
+                if *choice > 0 {
+                    seen.text_from = None;
                 }
+                seen.keep(text);
+            }
+            Event::Reasoning { text, .. } => seen.thought(text),
+            Event::Refusal { text, .. } => {
+                seen.text_from = None;
+                seen.keep(text);
             }
             Event::ToolCall { name, arguments, .. } => {
-                if seen.output.len() < LONGEST {
-                    seen.output.push_str(name.as_deref().unwrap_or_default());
-                    seen.output.push_str(arguments);
-                }
+                seen.text_from = None;
+                seen.keep(name.as_deref().unwrap_or_default());
+                seen.keep(arguments);
             }
             Event::Usage(usage) => seen.usage = Some(*usage),
-            Event::Embedding { .. } | Event::Grounded { .. } | Event::Finish { .. } => {}
+            Event::Embedding { .. }
+            | Event::Grounded { .. }
+            | Event::Continued { .. }
+            | Event::Finish { .. } => {}
         }
     }
 
@@ -183,26 +220,27 @@ impl Tap for Metering {
         };
         self.metrics.ended(took, error);
         self.renote(took, error);
-        let Seen { usage, output } = std::mem::take(&mut *self.seen.lock());
+        let Seen { usage, output, text_from } = std::mem::take(&mut *self.seen.lock());
         let begun =
             self.noted.is_some() && !matches!(end, End::Failed(_) if usage.is_none() && output.is_empty());
         match (end, usage) {
             (End::Complete, Some(usage)) => {
                 let usage = bill(&self.prices, &self.metrics, &self.target, usage);
-                self.context.trail.note(|notes| notes.usage = Some(usage));
+                self.context.trail.note(|notes| notes.took(usage, self.noted));
             }
             // Left before the first content: the provider has read the question at least.
-            (End::Cancelled, _) => self.leave_uncounted(output, usage),
-            (_, _) if begun => self.leave_uncounted(output, usage),
+            (End::Cancelled, _) => self.leave_uncounted(output, text_from, usage),
+            (_, _) if begun => self.leave_uncounted(output, text_from, usage),
             (_, _) => {}
         }
     }
 }
 
 impl Metering {
-    fn leave_uncounted(&self, output: String, known: Option<Usage>) {
-        let uncounted = Uncounted { chat: self.chat.clone(), target: self.target.clone(), output, known };
-        self.context.trail.note(|notes| notes.uncounted = Some(Arc::new(uncounted)));
+    fn leave_uncounted(&self, output: String, text_from: Option<usize>, known: Option<Usage>) {
+        let (chat, target, attempt) = (self.chat.clone(), self.target.clone(), self.noted);
+        let uncounted = Uncounted { chat, target, output, text_from, known, attempt };
+        self.context.trail.note(|notes| notes.uncounted.push(Arc::new(uncounted)));
     }
 }
 

@@ -119,6 +119,8 @@ impl Tap for Filling {
 
     fn end(&mut self, end: End<'_>) {
         let whole = |event: &Event| match event {
+            // Pieced together of two models' answers, it is neither's.
+            Event::Continued { .. } => false,
             Event::Finish { reason, .. } => {
                 matches!(reason, Finish::Stop | Finish::StopSequence(_) | Finish::ToolCalls)
             }

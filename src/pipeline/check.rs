@@ -243,7 +243,11 @@ fn channel_of(event: &Event) -> Option<(Channel, &str)> {
         Event::ToolCall { choice, index, arguments, .. } => {
             Some((Channel::Arguments(*choice, *index), arguments))
         }
-        Event::Embedding { .. } | Event::Grounded { .. } | Event::Usage(_) | Event::Finish { .. } => None,
+        Event::Embedding { .. }
+        | Event::Grounded { .. }
+        | Event::Usage(_)
+        | Event::Continued { .. }
+        | Event::Finish { .. } => None,
     }
 }
 
@@ -251,7 +255,11 @@ fn with_text(mut event: Event, new: String) -> Event {
     match &mut event {
         Event::Text { text, .. } | Event::Refusal { text, .. } | Event::Reasoning { text, .. } => *text = new,
         Event::ToolCall { arguments, .. } => *arguments = new,
-        Event::Embedding { .. } | Event::Grounded { .. } | Event::Usage(_) | Event::Finish { .. } => {}
+        Event::Embedding { .. }
+        | Event::Grounded { .. }
+        | Event::Usage(_)
+        | Event::Continued { .. }
+        | Event::Finish { .. } => {}
     }
     event
 }

@@ -1,11 +1,21 @@
 //! Finds who is to answer, and asks the next one when one fails. Below this
 //! stage a call has one target.
+//!
+//! Before the first content, the next one is simply asked. After it, where the
+//! route allows it, the next one is asked to go on from the text already sent
+//! (see [`continuing`]).
+mod continuing;
+
 use std::sync::Arc;
 
+use continuing::Continuing;
+
 use crate::{
-    call::Call,
+    call::{Call, Target, Uncounted},
+    chat::Usage,
     error::{Error, Result},
     observe::Metrics,
+    provider::continuation::{self, Prefill},
     reply::Reply,
     route::Table,
     stage::{Answer, Next, Stage},
@@ -17,7 +27,26 @@ pub struct Fallback {
     pub table: Arc<Table>,
     /// Whether a model's name is configured, and so may be shown as a label.
     pub known: Arc<dyn Fn(&str) -> bool + Send + Sync>,
+    /// What it takes to go on with an answer that broke off.
+    pub going_on: Arc<GoingOn>,
     /// Where changes of target are counted.
+    pub metrics: Arc<Metrics>,
+}
+
+/// What a target makes of the beginning of an answer.
+pub type Takes = dyn Fn(&Target) -> Option<Prefill> + Send + Sync;
+/// Prices what an attempt took and writes it down.
+pub type Bill = dyn Fn(&Uncounted, Usage) -> Usage + Send + Sync;
+
+/// What it takes to go on with an answer that broke off.
+pub struct GoingOn {
+    /// How often, for one answer.
+    pub most: u32,
+    /// What a target makes of the beginning of an answer; nothing where it cannot go on.
+    pub prefill: Arc<Takes>,
+    /// Prices what an attempt took and writes it down.
+    pub bill: Arc<Bill>,
+    /// Where continuations are counted.
     pub metrics: Arc<Metrics>,
 }
 
@@ -37,6 +66,9 @@ impl Stage for Fallback {
             }
             let others = index + 1 < chain.len();
             let error = match next.call(Call { target: Some(target.clone()), others, ..call.clone() }).await {
+                Ok(reply) if others && call.chat.stream => {
+                    return Ok(self.stand_by(reply, call, &chain[index + 1..], next));
+                }
                 Ok(reply) => return Ok(reply),
                 Err(error) => error,
             };
@@ -50,5 +82,25 @@ impl Stage for Fallback {
             };
         }
         Err(failed.unwrap_or_else(|| Error::UnknownModel(call.chat.model.clone())))
+    }
+}
+
+impl Fallback {
+    /// Keeps the others ready to go on with a streamed answer, where that is allowed and can be right.
+    fn stand_by<S: Answer>(
+        &self,
+        reply: Reply,
+        call: Call,
+        others: &[Arc<Target>],
+        next: Next<'_, S>,
+    ) -> Reply {
+        let route = self.table.continues(&call.chat.model).filter(|_| self.going_on.most > 0);
+        match route.filter(|_| continuation::possible(&call.chat)) {
+            None => reply,
+            Some(route) => {
+                let (route, others) = (route.clone(), others.iter().cloned().collect());
+                reply.rescued(Continuing::new(next.kept(), call, route, others, self.going_on.clone()))
+            }
+        }
     }
 }

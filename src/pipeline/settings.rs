@@ -98,10 +98,20 @@ pub struct Retry {
     /// Retries a second that are allowed besides.
     #[garde(range(max = 10_000))]
     pub budget_floor: u32,
+    /// How often another target may go on with one streamed answer that broke off; 0: never.
+    #[garde(range(max = 10))]
+    pub continuations: u32,
 }
 
 impl Default for Retry {
     fn default() -> Self {
-        Self { attempts: 3, base: Span::millis(250), cap: Span::secs(8), budget_percent: 10, budget_floor: 3 }
+        Self {
+            attempts: 3,
+            base: Span::millis(250),
+            cap: Span::secs(8),
+            budget_percent: 10,
+            budget_floor: 3,
+            continuations: 2,
+        }
     }
 }

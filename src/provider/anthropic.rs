@@ -15,6 +15,11 @@ use crate::{
     reply::Head,
 };
 
+/// Whether a model goes on with a beginning of its answer that it is given.
+pub(super) fn takes_prefill(model: &str) -> bool {
+    model::Abilities::of(model).prefill
+}
+
 /// Anthropic's dialect.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Anthropic;

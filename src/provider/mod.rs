@@ -5,6 +5,7 @@
 pub mod anthropic;
 pub mod catalog;
 mod connections;
+pub mod continuation;
 pub mod extractive;
 mod failure;
 pub mod frames;

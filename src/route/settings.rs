@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 use crate::settings::Span;
 
 /// A model's name, and who answers for it.
-#[derive(Clone, Debug, Default, PartialEq, Deserialize, Serialize, JsonSchema, garde::Validate)]
+#[derive(Clone, Debug, PartialEq, Deserialize, Serialize, JsonSchema, garde::Validate)]
 #[serde(deny_unknown_fields, default)]
 pub struct Route {
     /// Who answers. Several share the calls by weight; a user stays with one of them.
@@ -14,12 +14,28 @@ pub struct Route {
     /// Who is asked when the chosen target fails, in order: other routes, or `provider/model`.
     #[garde(skip)]
     pub fallback: Vec<String>,
+    /// Whether the next one goes on with a streamed answer that breaks off, from the text already sent.
+    #[serde(rename = "continue")]
+    #[garde(skip)]
+    pub continues: bool,
     /// Other names of the route.
     #[garde(skip)]
     pub aliases: Vec<String>,
     /// Waits of its own; absent: the general ones.
     #[garde(skip)]
     pub timeouts: Option<Timeouts>,
+}
+
+impl Default for Route {
+    fn default() -> Self {
+        Self {
+            targets: Vec::new(),
+            fallback: Vec::new(),
+            continues: true,
+            aliases: Vec::new(),
+            timeouts: None,
+        }
+    }
 }
 
 /// One model of one provider.

@@ -32,6 +32,10 @@ pub struct Row {
 /// One route.
 #[derive(Debug)]
 struct Entry {
+    /// Its configured name.
+    name: Arc<str>,
+    /// Whether the next target goes on with an answer that broke off.
+    continues: bool,
     /// Who answers, and their weights.
     versions: Vec<(Arc<Target>, u32)>,
     /// Who is asked next.
@@ -92,7 +96,10 @@ impl Table {
                 (this.row(plan, target_, timeouts), target.weight)
             });
             let versions = versions.collect();
-            this.routes.insert(name.clone(), Arc::new(Entry { versions, fallback: Vec::new() }));
+            this.routes.insert(name.clone(), {
+                let (name, continues) = (name.as_str().into(), route.continues);
+                Arc::new(Entry { name, continues, versions, fallback: Vec::new() })
+            });
             this.aliases.extend(route.aliases.iter().map(|alias| (alias.clone(), name.clone())));
         }
         for (name, route) in plan.routes {
@@ -173,6 +180,13 @@ impl Table {
         self.patterns
             .iter()
             .find(|p| provider.is_none_or(|name| *p.provider == *name) && matches(&p.pattern, model))
+    }
+
+    /// The name of the route that has this name or alias, if its streams are
+    /// gone on with by another target where they break off.
+    pub fn continues(&self, name: &str) -> Option<&Arc<str>> {
+        let entry = self.routes.get(self.canonical(name))?;
+        entry.continues.then_some(&entry.name)
     }
 
     /// What belongs to a target.

@@ -141,7 +141,8 @@ async fn each_wait_has_an_end() {
 async fn an_answer_after_content_is_never_begun_anew() {
     let primary = Upstream::start(Act::default().cut_after(4)).await;
     let spare = Upstream::answering().await;
-    let gateway = Setup::two(&primary, Wire::OpenAi, &spare).start().await;
+    let off = json!({"models": {"main": {"continue": false}}});
+    let gateway = Setup::two(&primary, Wire::OpenAi, &spare).set(&off).start().await;
     let (chunks, done) = gateway.stream("/v1/chat/completions", &chat(true)).await.chunks().await;
     assert!(!done && !chunks.last().unwrap()["error"].is_null(), "{chunks:?}");
     assert_eq!((primary.asked(), spare.asked()), (1, 0));

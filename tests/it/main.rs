@@ -16,6 +16,7 @@ mod cancel;
 mod chaos;
 mod chat_completions;
 mod container;
+mod continuation;
 mod cross_wire;
 mod docs;
 mod drain;

@@ -201,7 +201,8 @@ impl Encoder for MessageStream {
             | Event::ToolCall { choice: 1.., .. }
             | Event::Finish { choice: 1.., .. }
             | Event::Embedding { .. }
-            | Event::Grounded { .. } => {}
+            | Event::Grounded { .. }
+            | Event::Continued { .. } => {}
             Event::Text { text, .. } | Event::Refusal { text, .. } => self.text(&text, out),
             Event::Reasoning { text, signature, redacted, .. } => {
                 self.think(&text, signature.as_deref(), out);

@@ -151,7 +151,7 @@ impl Encoder for ChatStream {
             }
             Event::Usage(usage) => self.usage = Some(usage),
             Event::Finish { choice, reason } => self.finish(choice, &reason, out),
-            Event::Embedding { .. } | Event::Grounded { .. } => {}
+            Event::Embedding { .. } | Event::Grounded { .. } | Event::Continued { .. } => {}
         }
     }
 

@@ -32,19 +32,29 @@ pub(super) struct Abilities {
     pub(super) schema: bool,
     /// It takes `temperature`, `top_p` and `top_k`.
     pub(super) sampling: bool,
+    /// It goes on with a beginning of its answer.
+    pub(super) prefill: bool,
 }
 
 impl Abilities {
     /// What `model` can do. Newer models are taken for the like of the newest known.
     pub(super) fn of(model: &str) -> Self {
         match Version::of(model) {
-            None => Self { thinks: true, adaptive: false, budget: true, schema: false, sampling: true },
+            None => Self {
+                thinks: true,
+                adaptive: false,
+                budget: true,
+                schema: false,
+                sampling: true,
+                prefill: false,
+            },
             Some(version) => Self {
                 thinks: version >= Version(3, 7),
                 adaptive: version >= Version(4, 6),
                 budget: version >= Version(3, 7) && version < Version(4, 7),
                 schema: version >= Version(4, 5) || version == Version(4, 1),
                 sampling: version < Version(4, 7),
+                prefill: version < Version(4, 6),
             },
         }
     }
@@ -75,13 +85,13 @@ mod tests {
     #[test]
     fn abilities_grow_with_the_version() {
         let able = |name| {
-            let Abilities { thinks, adaptive, budget, schema, sampling } = Abilities::of(name);
-            [thinks, adaptive, budget, schema, sampling].map(u8::from)
+            let Abilities { thinks, adaptive, budget, schema, sampling, prefill } = Abilities::of(name);
+            [thinks, adaptive, budget, schema, sampling, prefill].map(u8::from)
         };
-        assert_eq!(able("claude-3-5-haiku-latest"), [0, 0, 0, 0, 1]);
-        assert_eq!(able("claude-sonnet-4-5"), [1, 0, 1, 1, 1]);
-        assert_eq!(able("claude-opus-4-6"), [1, 1, 1, 1, 1]);
-        assert_eq!(able("claude-opus-4-8"), [1, 1, 0, 1, 0]);
-        assert_eq!(able("kimi-k2"), [1, 0, 1, 0, 1]);
+        assert_eq!(able("claude-3-5-haiku-latest"), [0, 0, 0, 0, 1, 1]);
+        assert_eq!(able("claude-sonnet-4-5"), [1, 0, 1, 1, 1, 1]);
+        assert_eq!(able("claude-opus-4-6"), [1, 1, 1, 1, 1, 0]);
+        assert_eq!(able("claude-opus-4-8"), [1, 1, 0, 1, 0, 0]);
+        assert_eq!(able("kimi-k2"), [1, 0, 1, 0, 1, 0]);
     }
 }

@@ -143,6 +143,16 @@ impl Act {
         self
     }
 
+    /// Goes on with a beginning of its text when it is asked to.
+    pub fn going_on(self) -> Self {
+        self.with(|say| say.goes_on = true)
+    }
+
+    /// How many bytes its reply to this request has.
+    pub fn length(&self, request: &Seen) -> usize {
+        self.plan(request).steps.iter().map(|(_, bytes)| bytes.len()).sum()
+    }
+
     /// Streams so many characters an event.
     pub fn chunks_of(self, characters: usize) -> Self {
         self.with(|say| say.chunk = characters)

@@ -43,12 +43,14 @@ pub struct Say {
     pub usage: Option<(u32, u32)>,
     /// Characters an event.
     pub chunk: usize,
+    /// Asked to go on with a beginning of the text, it does.
+    pub goes_on: bool,
 }
 
 impl Default for Say {
     fn default() -> Self {
         let (text, reasoning) = ("Hello from upstream.".into(), String::new());
-        Self { text, reasoning, tools: vec![], usage: Some((11, 7)), chunk: 5 }
+        Self { text, reasoning, tools: vec![], usage: Some((11, 7)), chunk: 5, goes_on: false }
     }
 }
 
@@ -71,11 +73,35 @@ impl Say {
 
     /// The events of a streamed reply, each with its blank line.
     pub fn frames(&self, request: &Seen) -> Vec<String> {
+        if self.goes_on
+            && let Some(text) = self.rest(&request.body)
+        {
+            return Self { text, goes_on: false, ..self.clone() }.frames(request);
+        }
         if request.path == "/v1/messages" {
             self.message_frames(&request.body)
         } else {
             self.chunks(&request.body)
         }
+    }
+
+    /// What it says when it is asked to go on: by a beginning of its answer
+    /// the rest, by words the last words and the rest.
+    fn rest(&self, asked: &Value) -> Option<String> {
+        let messages = asked["messages"].as_array()?;
+        let last = messages.last()?;
+        let after = |begun: &str| {
+            let rest = self.text.strip_prefix(begun);
+            rest.unwrap_or_else(|| panic!("{begun:?} is no beginning of {:?}", self.text)).to_owned()
+        };
+        if last["role"] == "assistant" {
+            return Some(after(&text_of(last)));
+        }
+        let words = text_of(last);
+        let words = words.split_once("<last-words>")?.1.split_once("</last-words>")?.0;
+        let begun = text_of(&messages[messages.len() - 2]);
+        assert!(begun.trim_end().ends_with(words), "{words:?} are not the last words of {begun:?}");
+        Some(words.to_owned() + &after(begun.trim_end()))
     }
 
     fn completion(&self, asked: &Value) -> Value {
@@ -265,6 +291,12 @@ pub fn error_frame(path: &str) -> String {
             json!({"error": {"message": "The server had an error", "type": "server_error", "code": null}});
         format!("data: {error}\n\n")
     }
+}
+
+/// The text of a message of either wire.
+fn text_of(message: &Value) -> String {
+    let blocks = || message["content"].as_array().unwrap().iter().filter_map(|block| block["text"].as_str());
+    message["content"].as_str().map_or_else(|| blocks().collect(), Into::into)
 }
 
 fn pieces(text: &str, size: usize) -> impl Iterator<Item = String> {

@@ -316,7 +316,8 @@ impl Encoder for ResponseStream {
             | Event::ToolCall { choice: 1.., .. }
             | Event::Finish { choice: 1.., .. }
             | Event::Embedding { .. }
-            | Event::Grounded { .. } => {}
+            | Event::Grounded { .. }
+            | Event::Continued { .. } => {}
             Event::Text { text, .. } => self.text(&text, Open::Text, out),
             Event::Refusal { text, .. } => self.text(&text, Open::Refusal, out),
             Event::Reasoning { text, signature, redacted, .. } => {
