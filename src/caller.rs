@@ -1,6 +1,7 @@
 //! Who asks, and what they may ask for.
 use std::{net::IpAddr, sync::Arc};
 
+use jiff::{Timestamp, tz::TimeZone};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -26,8 +27,14 @@ pub struct Rights {
     pub name: Arc<str>,
     /// The tenant that it belongs to.
     pub tenant: Arc<Tenant>,
+    /// What it may do.
+    pub roles: Roles,
     /// The routes that it may use; absent means all.
     pub models: Option<Vec<String>>,
+    /// The paths that it may use, as templates; absent means all that its roles reach.
+    pub endpoints: Option<Vec<String>>,
+    /// When it ends.
+    pub expires: Option<Timestamp>,
     /// How much it may ask for, where that is not as configured for all keys.
     pub quota: Quota,
     /// How much money it may spend.
@@ -35,7 +42,7 @@ pub struct Rights {
 }
 
 /// Those who share data, and what they may ask for together.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Tenant {
     /// Its name.
     pub name: Arc<str>,
@@ -43,6 +50,68 @@ pub struct Tenant {
     pub quota: Quota,
     /// How much money all its keys together may spend.
     pub budget: Caps,
+    /// Where its days and months begin.
+    pub time_zone: TimeZone,
+}
+
+impl Default for Tenant {
+    fn default() -> Self {
+        let (quota, budget) = Default::default();
+        Self { name: "".into(), quota, budget, time_zone: TimeZone::UTC }
+    }
+}
+
+/// The tenant of those who look after all tenants. It has no data of its own.
+pub const ALL_TENANTS: &str = "*";
+
+/// What a key may do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Deserialize, Serialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum Role {
+    /// Ask models.
+    App,
+    /// Judge answers that wait for a person.
+    Reviewer,
+    /// Look after the tenant: its keys, its money. It may do all that the others may.
+    Admin,
+}
+
+impl Role {
+    /// Every role.
+    pub const ALL: [Self; 3] = [Self::App, Self::Reviewer, Self::Admin];
+
+    /// Its name, as it is written down.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::App => "app",
+            Self::Reviewer => "reviewer",
+            Self::Admin => "admin",
+        }
+    }
+}
+
+/// A set of roles.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Roles(u8);
+
+impl Roles {
+    /// The roles that are written down, and those that come with them.
+    pub fn of(roles: &[Role]) -> Self {
+        let all = Role::ALL.into_iter();
+        let set = all.filter(|role| roles.contains(role) || roles.contains(&Role::Admin));
+        Self(set.fold(0, |set, role| set | 1 << role as u8))
+    }
+
+    /// Whether a role is among them.
+    pub fn has(self, role: Role) -> bool {
+        self.0 & 1 << role as u8 != 0
+    }
+
+    /// Without one of them.
+    #[must_use]
+    pub fn without(self, role: Role) -> Self {
+        Self(self.0 & !(1 << role as u8))
+    }
 }
 
 /// How much one of something may ask for; absent is no limit of its own.
@@ -80,11 +149,16 @@ pub struct Caps {
 }
 
 impl Caller {
-    /// Somebody with a key of this name and tenant, and no limits of their own.
+    /// Somebody who may ask models, with a key of this name and tenant and no limits of their own.
     pub fn named(key: &str, tenant: &str) -> Self {
         let tenant = Tenant { name: tenant.into(), ..Tenant::default() };
-        let rights =
-            Rights { id: key.into(), name: key.into(), tenant: Arc::new(tenant), ..Rights::default() };
+        let rights = Rights {
+            id: key.into(),
+            name: key.into(),
+            tenant: Arc::new(tenant),
+            roles: Roles::of(&[Role::App]),
+            ..Rights::default()
+        };
         Self { rights: Arc::new(rights), user: None, address: None }
     }
 
@@ -96,6 +170,18 @@ impl Caller {
     /// The tenant's name.
     pub fn tenant(&self) -> &Arc<str> {
         &self.rights.tenant.name
+    }
+}
+
+impl Rights {
+    /// Whether what belongs to this tenant is for this key. To others it must look as if it were not there.
+    pub fn sees(&self, tenant: &str) -> bool {
+        *self.tenant.name == *tenant || *self.tenant.name == *ALL_TENANTS
+    }
+
+    /// Whether it may use a path, told by its template.
+    pub fn reaches(&self, template: &str) -> bool {
+        self.endpoints.as_ref().is_none_or(|endpoints| endpoints.iter().any(|endpoint| endpoint == template))
     }
 }
 

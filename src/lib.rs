@@ -10,7 +10,7 @@
 //! - [`pipeline`]: the steps, one a file.
 //! - [`provider`] and [`wire`]: who answers, and the vendors' JSON.
 //! - [`knowledge`] and [`prompt`]: the documents that answers rest on, and how models are asked.
-//! - [`guard`], [`limit`], [`cache`], [`route`], [`audit`], [`price`], [`tokens`]: the
+//! - [`auth`], [`guard`], [`limit`], [`cache`], [`route`], [`audit`], [`price`], [`tokens`]: the
 //!   mechanisms that steps use.
 //! - [`store`]: Redis and the database, for what is shared or must last.
 //! - [`http`]: bytes to types and back, one API family a folder.
@@ -22,6 +22,7 @@
 
 pub mod app;
 pub mod audit;
+pub mod auth;
 pub mod cache;
 pub mod call;
 pub mod caller;

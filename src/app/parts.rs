@@ -5,10 +5,12 @@ use parking_lot::Mutex;
 use sha2::{Digest, Sha256};
 
 use crate::{
-    audit, cache,
+    audit,
+    auth::{Key, Keyring, Pepper},
+    cache,
     config::{self, Config},
     guard::{self, Rule},
-    http::{Running, auth::Keyring, settings::Key},
+    http::Running,
     knowledge::{Knowledge, SharedKnowledge},
     limit::Limits,
     observe::{Metrics, logs::Logs},
@@ -162,7 +164,7 @@ pub(super) fn running(parts: &Parts, lasting: &Lasting) -> Result<Running, Strin
     }));
     let pipeline = stack::pipeline(stages(parts, lasting, &table, &version)?);
     Ok(Running {
-        keys: Keyring::new(&parts.keys, config.auth.query_key),
+        keys: Keyring::new(&parts.keys, &config.tenants, pepper(config)?, config.auth.query_key),
         default_model: config.default_model.clone().unwrap_or_default(),
         predict: (config.predict_model.clone(), config.cache.predict_ttl.0),
         server: config.server.clone(),
@@ -172,6 +174,14 @@ pub(super) fn running(parts: &Parts, lasting: &Lasting) -> Result<Running, Strin
         pipeline,
         table,
     })
+}
+
+/// The secret of the stored keys, where one is set.
+fn pepper(config: &Config) -> Result<Option<Arc<Pepper>>, String> {
+    let Some(from) = &config.auth.pepper else { return Ok(None) };
+    let pepper = from.fetch().and_then(|secret| Pepper::new(secret.reveal()));
+    let pepper = pepper.ok_or_else(|| format!("`auth.pepper`: the {from} holds no 32 characters"))?;
+    Ok(Some(Arc::new(pepper)))
 }
 
 fn stages(parts: &Parts, lasting: &Lasting, table: &Arc<Table>, version: &str) -> Result<Stages, String> {

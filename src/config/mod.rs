@@ -25,8 +25,10 @@ pub use rows::keys;
 pub use schema::schema;
 
 use crate::{
-    audit, cache,
-    http::settings::{Auth, Server},
+    audit,
+    auth::{Auth, Tenants},
+    cache,
+    http::settings::Server,
     knowledge, limit, observe,
     pipeline::settings::{Admit, Input, Output, Retry},
     prompt, provider, route,
@@ -44,6 +46,9 @@ pub struct Config {
     /// Who may call.
     #[garde(dive)]
     pub auth: Auth,
+    /// What the keys of a tenant may ask for together, by its name. One that is not here is not limited.
+    #[garde(dive)]
+    pub tenants: Tenants,
     /// How much a caller may ask for.
     #[garde(dive)]
     pub limits: limit::Settings,
@@ -106,6 +111,7 @@ impl Default for Config {
         Self {
             server: Server::default(),
             auth: Auth::default(),
+            tenants: Tenants::new(),
             limits: limit::Settings::default(),
             admit: Admit::default(),
             input: Input::default(),

@@ -125,6 +125,9 @@ fn secrets(config: &Config, found: &mut Vec<Dangling>) {
 fn keys(config: &Config, found: &mut Vec<Dangling>) {
     let rows = &config.auth.keys;
     for (index, key) in rows.iter().enumerate() {
+        for (field, message) in super::rows::contradictions(key) {
+            found.push(Dangling::new(format!("auth.keys[{index}].{field}"), message));
+        }
         if rows[..index].iter().any(|earlier| earlier.name == key.name) {
             found.push(Dangling::new(
                 format!("auth.keys[{index}].name"),

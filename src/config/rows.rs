@@ -4,10 +4,14 @@ use serde::Deserialize;
 use super::{
     Problem,
     load::{invalid, read_file, read_on},
-    problem,
+    problem::{self, nearest},
     tree::Node,
 };
-use crate::http::settings::{Auth, Key};
+use crate::{
+    auth::{Auth, Key},
+    caller::{ALL_TENANTS, Role},
+    http::routes,
+};
 
 /// The whole file, as a validator sees it.
 #[derive(Default, Deserialize, garde::Validate)]
@@ -30,6 +34,14 @@ pub fn keys(auth: &Auth) -> Result<Vec<Key>, Vec<Problem>> {
         let message = format!("the row of `{}` is under `auth.keys`, too", row.name);
         return Err(vec![Problem::of(name, message)]);
     }
+    let wrong = rows.iter().flat_map(|row| contradictions(row).into_iter().map(move |wrong| (row, wrong)));
+    let wrong = wrong.map(|(row, (field, message))| {
+        Problem::of(name.clone(), format!("the row of `{}`: `{field}`: {message}", row.name))
+    });
+    let wrong: Vec<Problem> = wrong.collect();
+    if !wrong.is_empty() {
+        return Err(wrong);
+    }
     keys.extend(rows);
     // A file that lost its rows must not open the gateway to everyone.
     if keys.is_empty() {
@@ -37,6 +49,23 @@ pub fn keys(auth: &Auth) -> Result<Vec<Key>, Vec<Problem>> {
         return Err(vec![Problem::of(name, message)]);
     }
     Ok(keys)
+}
+
+/// What a row says that cannot be: the fields, and why not.
+pub(super) fn contradictions(key: &Key) -> Vec<(String, String)> {
+    let mut found = Vec::new();
+    for (index, endpoint) in key.endpoints.iter().flatten().enumerate() {
+        if routes::find(endpoint).is_none_or(|route| route.template != endpoint) {
+            let known: Vec<&str> = routes::ROUTES.iter().map(|route| route.template).collect();
+            let message = format!("there is no endpoint `{endpoint}`; {}", nearest(endpoint, &known));
+            found.push((format!("endpoints[{index}]"), message));
+        }
+    }
+    if key.tenant == ALL_TENANTS && key.roles != [Role::Admin] {
+        let message = format!("`{ALL_TENANTS}` is for a key whose `roles` are `[admin]`");
+        found.push(("tenant".into(), message));
+    }
+    found
 }
 
 fn parse(name: &str, text: &str) -> Result<Vec<Key>, Vec<Problem>> {
@@ -64,6 +93,21 @@ mod tests {
         assert!(told[1].contains("k:3:3: there is no key `hsah` here; did you mean `hash`?"), "{told:?}");
         assert!(told[2].contains("k:5:3: the key `hash` is missing"), "{told:?}");
         assert!(!told.join("").contains("hunter2"), "{told:?}");
+    }
+
+    #[test]
+    fn a_row_that_cannot_be_is_told() {
+        let row = |more: &str| {
+            let row = format!("[{{name: a, hash: 'sha256:{}', {more}}}]", "0".repeat(64));
+            contradictions(&parse("k", &row).unwrap()[0])
+                .into_iter()
+                .map(|(field, _)| field)
+                .collect::<Vec<_>>()
+        };
+        assert_eq!(row("endpoints: [/query, /qury, /v1/models/x]"), ["endpoints[1]", "endpoints[2]"]);
+        assert_eq!(row("tenant: '*'"), ["tenant"]);
+        assert_eq!(row("tenant: '*', roles: [app, admin]"), ["tenant"]);
+        assert!(row("tenant: '*', roles: [admin], endpoints: ['/v1/models/{id}']").is_empty());
     }
 
     #[test]

@@ -9,9 +9,10 @@ use std::{
 
 use arc_swap::{ArcSwap, Guard};
 
-use super::{auth::Keyring, settings::Server};
+use super::settings::Server;
 use crate::{
     audit::{Record, Writer},
+    auth::Keyring,
     call::{Caller, Context, Trace, Trail},
     error::Error,
     knowledge::SharedKnowledge,

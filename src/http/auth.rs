@@ -1,84 +1,44 @@
-//! Who is calling: keys, found by their hash.
-use std::{collections::HashMap, net::IpAddr, sync::Arc};
+//! The key in a request, and what it may reach.
+use std::net::IpAddr;
 
 use http::{HeaderMap, header::AUTHORIZATION};
-use sha2::{Digest, Sha256};
-use subtle::ConstantTimeEq;
 
-use super::settings::Key;
+use super::routes;
 use crate::{
-    caller::{Caller, Caps, Quota, Rights, Tenant},
+    auth::Keyring,
+    caller::Caller,
     error::{Error, Result},
 };
 
-/// The configured keys. Without any, everyone is `anonymous`: the server then
-/// listens on loopback only.
-#[derive(Debug, Default)]
-pub struct Keyring {
-    rows: HashMap<[u8; 32], Row>,
-    anonymous: Caller,
-    query_key: bool,
+/// Who is calling, if they may use `path` at all. `query` is the URL's query,
+/// where a key in it is looked for.
+pub fn caller(
+    ring: &Keyring,
+    headers: &HeaderMap,
+    (path, query): (&str, Option<&str>),
+    address: Option<IpAddr>,
+) -> Result<Caller> {
+    let (key, by_header) = presented(headers);
+    let from_query = query
+        .filter(|_| ring.query_key && key.is_none())
+        .and_then(|query| super::inbound::parameter(query, "api_key"));
+    let caller = ring.caller(key.or(from_query.as_deref())).ok_or(Error::Unauthenticated { by_header })?;
+    permitted(&caller, path)?;
+    Ok(Caller { address, ..caller })
 }
 
-#[derive(Debug)]
-struct Row {
-    rights: Arc<Rights>,
-    expires: Option<jiff::Timestamp>,
-}
-
-impl Keyring {
-    /// Takes the rows over. Their hashes and dates were checked with the configuration.
-    pub fn new<'a>(keys: impl IntoIterator<Item = &'a Key>, query_key: bool) -> Self {
-        let rows = keys.into_iter().filter_map(|key| {
-            let rights = Rights {
-                id: key.name.as_str().into(),
-                name: key.name.as_str().into(),
-                tenant: Arc::new(Tenant { name: key.tenant.as_str().into(), ..Tenant::default() }),
-                models: key.models.clone(),
-                quota: Quota { requests_per_minute: key.requests_per_minute, ..Quota::default() },
-                budget: Caps::default(),
-            };
-            Some((key.digest()?, Row { rights: Arc::new(rights), expires: key.expiry() }))
-        });
-        Self { rows: rows.collect(), anonymous: Caller::named("anonymous", "default"), query_key }
+/// Whether the key's roles and endpoints allow the path. A path that nobody
+/// wrote down is nobody's.
+fn permitted(caller: &Caller, path: &str) -> Result<()> {
+    let Some(route) = routes::find(path) else { return Err(Error::NotFound) };
+    let rights = &caller.rights;
+    if let Some(role) = route.role.filter(|role| !rights.roles.has(*role)) {
+        return Err(Error::Forbidden(format!("this needs a key with the role `{}`", role.name())));
     }
-
-    /// Who is calling. `query` is the URL's query, where a key in it is looked for.
-    pub fn caller(
-        &self,
-        headers: &HeaderMap,
-        query: Option<&str>,
-        address: Option<IpAddr>,
-    ) -> Result<Caller> {
-        let (key, by_header) = presented(headers);
-        let from_query = query
-            .filter(|_| self.query_key && key.is_none())
-            .and_then(|query| super::inbound::parameter(query, "api_key"));
-        let key = key.or(from_query.as_deref());
-        if self.rows.is_empty() {
-            return Ok(Caller { address, ..self.anonymous.clone() });
-        }
-        let denied = || Error::Unauthenticated { by_header };
-        let digest: [u8; 32] = Sha256::digest(key.ok_or_else(denied)?.as_bytes()).into();
-        let (known, row) = self.rows.get_key_value(&digest).ok_or_else(denied)?;
-        // The lookup compares digests, which tell nothing of the key; this keeps the last step even.
-        let same: bool = known.ct_eq(&digest).into();
-        let expired = row.expires.is_some_and(|end| end <= jiff::Timestamp::now());
-        if !same || expired {
-            return Err(denied());
-        }
-        Ok(Caller { rights: row.rights.clone(), user: None, address })
+    if !rights.reaches(route.template) {
+        return Err(Error::Forbidden("this key may not use this endpoint".into()));
     }
-
-    /// How many keys there are.
-    pub fn len(&self) -> usize {
-        self.rows.len()
-    }
-
-    /// Whether there is none.
-    pub fn is_empty(&self) -> bool {
-        self.rows.is_empty()
-    }
+    Ok(())
 }
 
 /// The key in the headers, and whether it came in `X-API-Key`.

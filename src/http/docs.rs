@@ -6,7 +6,7 @@ use http::header;
 use schemars::{JsonSchema, SchemaGenerator, generate::SchemaSettings};
 use serde_json::{Map, Value, json};
 
-use super::{error::Problem, predict::Prediction, query::Answer};
+use super::{error::Problem, predict::Prediction, query::Answer, routes};
 
 /// The document; made once, when it is first asked for.
 static DOCUMENT: LazyLock<String> =
@@ -88,6 +88,20 @@ pub fn document() -> Value {
         "/openapi.json": {"get": open("This document", "application/json")},
         "/docs": {"get": open("This document, to read and try", "text/html")},
     });
+    let mut paths = paths;
+    for (path, operations) in paths.as_object_mut().into_iter().flatten() {
+        let role = routes::find(path).and_then(|route| route.role);
+        for operation in operations.as_object_mut().into_iter().flat_map(Map::values_mut) {
+            match role {
+                Some(role) => {
+                    operation["x-sluice-role"] = role.name().into();
+                    operation["responses"]["403"] =
+                        json!({"description": "The key lacks the role, or may not use this endpoint"});
+                }
+                None => operation["security"] = json!([]),
+            }
+        }
+    }
     json!({
         "openapi": "3.1.0",
         "info": {
@@ -147,7 +161,7 @@ fn with(mut operation: Value, parameters: &Value) -> Value {
 }
 
 fn open(summary: &str, kind: &str) -> Value {
-    json!({"summary": summary, "security": [], "responses": {"200": {"description": summary, "content": {kind: {}}}}})
+    json!({"summary": summary, "responses": {"200": {"description": summary, "content": {kind: {}}}}})
 }
 
 /// The document.

@@ -12,8 +12,9 @@ use http::{HeaderMap, Request, header, request::Parts};
 use http_body_util::{BodyExt, LengthLimitError, Limited};
 use uuid::Uuid;
 
-use super::App;
+use super::{App, auth};
 use crate::{
+    auth::Keyring,
     call::{Caller, Context, Trace, Trail},
     error::{Error, Result},
 };
@@ -59,16 +60,20 @@ pub async fn read(app: &App, request: Request<Body>) -> Result<Inbound> {
     let began = Instant::now();
     let (parts, body) = request.into_parts();
     let running = app.running();
-    let caller = running.keys.caller(&parts.headers, parts.uri.query(), address(&parts))?;
+    let caller = shown(&running.keys, &parts)?;
     json(&parts.headers)?;
     let server = &running.server;
     let body = read_body(&parts.headers, body, server.max_body.0, server.body_timeout.0).await?;
     Ok(Inbound { parts, body, caller, began })
 }
 
-/// Who calls, for requests without a body.
+/// Who calls, and may: for requests without a body.
 pub fn caller(app: &App, parts: &Parts) -> Result<Caller> {
-    app.running().keys.caller(&parts.headers, parts.uri.query(), address(parts))
+    shown(&app.running().keys, parts)
+}
+
+fn shown(keys: &Keyring, parts: &Parts) -> Result<Caller> {
+    auth::caller(keys, &parts.headers, (parts.uri.path(), parts.uri.query()), address(parts))
 }
 
 /// Where the connection comes from.

@@ -21,6 +21,7 @@ mod parse_tests;
 pub mod predict;
 pub mod query;
 mod read;
+pub mod routes;
 pub mod server;
 pub mod settings;
 pub mod sse;
@@ -91,17 +92,8 @@ pub(crate) fn identity(request: &Request<Body>) -> (Arc<str>, &'static str) {
     let arrival = request.extensions().get::<Arrival>();
     let id = arrival.map_or_else(|| inbound::id(request.headers()), |arrival| arrival.id.clone());
     let path = request.uri().path();
-    // Templates are few and fixed: the list here keeps the label's values so.
-    let known = [
-        "/query",
-        "/stream",
-        "/predict",
-        "/v1/chat/completions",
-        "/v1/embeddings",
-        "/v1/responses",
-        "/v1/messages",
-    ];
-    (id, known.into_iter().find(|known| *known == path).unwrap_or("other"))
+    // Templates are few and fixed: so are the label's values.
+    (id, routes::find(path).map_or("other", |route| route.template))
 }
 
 /// A refusal at the edge: counted, recorded and rendered.

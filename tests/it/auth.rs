@@ -140,3 +140,20 @@ async fn a_key_may_use_its_routes_by_all_their_names() {
     ask("default").await.expect(200);
     assert_eq!(ask("solo").await.expect(404)["error"]["code"], "model_not_found");
 }
+
+#[tokio::test]
+async fn a_key_reaches_only_its_endpoints_and_those_of_its_roles() {
+    let upstream = Upstream::answering().await;
+    let (mut narrow, mut reviewer) = (key("narrow", "sk-narrow"), key("reviewer", "sk-reviewer"));
+    narrow["endpoints"] = json!(["/query", "/v1/models/{id}"]);
+    reviewer["roles"] = json!(["reviewer"]);
+    let gateway = gateway(&upstream, &json!({"auth": {"keys": [narrow, reviewer]}})).await;
+    let ask = |key: &str| gateway.ask("POST", "/query").json(&question()).bearer(key).send();
+    ask("sk-narrow").await.expect(200);
+    gateway.ask("GET", "/v1/models/solo").bearer("sk-narrow").send().await.expect(200);
+    let refused = gateway.ask("POST", "/v1/chat/completions").json(&chat()).bearer("sk-narrow").send().await;
+    assert_eq!(refused.expect(403)["error"]["code"], "forbidden");
+    let refused = ask("sk-reviewer").await.expect(403);
+    assert_eq!(refused["detail"], "this needs a key with the role `app`");
+    assert_eq!(upstream.asked(), 1);
+}

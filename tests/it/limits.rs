@@ -54,7 +54,7 @@ async fn a_forwarded_address_does_not_evade_the_limit() {
 async fn a_keys_own_limit_wins() {
     let upstream = Upstream::answering().await;
     let mut entry = key("app", "sk-app");
-    entry["requests_per_minute"] = 1.into();
+    entry["limits"] = json!({"requests_per_minute": 1});
     let gateway = Setup::one(Wire::OpenAi, &upstream).set(&json!({"auth": {"keys": [entry]}})).start().await;
     let body = json!({"model": "main", "messages": [{"role": "user", "content": "Hi"}]});
     let ask = || gateway.ask("POST", "/v1/chat/completions").bearer("sk-app").json(&body).send();
