@@ -25,10 +25,10 @@ pub use rows::keys;
 pub use schema::schema;
 
 use crate::{
-    audit, cache,
+    admit, audit, cache,
     http::settings::{Auth, Server},
     knowledge, limit, observe,
-    pipeline::settings::{Admit, Input, Output, Retry},
+    pipeline::settings::{Input, Output, Retry},
     prompt, provider, route,
     settings::SecretFrom,
     store,
@@ -49,7 +49,7 @@ pub struct Config {
     pub limits: limit::Settings,
     /// How many calls may be under way.
     #[garde(dive)]
-    pub admit: Admit,
+    pub admit: admit::Settings,
     /// What a question may look like.
     #[garde(dive)]
     pub input: Input,
@@ -107,7 +107,7 @@ impl Default for Config {
             server: Server::default(),
             auth: Auth::default(),
             limits: limit::Settings::default(),
-            admit: Admit::default(),
+            admit: admit::Settings::default(),
             input: Input::default(),
             output: Output::default(),
             cache: cache::Settings::default(),

@@ -12,7 +12,7 @@ use arc_swap::{ArcSwap, Guard};
 use super::{auth::Keyring, settings::Server};
 use crate::{
     audit::{Record, Writer},
-    call::{Caller, Context, Trace, Trail},
+    call::{Caller, Context, Priority, Trace, Trail},
     error::Error,
     knowledge::SharedKnowledge,
     observe::Metrics,
@@ -150,6 +150,7 @@ impl App {
             trace: Trace::default(),
             began: now,
             deadline: now,
+            priority: Priority::Normal,
             use_cache: false,
             cache_ttl: None,
             last_resort: false,

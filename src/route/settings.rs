@@ -17,6 +17,9 @@ pub struct Route {
     /// Other names of the route.
     #[garde(skip)]
     pub aliases: Vec<String>,
+    /// Calls for it at the same time, streams to their end included; absent: `admit.per_model_percent` says.
+    #[garde(range(min = 1, max = 1_000_000))]
+    pub max_in_flight: Option<u32>,
     /// Waits of its own; absent: the general ones.
     #[garde(skip)]
     pub timeouts: Option<Timeouts>,

@@ -175,6 +175,13 @@ impl Table {
             .find(|p| provider.is_none_or(|name| *p.provider == *name) && matches(&p.pattern, model))
     }
 
+    /// The provider that lends a model by its own name, without a route.
+    pub fn lender(&self, name: &str) -> Option<&Arc<str>> {
+        let by_provider = name.split_once('/');
+        let found = by_provider.and_then(|(provider, model)| self.pattern(Some(provider), model));
+        found.or_else(|| self.pattern(None, name)).map(|pattern| &pattern.provider)
+    }
+
     /// What belongs to a target.
     pub fn row_of(&self, target: &Target) -> Option<&Row> {
         self.rows.get(target.slot)
