@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 use divan::Bencher;
 use sluice::{
     app,
-    call::{Call, Caller, Context, Trace, Trail},
+    call::{Call, Caller, Context, Priority, Trace, Trail},
     chat::{Message, Mode, Purpose, Request, Role},
     config::{self, Source},
     stage::Pipeline,
@@ -42,6 +42,7 @@ fn call(chat: Request, use_cache: bool) -> Call {
         trace: Trace::default(),
         began,
         deadline: began + Duration::from_secs(60),
+        priority: Priority::Normal,
         use_cache,
         cache_ttl: None,
         last_resort: false,

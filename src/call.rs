@@ -6,7 +6,7 @@ use std::{
 
 use parking_lot::Mutex;
 
-pub use crate::caller::Caller;
+pub use crate::caller::{Caller, Priority};
 use crate::chat::{Request, Usage};
 
 /// One question on its way through the gateway. Cloning copies no message.
@@ -52,8 +52,10 @@ pub struct Context {
     pub trace: Trace,
     /// When the call began.
     pub began: Instant,
-    /// When its time is over.
+    /// When its time is over: the gateway's bound, or the client's where that is sooner.
     pub deadline: Instant,
+    /// How urgent it is.
+    pub priority: Priority,
     /// Whether a cached answer will do.
     pub use_cache: bool,
     /// How long the answer may be cached, where it is not as configured.
@@ -138,6 +140,8 @@ pub struct Notes {
     pub continued: u32,
     /// Whether a person was promised to look at it.
     pub review: bool,
+    /// How long it waited for a place.
+    pub queued: Duration,
     /// The state of the limits, for the headers.
     pub limit: Option<Limit>,
 }

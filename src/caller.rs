@@ -148,6 +148,38 @@ pub struct Caps {
     pub month_usd: Option<Cost>,
 }
 
+/// How urgent a call is, where there are more than places for them.
+#[derive(
+    Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Deserialize, Serialize, JsonSchema,
+)]
+#[serde(rename_all = "lowercase")]
+pub enum Priority {
+    /// After all others, and the first to be refused.
+    Low,
+    /// As calls are.
+    #[default]
+    Normal,
+    /// Before all others.
+    High,
+}
+
+impl Priority {
+    /// All of them, lowest first.
+    pub const ALL: [Self; 3] = [Self::Low, Self::Normal, Self::High];
+    /// Their names, in the same order.
+    pub const NAMES: [&'static str; 3] = ["low", "normal", "high"];
+
+    /// The priority of this name.
+    pub fn named(name: &str) -> Option<Self> {
+        Self::NAMES.iter().position(|known| *known == name).map(|at| Self::ALL[at])
+    }
+
+    /// Its name.
+    pub fn name(self) -> &'static str {
+        Self::NAMES[self as usize]
+    }
+}
+
 impl Caller {
     /// Somebody who may ask models, with a key of this name and tenant and no limits of their own.
     pub fn named(key: &str, tenant: &str) -> Self {

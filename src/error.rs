@@ -75,6 +75,12 @@ pub enum Error {
         /// When to try again.
         retry_after: Duration,
     },
+    /// The model's provider has as many calls under way as it may.
+    #[error("the model's provider is at its bound of calls at the same time; try again shortly")]
+    ProviderFull {
+        /// When to try again.
+        retry_after: Duration,
+    },
     /// The gateway is shutting down.
     #[error("the gateway is shutting down; try again")]
     Draining,
@@ -90,6 +96,9 @@ pub enum Error {
         /// Which wait ran out: `connect`, `first_token`, `idle` or `total`.
         phase: &'static str,
     },
+    /// The time that the call had is over; how long that is was up to the client, so it speaks against nobody.
+    #[error("the time for this request is over")]
+    DeadlineExceeded,
     /// The provider could not be reached.
     #[error("the model could not be reached")]
     Unreachable(#[source] Cause),
@@ -228,9 +237,13 @@ impl Error {
                 row(S::TOO_MANY_REQUESTS, "rate_limit_error", "rate_limit_exceeded", NOTHING)
             }
             Self::Overloaded { .. } => row(S::SERVICE_UNAVAILABLE, "server_error", "overloaded", NOTHING),
+            Self::ProviderFull { .. } => {
+                row(S::SERVICE_UNAVAILABLE, "server_error", "provider_full", (false, true, false))
+            }
             Self::Draining => row(S::SERVICE_UNAVAILABLE, "server_error", "draining", NOTHING),
             Self::Blocked { .. } => row(S::BAD_REQUEST, bad, "content_blocked", NOTHING),
             Self::Timeout { .. } => row(S::GATEWAY_TIMEOUT, "server_error", "upstream_timeout", AGAIN),
+            Self::DeadlineExceeded => row(S::GATEWAY_TIMEOUT, "server_error", "deadline_exceeded", NOTHING),
             Self::Unreachable(_) => row(S::BAD_GATEWAY, "server_error", "upstream_unreachable", AGAIN),
             Self::Broken(_) => row(S::BAD_GATEWAY, "server_error", "upstream_broken", AGAIN),
             Self::UpstreamBusy { status: 503 | 529, .. } => {
@@ -258,7 +271,9 @@ impl Error {
     /// Whether it went wrong behind the gateway, so that a stated answer may
     /// stand in for the error. What no target can do is the caller's to change.
     pub fn is_behind_us(&self) -> bool {
-        self.facts().failover && !matches!(self, Self::Unsupported { .. })
+        // A bound of ours is told with the time to come back.
+        let ours = matches!(self, Self::Unsupported { .. } | Self::ProviderFull { .. });
+        matches!(self, Self::DeadlineExceeded) || self.facts().failover && !ours
     }
 
     /// When the caller should come back, where that is known or the field expects a word on it.
@@ -266,6 +281,7 @@ impl Error {
         match self {
             Self::RateLimited { retry_after, .. }
             | Self::Overloaded { retry_after }
+            | Self::ProviderFull { retry_after }
             | Self::CircuitOpen { retry_after } => Some(*retry_after),
             Self::UpstreamBusy { retry_after, .. } => Some(retry_after.unwrap_or(Duration::from_secs(1))),
             Self::UpstreamFailed { retry_after, .. } => *retry_after,

@@ -10,7 +10,7 @@
 //! - [`pipeline`]: the steps, one a file.
 //! - [`provider`] and [`wire`]: who answers, and the vendors' JSON.
 //! - [`knowledge`] and [`prompt`]: the documents that answers rest on, and how models are asked.
-//! - [`auth`], [`guard`], [`limit`], [`cache`], [`route`], [`audit`], [`price`], [`tokens`]: the
+//! - [`auth`], [`guard`], [`limit`], [`admit`], [`cache`], [`route`], [`audit`], [`price`], [`tokens`]: the
 //!   mechanisms that steps use.
 //! - [`store`]: Redis and the database, for what is shared or must last.
 //! - [`http`]: bytes to types and back, one API family a folder.
@@ -20,6 +20,7 @@
 // The stack of stages is one nested future.
 #![recursion_limit = "256"]
 
+pub mod admit;
 pub mod app;
 pub mod audit;
 pub mod auth;

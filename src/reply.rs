@@ -107,9 +107,9 @@ impl Reply {
         self.with(|inner| Rewritten { inner: Some(inner), rewrite, ready: VecDeque::new() })
     }
 
-    /// Fails the reply when it is silent for longer than `idle`, or not over by `deadline`.
-    pub fn timed(self, idle: Duration, deadline: Instant) -> Self {
-        self.with(|inner| Timed { inner, idle, deadline, alarm: None, since: None })
+    /// Fails the reply when it is silent for longer than `idle`, or, with `late`, when it is not over by `deadline`.
+    pub fn timed(self, idle: Duration, deadline: Instant, late: Error) -> Self {
+        self.with(|inner| Timed { inner, idle, deadline, late: Some(late), alarm: None, since: None })
     }
 
     /// When the reply has ended well, passes the end on only after `last`, and
@@ -300,6 +300,7 @@ struct Timed {
     inner: Events,
     idle: Duration,
     deadline: Instant,
+    late: Option<Error>,
     /// Made at the first silence: most whole replies never need it.
     alarm: Option<Pin<Box<Sleep>>>,
     /// Since when the upstream is silent.
@@ -326,9 +327,9 @@ impl Stream for Timed {
             }
             alarm.as_mut().reset(until.into());
         }
-        let phase = if until == this.deadline { "total" } else { "idle" };
         this.inner = Box::pin(stream::empty());
-        Poll::Ready(Some(Err(Error::Timeout { phase })))
+        let late = this.late.take().filter(|_| until == this.deadline);
+        Poll::Ready(Some(Err(late.unwrap_or(Error::Timeout { phase: "idle" }))))
     }
 }
 

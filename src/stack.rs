@@ -7,9 +7,10 @@ use tower::{ServiceBuilder, util::BoxCloneSyncService};
 
 use crate::{
     pipeline::{
-        admit::Admit, attempt::Attempt, audit::Audit, authorize::Authorize, breaker::Breaker, cache::Cache,
-        check::CheckOutput, dispatch::Dispatch, fallback::Fallback, ground::Ground, limit::RateLimit,
-        measure::Measure, resort::LastResort, retry::Retry, screen::CheckInput,
+        admit::Admit, attempt::Attempt, audit::Audit, authorize::Authorize, breaker::Breaker,
+        bulkhead::Bulkhead, cache::Cache, check::CheckOutput, dispatch::Dispatch, fallback::Fallback,
+        ground::Ground, limit::RateLimit, measure::Measure, resort::LastResort, retry::Retry,
+        screen::CheckInput,
     },
     stage::{Pipeline, stage},
 };
@@ -29,6 +30,7 @@ pub struct Stages {
     pub fallback: Fallback,
     pub retry: Retry,
     pub breaker: Breaker,
+    pub bulkhead: Bulkhead,
     pub attempt: Attempt,
     pub dispatch: Dispatch,
 }
@@ -41,7 +43,7 @@ pub fn pipeline(stages: Stages) -> Pipeline {
             .layer(stage(stages.measure)) // counts and times what follows
             .layer(stage(stages.authorize)) // may this key use this model?
             .layer(stage(stages.limit)) // requests per minute: address, user, key, all
-            .layer(stage(stages.admit)) // a place among the calls under way, held until the stream ends
+            .layer(stage(stages.admit)) // a place among the calls, and among its model's, held until the stream ends
             .layer(stage(stages.screen)) // input: sizes, Unicode form, control characters
             .layer(stage(LastResort)) // a stated fallback answer, for callers who take one; never cached
             .layer(stage(stages.cache)) // an equal question was answered a moment ago
@@ -50,6 +52,7 @@ pub fn pipeline(stages: Stages) -> Pipeline {
             .layer(stage(stages.fallback)) // a chain of targets; below this line a call has one
             .layer(stage(stages.retry)) // the same target once more, where that may help
             .layer(stage(stages.breaker)) // not while it keeps failing; a stream counts when it ends
+            .layer(stage(stages.bulkhead)) // a place among its provider's calls, where that has a bound
             .layer(stage(stages.attempt)) // one try: waits, metrics, what it took and cost
             .service(stages.dispatch), // the provider, up to the first content
     )

@@ -19,6 +19,7 @@ const LEVELS: &[&[(&str, &[&str])]] = &[
         ("wire", &["error"]),
     ],
     &[
+        ("admit", &[]),
         ("audit", &["observe"]),
         ("auth", &[]),
         ("cache", &[]),

@@ -28,6 +28,9 @@ use crate::{
     stage::Pipeline,
 };
 
+/// How long calls that are cut off may take to notice.
+const SETTLE: Duration = Duration::from_secs(2);
+
 /// Serves until told to stop.
 pub fn serve(loaded: Loaded) -> ExitCode {
     let logs = Logs::start(&loaded.config.log);
@@ -70,7 +73,7 @@ async fn run(loaded: Loaded, logs: &Logs) -> Result<(), String> {
     let listener =
         TcpListener::bind(listen).await.map_err(|error| format!("cannot listen on {listen}: {error}"))?;
     let at = listener.local_addr().map_err(|error| error.to_string())?;
-    let (stop, tracker) = (CancellationToken::new(), TaskTracker::new());
+    let (stop, cut, tracker) = (CancellationToken::new(), CancellationToken::new(), TaskTracker::new());
     if let Some(address) = server_settings.metrics_listen {
         let listener = TcpListener::bind(address)
             .await
@@ -79,6 +82,7 @@ async fn run(loaded: Loaded, logs: &Logs) -> Result<(), String> {
             settings: server_settings.clone(),
             open: lasting.metrics.connections.clone(),
             stop: CancellationToken::new(),
+            cut: CancellationToken::new(),
             tracker: TaskTracker::new(),
         };
         let router = http::metrics_router(&app);
@@ -89,6 +93,7 @@ async fn run(loaded: Loaded, logs: &Logs) -> Result<(), String> {
         settings: server_settings.clone(),
         open: lasting.metrics.connections.clone(),
         stop: stop.clone(),
+        cut: cut.clone(),
         tracker: tracker.clone(),
     };
     let router = http::router(&app);
@@ -108,6 +113,9 @@ async fn run(loaded: Loaded, logs: &Logs) -> Result<(), String> {
         // Who asks twice does not want to wait.
         () = stop_signal.heard() => tracing::warn!("requests under way are cut off: asked to stop again"),
     }
+    // Dropped before the end of the process, a call that is cut off still settles and leaves its record.
+    cut.cancel();
+    let _ = tokio::time::timeout(SETTLE, tracker.wait()).await;
     reloading.abort();
     let writer = app.writer().clone();
     let _ = tokio::task::spawn_blocking(move || writer.close()).await;

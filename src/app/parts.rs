@@ -5,9 +5,11 @@ use parking_lot::Mutex;
 use sha2::{Digest, Sha256};
 
 use crate::{
+    admit::{self, Gates},
     audit,
     auth::{Key, Keyring, Pepper},
     cache,
+    caller::Priority,
     config::{self, Config},
     guard::{self, Rule},
     http::Running,
@@ -15,11 +17,12 @@ use crate::{
     limit::Limits,
     observe::{Metrics, logs::Logs},
     pipeline::{
-        admit::{Admit, Places},
+        admit::Admit,
         attempt::{self, Attempt},
         audit::Audit,
         authorize::Authorize,
         breaker::Breaker,
+        bulkhead::Bulkhead,
         cache::Cache,
         check::CheckOutput,
         dispatch::Dispatch,
@@ -54,6 +57,7 @@ pub(super) struct Lasting {
     pub(super) writer: audit::Writer,
     pub(super) stores: Stores,
     cache: Arc<cache::Cache>,
+    gates: Arc<Gates>,
     counting: Mutex<Option<Counting>>,
 }
 
@@ -63,7 +67,6 @@ pub(super) struct Lasting {
 struct Counting {
     config: Arc<Config>,
     limits: Arc<Limits>,
-    places: Arc<Places>,
     retries: Arc<RetryBudget>,
 }
 
@@ -94,6 +97,7 @@ impl Lasting {
             knowledge: Arc::new(SharedKnowledge::new(knowledge)),
             writer: writer.map_err(|error| format!("the audit file cannot be opened: {error}"))?,
             cache: Arc::new(cache::Cache::new(&config.cache, metrics.cache_bytes.clone())),
+            gates: gates(&config.admit, &metrics)?,
             counting: Mutex::default(),
             metrics,
         })
@@ -104,12 +108,10 @@ impl Lasting {
         let before = kept.as_ref();
         let same = |test: fn(&Config, &Config) -> bool| before.filter(|b| test(&b.config, config));
         let limits = same(|a, b| a.limits == b.limits).map(|before| before.limits.clone());
-        let places = same(|a, b| a.admit == b.admit).map(|before| before.places.clone());
         let retries = same(|a, b| a.retry == b.retry).map(|before| before.retries.clone());
         let counting = Counting {
             config: config.clone(),
             limits: limits.unwrap_or_else(|| Arc::new(Limits::new(&config.limits))),
-            places: places.unwrap_or_else(|| Arc::new(Places::new(&config.admit, self.metrics.clone()))),
             retries: retries.unwrap_or_else(|| {
                 Arc::new(RetryBudget::new(config.retry.budget_percent, config.retry.budget_floor))
             }),
@@ -187,7 +189,8 @@ fn pepper(config: &Config) -> Result<Option<Arc<Pepper>>, String> {
 fn stages(parts: &Parts, lasting: &Lasting, table: &Arc<Table>, version: &str) -> Result<Stages, String> {
     let Parts { config, prices, prompts, .. } = parts;
     let metrics = &lasting.metrics;
-    let Counting { limits, places, retries, .. } = lasting.counting(config);
+    let Counting { limits, retries, .. } = lasting.counting(config);
+    let gates = lasting.gates.stand(&plan(config));
     let priced = prices.clone();
     let known = Arc::new(move |model: &str| priced.known(model));
     let knowledge = lasting.knowledge.clone();
@@ -197,7 +200,7 @@ fn stages(parts: &Parts, lasting: &Lasting, table: &Arc<Table>, version: &str) -
         measure: Measure { metrics: metrics.clone() },
         authorize: Authorize { table: table.clone() },
         limit: RateLimit { limits, metrics: metrics.clone() },
-        admit: Admit(places),
+        admit: Admit { gates: gates.clone(), table: table.clone(), metrics: metrics.clone() },
         screen: CheckInput { settings: config.input.clone() },
         cache: Cache {
             store: lasting.cache.clone(),
@@ -219,6 +222,7 @@ fn stages(parts: &Parts, lasting: &Lasting, table: &Arc<Table>, version: &str) -
         },
         retry: Retry { settings: config.retry.clone(), budget: retries, metrics: metrics.clone() },
         breaker: Breaker { table: table.clone() },
+        bulkhead: Bulkhead { gates, metrics: metrics.clone() },
         attempt: Attempt { table: table.clone(), prices: prices.clone() },
         dispatch: Dispatch { providers: Arc::new(providers(config, lasting)?) },
     })
@@ -235,6 +239,49 @@ fn going_on(parts: &Parts, metrics: &Arc<Metrics>) -> GoingOn {
             attempt::bill(&prices, &billed.of("chat", &uncounted.target), &uncounted.target, usage)
         }),
         metrics: metrics.clone(),
+    }
+}
+
+/// The gates, and the gauges that show them.
+fn gates(settings: &admit::Settings, metrics: &Metrics) -> Result<Arc<Gates>, String> {
+    for reason in admit::Reason::ALL {
+        for priority in Priority::NAMES {
+            // From 0 on, or an alert would not see the first one as an increase.
+            metrics.shed.with_label_values(&[reason.as_str(), priority]);
+        }
+    }
+    let gates = Arc::new(Gates::new(settings));
+    let seen = gates.clone();
+    let registered = metrics.register_places(move |gauges| {
+        for gauge in [&gauges.waiting, &gauges.places, &gauges.taken] {
+            gauge.reset();
+        }
+        let mut waiting = [0; Priority::ALL.len()];
+        seen.each(|kind, name, gate| {
+            let view = gate.view();
+            gauges.places.with_label_values(&[kind, name]).set(view.places.into());
+            gauges.taken.with_label_values(&[kind, name]).set(view.taken.into());
+            if kind == "all" {
+                gauges.in_flight.set(view.taken.into());
+            }
+            waiting.iter_mut().zip(view.waiting).for_each(|(sum, many)| *sum += many as i64);
+        });
+        for (priority, many) in Priority::NAMES.iter().zip(waiting) {
+            gauges.waiting.with_label_values(&[priority]).set(many);
+        }
+    });
+    registered.map(|()| gates).map_err(|error| error.to_string())
+}
+
+/// Which models and providers have places of their own.
+fn plan(config: &Config) -> admit::Plan<'_> {
+    let routes = config.models.iter().map(|(name, route)| (name.clone(), route.max_in_flight));
+    let lent = config.providers.iter().filter(|(_, provider)| !provider.models.is_empty());
+    let providers = config.providers.iter().map(|(name, provider)| (name.clone(), provider.max_in_flight));
+    admit::Plan {
+        settings: &config.admit,
+        models: routes.chain(lent.map(|(name, _)| (format!("{name}/*"), None))).collect(),
+        providers: providers.collect(),
     }
 }
 

@@ -25,12 +25,12 @@ pub use rows::keys;
 pub use schema::schema;
 
 use crate::{
-    audit,
+    admit, audit,
     auth::{Auth, Tenants},
     cache,
     http::settings::Server,
     knowledge, limit, observe,
-    pipeline::settings::{Admit, Input, Output, Retry},
+    pipeline::settings::{Input, Output, Retry},
     prompt, provider, route,
     settings::SecretFrom,
     store,
@@ -54,7 +54,7 @@ pub struct Config {
     pub limits: limit::Settings,
     /// How many calls may be under way.
     #[garde(dive)]
-    pub admit: Admit,
+    pub admit: admit::Settings,
     /// What a question may look like.
     #[garde(dive)]
     pub input: Input,
@@ -113,7 +113,7 @@ impl Default for Config {
             auth: Auth::default(),
             tenants: Tenants::new(),
             limits: limit::Settings::default(),
-            admit: Admit::default(),
+            admit: admit::Settings::default(),
             input: Input::default(),
             output: Output::default(),
             cache: cache::Settings::default(),

@@ -13,7 +13,7 @@ use super::settings::Server;
 use crate::{
     audit::{Record, Writer},
     auth::Keyring,
-    call::{Caller, Context, Trace, Trail},
+    call::{Caller, Context, Priority, Trace, Trail},
     error::Error,
     knowledge::SharedKnowledge,
     observe::Metrics,
@@ -151,6 +151,7 @@ impl App {
             trace: Trace::default(),
             began: now,
             deadline: now,
+            priority: Priority::Normal,
             use_cache: false,
             cache_ttl: None,
             last_resort: false,

@@ -7,6 +7,7 @@ use schemars::{JsonSchema, SchemaGenerator, generate::SchemaSettings};
 use serde_json::{Map, Value, json};
 
 use super::{error::Problem, predict::Prediction, query::Answer, routes};
+use crate::call::Priority;
 
 /// The document; made once, when it is first asked for.
 static DOCUMENT: LazyLock<String> =
@@ -151,12 +152,22 @@ fn operation(summary: &str, body: Option<&Value>, reply: (&str, &Value), problem
             failed("The request makes no sense; `errors` names each field (400 on /v1)");
         operation["responses"]["429"] = failed("A limit is reached; `Retry-After` says when to come back");
         operation["responses"]["503"] = failed("No place is left, or no model can answer");
+        operation["responses"]["504"] = failed("The model was too slow, or the client's own time is over");
+        operation["parameters"] = json!([
+            {"name": "x-priority", "in": "header", "schema": {"type": "string", "enum": Priority::NAMES},
+                "description": "Who comes first where there are more calls than places; `normal` by default."},
+            {"name": "x-request-timeout-ms", "in": "header", "schema": {"type": "integer", "minimum": 1},
+                "description": "How long the client waits, in milliseconds; never longer than the gateway does."},
+        ]);
     }
     operation
 }
 
 fn with(mut operation: Value, parameters: &Value) -> Value {
-    operation["parameters"] = parameters.clone();
+    match (&mut operation["parameters"], parameters) {
+        (Value::Array(there), Value::Array(more)) => there.extend(more.iter().cloned()),
+        (none, more) => *none = more.clone(),
+    }
     operation
 }
 

@@ -15,7 +15,7 @@ use uuid::Uuid;
 use super::{App, auth};
 use crate::{
     auth::Keyring,
-    call::{Caller, Context, Trace, Trail},
+    call::{Caller, Context, Priority, Trace, Trail},
     error::{Error, Result},
 };
 
@@ -53,6 +53,10 @@ pub struct Inbound {
     pub caller: Caller,
     /// When it came.
     pub began: Instant,
+    /// When its time is over.
+    pub deadline: Instant,
+    /// How urgent it is.
+    pub priority: Priority,
 }
 
 /// Reads a request: the key, the form of the body, the body.
@@ -63,8 +67,29 @@ pub async fn read(app: &App, request: Request<Body>) -> Result<Inbound> {
     let caller = shown(&running.keys, &parts)?;
     json(&parts.headers)?;
     let server = &running.server;
+    let deadline = began + patience(&parts.headers)?.unwrap_or(Duration::MAX).min(server.request_timeout.0);
+    let priority = priority(&parts.headers)?;
     let body = read_body(&parts.headers, body, server.max_body.0, server.body_timeout.0).await?;
-    Ok(Inbound { parts, body, caller, began })
+    Ok(Inbound { parts, body, caller, began, deadline, priority })
+}
+
+/// How long the client waits for the answer, where it says so, in milliseconds.
+fn patience(headers: &HeaderMap) -> Result<Option<Duration>> {
+    let Some(value) = headers.get("x-request-timeout-ms") else { return Ok(None) };
+    let millis = value.to_str().ok().and_then(|text| text.parse().ok()).filter(|millis| *millis > 0);
+    let problem = "must be a whole number of milliseconds above 0";
+    millis
+        .map(|millis| Some(Duration::from_millis(millis)))
+        .ok_or_else(|| Error::invalid("x-request-timeout-ms", problem))
+}
+
+/// How urgent the client says that it is.
+fn priority(headers: &HeaderMap) -> Result<Priority> {
+    let Some(value) = headers.get("x-priority") else { return Ok(Priority::default()) };
+    let named = value.to_str().ok().and_then(Priority::named);
+    named.ok_or_else(|| {
+        Error::invalid("x-priority", format!("must be one of `{}`", Priority::NAMES.join("`, `")))
+    })
 }
 
 /// Who calls, and may: for requests without a body.
@@ -113,7 +138,7 @@ async fn read_body(headers: &HeaderMap, body: Body, limit: usize, within: Durati
 
 impl Inbound {
     /// The context of the call that this request is.
-    pub fn context(&self, app: &App, endpoint: &'static str, user: Option<&str>) -> Context {
+    pub fn context(&self, endpoint: &'static str, user: Option<&str>) -> Context {
         let arrival = self.parts.extensions.get::<Arrival>();
         let id = arrival.map_or_else(|| id(&self.parts.headers), |arrival| arrival.id.clone());
         let mut caller = self.caller.clone();
@@ -124,7 +149,8 @@ impl Inbound {
             caller,
             trace: trace(&self.parts.headers),
             began: self.began,
-            deadline: self.began + app.running().server.request_timeout.0,
+            deadline: self.deadline,
+            priority: self.priority,
             use_cache: !no_cache(&self.parts.headers),
             cache_ttl: None,
             last_resort: false,

@@ -131,6 +131,8 @@ fn cors(origins: &[String]) -> Option<CorsLayer> {
         http::HeaderName::from_static("x-api-key"),
         http::HeaderName::from_static("x-request-id"),
         http::HeaderName::from_static("x-user-id"),
+        http::HeaderName::from_static("x-priority"),
+        http::HeaderName::from_static("x-request-timeout-ms"),
         http::HeaderName::from_static("idempotency-key"),
         http::HeaderName::from_static("last-event-id"),
     ]);

@@ -60,7 +60,7 @@ async fn ask(app: &App, request: HttpRequest<Body>) -> Result<Response> {
     let text = cut(&text);
     let user = inbound.parts.headers.get("x-user-id").and_then(|user| user.to_str().ok());
     let running = app.running();
-    let mut context = inbound.context(app, "/predict", user);
+    let mut context = inbound.context("/predict", user);
     context.cache_ttl = Some(running.predict.1);
     let prompt = running.prompts.classify(&LABELS, text).map_err(Error::internal)?;
     let schema = json!({

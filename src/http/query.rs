@@ -5,7 +5,7 @@ use serde::Serialize;
 
 use super::{App, Running, answer, error::Shape, fields::Fields, inbound, respond_error};
 use crate::{
-    call::{Cached, Call, Context, Notes},
+    call::{Cached, Call, Context, Notes, Priority},
     chat::{Citation, Completion, Cost, Family, Format, Message, Mode, Request, Role},
     error::Result,
     reply::{Head, Origin},
@@ -29,6 +29,8 @@ pub struct Question {
     pub session: Option<String>,
     /// Whether a stored answer will do.
     pub use_cache: bool,
+    /// How urgent it is, where the body says so.
+    pub priority: Option<Priority>,
 }
 
 impl Question {
@@ -54,7 +56,7 @@ impl Question {
         let max_tokens = fields.integer("max_tokens", 1, 1_000_000).unwrap_or(MAX_TOKENS);
         let schema = fields.object("response_schema");
         let use_cache = fields.flag("use_cache").unwrap_or(true);
-        fields.choice("priority", &["low", "normal", "high"]);
+        let priority = fields.choice("priority", &Priority::NAMES).and_then(Priority::named);
         fields.object("metadata");
         fields.done()?;
         let format = schema.map(|schema| Format::Schema {
@@ -74,7 +76,7 @@ impl Question {
             family: Family::Native,
             ..Request::default()
         };
-        Ok(Self { chat, user, session, use_cache })
+        Ok(Self { chat, user, session, use_cache, priority })
     }
 }
 
@@ -205,8 +207,9 @@ pub async fn post(State(app): State<App>, request: HttpRequest<Body>) -> Respons
 async fn ask(app: &App, request: HttpRequest<Body>) -> Result<Response> {
     let inbound = inbound::read(app, request).await?;
     let question = Question::from(Fields::read(&inbound.body)?, true, &app.running())?;
-    let mut context = inbound.context(app, "/query", question.user.as_deref());
+    let mut context = inbound.context("/query", question.user.as_deref());
     context.use_cache &= question.use_cache;
+    context.priority = question.priority.unwrap_or(context.priority);
     context.last_resort = true;
     let session = question.session;
     let render = |head: &Head, done: Completion, context: &Context, notes: &Notes| {

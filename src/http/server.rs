@@ -40,6 +40,8 @@ pub struct Server {
     pub open: IntGauge,
     /// No new request from here on.
     pub stop: CancellationToken,
+    /// What is under way is dropped, and hears so.
+    pub cut: CancellationToken,
     /// The connections, for whoever waits for them.
     pub tracker: TaskTracker,
 }
@@ -66,8 +68,8 @@ impl Server {
                     continue;
                 }
             };
-            let (edge, builder, stop, open) =
-                (edge.clone(), builder.clone(), self.stop.clone(), self.open.clone());
+            let (edge, builder, open) = (edge.clone(), builder.clone(), self.open.clone());
+            let (stop, cut) = (self.stop.clone(), self.cut.clone());
             let bounds = Bounds {
                 write: self.settings.write_timeout.0,
                 idle: self.settings.header_timeout.0 + GRACE,
@@ -75,7 +77,10 @@ impl Server {
             };
             self.tracker.spawn(async move {
                 open.inc();
-                serve(stream, address, edge, &builder, &bounds, stop).await;
+                tokio::select! {
+                    () = serve(stream, address, edge, &builder, &bounds, stop) => {}
+                    () = cut.cancelled() => {}
+                }
                 open.dec();
                 drop(place);
             });

@@ -115,7 +115,7 @@ impl Encoder for Native {
 
     fn fail(&mut self, error: &Error, out: &mut BytesMut) {
         match error {
-            Error::Timeout { .. } => self.emit(None, "[TIMEOUT]", out),
+            Error::Timeout { .. } | Error::DeadlineExceeded => self.emit(None, "[TIMEOUT]", out),
             error => self.emit(None, &format!("[ERROR: {error}]"), out),
         }
         self.emit(None, "[DONE]", out);
@@ -155,8 +155,9 @@ async fn ask(app: &App, request: HttpRequest<Body>) -> Result<Response> {
         answer::event_stream(response.headers_mut());
         return Ok(response);
     }
-    let mut context = inbound.context(app, "/stream", question.user.as_deref());
+    let mut context = inbound.context("/stream", question.user.as_deref());
     context.use_cache &= question.use_cache;
+    context.priority = question.priority.unwrap_or(context.priority);
     let call = Call::new(context, question.chat);
     let (context, session) = (call.context.clone(), question.session);
     let for_error = session.clone();

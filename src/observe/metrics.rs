@@ -7,6 +7,8 @@ use std::{sync::Arc, time::Duration};
 use prometheus::{
     CounterVec, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec,
     Opts, Registry, TextEncoder,
+    core::{Collector, Desc},
+    proto::MetricFamily,
 };
 
 use crate::{call::Target, chat::Usage};
@@ -35,12 +37,10 @@ pub struct Metrics {
     pub cache_bytes: IntGauge,
     /// The breaker's state by provider and model: 0 closed, 1 half-open, 2 open.
     pub breaker: IntGaugeVec,
-    /// Calls that hold a place.
-    pub in_flight: IntGauge,
-    /// Calls that wait for a place.
-    pub waiting: IntGauge,
-    /// Calls refused for want of a place.
-    pub shed: IntCounter,
+    /// Calls refused for want of a place, by `reason` and `priority`.
+    pub shed: IntCounterVec,
+    /// How long calls waited for a place, by `priority`; those that did not wait are not in it.
+    pub queue_wait: HistogramVec,
     /// Calls refused by a limit, by `scope`.
     pub limited: IntCounterVec,
     /// Guards' findings by `guard` and `verdict`.
@@ -166,9 +166,19 @@ impl Metrics {
                 "Circuit breaker: 0 closed, 1 half-open, 2 open.",
                 &["provider", "model"],
             )?,
-            in_flight: gauge(&r, "sluice_calls_in_flight", "Calls that hold a place.")?,
-            waiting: gauge(&r, "sluice_calls_waiting", "Calls that wait for a place.")?,
-            shed: counter(&r, "sluice_calls_shed_total", "Calls refused for want of a place.")?,
+            shed: counters(
+                &r,
+                "sluice_calls_shed_total",
+                "Calls refused for want of a place.",
+                &["reason", "priority"],
+            )?,
+            queue_wait: histogram(
+                &r,
+                "sluice_queue_wait_seconds",
+                "How long calls waited for a place, of those that waited.",
+                SECONDS,
+                &["priority"],
+            )?,
             limited: counters(&r, "sluice_rate_limited_total", "Calls refused by a limit.", &["scope"])?,
             guards: counters(
                 &r,
@@ -232,6 +242,15 @@ impl Metrics {
         Ok(this)
     }
 
+    /// Registers the gauges of places, which `set` brings up to date whenever they are read.
+    pub fn register_places(
+        &self,
+        set: impl Fn(&PlaceGauges) + Send + Sync + 'static,
+    ) -> Result<(), prometheus::Error> {
+        let gauges = PlaceGauges::new()?;
+        self.registry.register(Box::new(AtRead { gauges, set }))
+    }
+
     /// All metrics in the Prometheus text format.
     pub fn render(&self) -> String {
         TextEncoder::new().encode_to_string(&self.registry.gather()).unwrap_or_default()
@@ -291,6 +310,53 @@ impl ProviderMetrics {
         self.all.tokens_in.inc_by(usage.input);
         self.all.tokens_out.inc_by(usage.output);
         self.cost.inc_by(usage.cost.unwrap_or_default().usd());
+    }
+}
+
+/// The gauges of places: what a call never has to touch.
+#[derive(Debug)]
+pub struct PlaceGauges {
+    /// Calls that hold a place.
+    pub in_flight: IntGauge,
+    /// Calls that wait for a place, of all gates, by `priority`.
+    pub waiting: IntGaugeVec,
+    /// Places in force by `kind` (`all`, `model`, `provider`) and `name`.
+    pub places: IntGaugeVec,
+    /// Places taken, likewise.
+    pub taken: IntGaugeVec,
+}
+
+impl PlaceGauges {
+    fn new() -> Result<Self, prometheus::Error> {
+        let vec = |name, help, labels: &[&str]| IntGaugeVec::new(Opts::new(name, help), labels);
+        let gate = &["kind", "name"];
+        Ok(Self {
+            in_flight: IntGauge::new("sluice_calls_in_flight", "Calls that hold a place.")?,
+            waiting: vec("sluice_calls_waiting", "Calls that wait for a place.", &["priority"])?,
+            places: vec("sluice_places", "Places in force: for all, a model, a provider.", gate)?,
+            taken: vec("sluice_places_taken", "Places that are taken.", gate)?,
+        })
+    }
+
+    fn all(&self) -> [&dyn Collector; 4] {
+        [&self.in_flight, &self.waiting, &self.places, &self.taken]
+    }
+}
+
+/// Gauges that are set when they are read.
+struct AtRead<F> {
+    gauges: PlaceGauges,
+    set: F,
+}
+
+impl<F: Fn(&PlaceGauges) + Send + Sync> Collector for AtRead<F> {
+    fn desc(&self) -> Vec<&Desc> {
+        self.gauges.all().into_iter().flat_map(Collector::desc).collect()
+    }
+
+    fn collect(&self) -> Vec<MetricFamily> {
+        (self.set)(&self.gauges);
+        self.gauges.all().into_iter().flat_map(Collector::collect).collect()
     }
 }
 

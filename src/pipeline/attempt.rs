@@ -88,18 +88,27 @@ impl Stage for Attempt {
         else {
             return Err(Error::internal("a call without a target reached the `attempt` stage"));
         };
+        let left = call.context.time_left();
+        if left.is_zero() {
+            // Nobody would hear the answer that is paid for.
+            return Err(Error::DeadlineExceeded);
+        }
         let mut metering = self.metering(&call, target, row);
-        let total = row.timeouts.total.0.min(call.context.time_left());
+        let total = row.timeouts.total.0.min(left);
         let deadline = metering.began + total;
-        // A whole answer has no first token to wait for: it comes at once, at the end.
-        let (wait, phase) = match call.chat.stream {
-            true if row.timeouts.first_token.0 < total => (row.timeouts.first_token.0, "first_token"),
-            _ => (total, "total"),
+        // A client in a hurry says nothing about the target.
+        let late = move || match left == total {
+            true => Error::DeadlineExceeded,
+            false => Error::Timeout { phase: "total" },
         };
+        // A whole answer has no first token to wait for: it comes at once, at the end.
+        let first = row.timeouts.first_token.0;
+        let (wait, early) = if call.chat.stream && first < total { (first, true) } else { (total, false) };
         let chat = call.chat.clone();
         let answered = match tokio::time::timeout(wait, next.call(call)).await {
             Ok(answered) => answered,
-            Err(_) => Err(Error::Timeout { phase }),
+            Err(_) if early => Err(Error::Timeout { phase: "first_token" }),
+            Err(_) => Err(late()),
         };
         metering.note(answered.as_ref().err());
         let reply = match answered {
@@ -113,7 +122,7 @@ impl Stage for Attempt {
             metering.metrics.first_token(metering.began.elapsed());
         }
         let seen = metering.seen.clone();
-        let reply = reply.timed(row.timeouts.idle.0, deadline);
+        let reply = reply.timed(row.timeouts.idle.0, deadline, late());
         // Within the meter, so that it hears of this usage as of any other.
         let count = async move {
             let uncounted = {

@@ -60,7 +60,7 @@ impl Stage for Cache {
                     joined = true;
                     // An `Err` is the news that the flight has landed.
                     let landed = tokio::time::timeout(call.context.time_left(), flight.changed()).await;
-                    landed.map_err(|_| Error::Timeout { phase: "total" })?.ok();
+                    landed.map_err(|_| Error::DeadlineExceeded)?.ok();
                 }
             }
         };

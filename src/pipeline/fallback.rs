@@ -77,7 +77,10 @@ impl Stage for Fallback {
             }
             // What a target itself said tells the caller more than that it was not asked.
             failed = match (failed, error) {
-                (Some(earlier), Error::CircuitOpen { .. } | Error::Unsupported { .. }) => Some(earlier),
+                (
+                    Some(earlier),
+                    Error::CircuitOpen { .. } | Error::ProviderFull { .. } | Error::Unsupported { .. },
+                ) => Some(earlier),
                 (_, error) => Some(error),
             };
         }

@@ -161,7 +161,7 @@ mod tests {
 
     use super::*;
     use crate::{
-        call::{Caller, Context, Trace},
+        call::{Caller, Context, Priority, Trace},
         chat::{Completion, Request},
         reply::Head,
         stage::stage,
@@ -176,6 +176,7 @@ mod tests {
             trace: Trace::default(),
             began: now,
             deadline: now + Duration::from_secs(5),
+            priority: Priority::Normal,
             use_cache: false,
             cache_ttl: None,
             last_resort: false,

@@ -4,6 +4,7 @@ pub mod attempt;
 pub mod audit;
 pub mod authorize;
 pub mod breaker;
+pub mod bulkhead;
 pub mod cache;
 pub mod check;
 pub mod dispatch;

@@ -4,27 +4,6 @@ use serde::{Deserialize, Serialize};
 
 use crate::{guard::Rule, settings::Span};
 
-/// How many calls may be under way.
-#[derive(Clone, Debug, PartialEq, Deserialize, Serialize, JsonSchema, garde::Validate)]
-#[serde(deny_unknown_fields, default)]
-pub struct Admit {
-    /// Calls at the same time, streams to their end included.
-    #[garde(range(min = 1, max = 1_000_000))]
-    pub max_in_flight: u32,
-    /// Calls that may wait for a place.
-    #[garde(range(max = 1_000_000))]
-    pub queue: u32,
-    /// How long they wait.
-    #[garde(skip)]
-    pub queue_wait: Span,
-}
-
-impl Default for Admit {
-    fn default() -> Self {
-        Self { max_in_flight: 4096, queue: 1024, queue_wait: Span::secs(2) }
-    }
-}
-
 /// What a question may look like.
 #[derive(Clone, Debug, PartialEq, Deserialize, Serialize, JsonSchema, garde::Validate)]
 #[serde(deny_unknown_fields, default)]

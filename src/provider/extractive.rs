@@ -173,7 +173,7 @@ mod tests {
 
     use super::*;
     use crate::{
-        call::{Caller, Context, Trace, Trail},
+        call::{Caller, Context, Priority, Trace, Trail},
         chat::{Completion, Grounding, Message, Role},
         knowledge::chunk::Document,
     };
@@ -187,6 +187,7 @@ mod tests {
             trace: Trace::default(),
             began: now,
             deadline: now + Duration::from_secs(5),
+            priority: Priority::Normal,
             use_cache: false,
             cache_ttl: None,
             last_resort: false,

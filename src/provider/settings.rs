@@ -45,6 +45,9 @@ pub struct Settings {
     /// route: names, or patterns such as `gpt-*` or `*`.
     #[garde(inner(length(min = 1)))]
     pub models: Vec<String>,
+    /// Calls to it at the same time, streams to their end included; `null` is no bound.
+    #[garde(range(min = 1, max = 1_000_000))]
+    pub max_in_flight: Option<u32>,
     /// How long a connection to it may take.
     #[garde(custom(is_not_zero))]
     pub connect_timeout: Span,
@@ -66,6 +69,7 @@ impl Default for Settings {
             base_url: None,
             api_key: None,
             models: Vec::new(),
+            max_in_flight: None,
             connect_timeout: Span::secs(5),
             headers: BTreeMap::new(),
             max_response: Size(32 << 20),

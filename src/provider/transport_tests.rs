@@ -10,7 +10,7 @@ use tokio::{
 
 use super::*;
 use crate::{
-    call::{Caller, Trace, Trail},
+    call::{Caller, Priority, Trace, Trail},
     chat::{Message, Request, Role},
     provider::{Settings, build, openai::OpenAi},
 };
@@ -27,6 +27,7 @@ fn call(stream: bool) -> Call {
         trace: Trace { parent: parent.into(), state: Some("a=b".into()) },
         began: now,
         deadline: now + Duration::from_secs(60),
+        priority: Priority::Normal,
         use_cache: false,
         cache_ttl: None,
         last_resort: false,

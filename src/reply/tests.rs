@@ -146,7 +146,7 @@ proptest! {
                 }
                 Wrap::Keep => Some(inner.rewrite(Same(None))),
                 Wrap::StopAt(most) => Some(inner.rewrite(Same(Some(*most)))),
-                Wrap::Timed => Some(inner.timed(Duration::from_secs(60), later)),
+                Wrap::Timed => Some(inner.timed(Duration::from_secs(60), later, Error::Timeout { phase: "total" })),
                 Wrap::Then => Some(inner.then(async { Ok(vec![Event::text("last")]) })),
                 Wrap::Seal => Some(inner.seal(async { Ok(()) })),
                 Wrap::SealBroken => Some(inner.seal(async { Err(Error::Draining) })),
@@ -187,7 +187,7 @@ proptest! {
         let plain = read(upstream(events.clone(), close), most);
         let same = upstream(events.clone(), close)
             .rewrite(Same(None))
-            .timed(Duration::from_secs(60), later)
+            .timed(Duration::from_secs(60), later, Error::Timeout { phase: "total" })
             .hold(())
             .rewrite(Same(None));
         prop_assert_eq!(&read(same, most), &plain);
@@ -230,7 +230,11 @@ async fn silence_and_the_deadline_end_a_reply() {
     let now = tokio::time::Instant::now().into_std();
     for (idle, total, expected) in [(2, 60, "idle"), (60, 2, "total")] {
         let reply = upstream(vec![Event::text("a")], Close::Silent);
-        let reply = reply.timed(Duration::from_secs(idle), now + Duration::from_secs(total));
+        let reply = reply.timed(
+            Duration::from_secs(idle),
+            now + Duration::from_secs(total),
+            Error::Timeout { phase: "total" },
+        );
         let error = reply.collect().await.unwrap_err();
         assert!(matches!(error, Error::Timeout { phase } if phase == expected), "{error:?}");
     }

@@ -21,6 +21,9 @@ pub struct Route {
     /// Other names of the route.
     #[garde(skip)]
     pub aliases: Vec<String>,
+    /// Calls for it at the same time, streams to their end included; absent: `admit.per_model_percent` says.
+    #[garde(range(min = 1, max = 1_000_000))]
+    pub max_in_flight: Option<u32>,
     /// Waits of its own; absent: the general ones.
     #[garde(skip)]
     pub timeouts: Option<Timeouts>,
@@ -32,6 +35,7 @@ impl Default for Route {
             targets: Vec::new(),
             fallback: Vec::new(),
             continues: true,
+            max_in_flight: None,
             aliases: Vec::new(),
             timeouts: None,
         }

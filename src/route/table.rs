@@ -189,6 +189,13 @@ impl Table {
         entry.continues.then_some(&entry.name)
     }
 
+    /// The provider that lends a model by its own name, without a route.
+    pub fn lender(&self, name: &str) -> Option<&Arc<str>> {
+        let by_provider = name.split_once('/');
+        let found = by_provider.and_then(|(provider, model)| self.pattern(Some(provider), model));
+        found.or_else(|| self.pattern(None, name)).map(|pattern| &pattern.provider)
+    }
+
     /// What belongs to a target.
     pub fn row_of(&self, target: &Target) -> Option<&Row> {
         self.rows.get(target.slot)

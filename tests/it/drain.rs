@@ -1,7 +1,16 @@
 //! SIGTERM: what runs is finished, then the process ends well.
-use serde_json::json;
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst},
+    },
+    time::Instant,
+};
 
-use crate::support::{Act, Setup, Upstream, Wire, ms};
+use serde_json::json;
+use tokio::task::JoinSet;
+
+use crate::support::{Act, Setup, Upstream, Wire, client::Ask, ms, soon};
 
 #[tokio::test]
 async fn what_runs_is_finished_and_the_exit_code_is_0() {
@@ -46,4 +55,85 @@ async fn draining_has_an_end() {
     stream.next().await.unwrap();
     gateway.signal("TERM");
     assert!(gateway.exit(ms(3000)).await.is_some(), "a call that hangs holds up the exit");
+}
+
+/// Streams of a second each, 200 more every second. `SLUICE_DRAIN_SECONDS` makes them longer.
+#[tokio::test(flavor = "multi_thread")]
+async fn under_load_no_answer_that_has_begun_is_cut_and_every_call_is_recorded() {
+    let seconds: u64 = std::env::var("SLUICE_DRAIN_SECONDS").map_or(1, |text| text.parse().unwrap());
+    let act = Act::say("0123456789").chunks_of(1).every(ms(seconds * 1000 / 10));
+    let upstream = Upstream::start(act).await;
+    let long = json!({
+        "server": {"drain": format!("{}s", seconds + 5)},
+        "timeouts": {"first_token": "60s", "idle": "60s", "total": "120s"},
+    });
+    let mut gateway = Setup::one(Wire::OpenAi, &upstream).set(&long).start().await;
+    let (begun, whole) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
+    let (address, asking) = (gateway.address, Arc::new(AtomicBool::new(true)));
+    let load = {
+        let (begun, whole, asking) = (begun.clone(), whole.clone(), asking.clone());
+        tokio::spawn(async move {
+            let (start, mut streams) = (Instant::now(), JoinSet::new());
+            for number in 0.. {
+                tokio::time::sleep_until((start + ms(number * 5)).into()).await;
+                if !asking.load(SeqCst) {
+                    break;
+                }
+                let (begun, whole) = (begun.clone(), whole.clone());
+                streams.spawn(async move {
+                    let body = json!({"prompt": "Hi", "user_id": "u", "mode": "chat"});
+                    let Ok(mut stream) = Ask::new(address, "POST", "/stream").json(&body).try_stream().await
+                    else {
+                        return;
+                    };
+                    if stream.head.status == 200 {
+                        begun.fetch_add(1, SeqCst);
+                        let messages = stream.messages().await;
+                        let good = messages.concat() == "0123456789[DONE]";
+                        whole.fetch_add(usize::from(good), SeqCst);
+                    }
+                });
+            }
+            streams.join_all().await;
+        })
+    };
+    assert!(soon(ms(20_000), || begun.load(SeqCst) >= 150).await);
+    let ready = async |address| match Ask::new(address, "GET", "/readyz").try_stream().await {
+        Ok(answer) => answer.head.status == 200,
+        Err(_) => false,
+    };
+    assert!(ready(address).await);
+    gateway.signal("TERM");
+    let told = Instant::now();
+    while ready(address).await {
+        assert!(told.elapsed() < ms(2000), "it still says that it is ready");
+        tokio::time::sleep(ms(2)).await;
+    }
+    println!("not ready after {:?}", told.elapsed());
+    asking.store(false, SeqCst);
+    load.await.unwrap();
+    let status = gateway.exit(ms(5000)).await.expect("the process ends");
+    assert_eq!(status.code(), Some(0));
+    let (begun, whole) = (begun.load(SeqCst), whole.load(SeqCst));
+    println!("{whole} of {begun} answers are whole");
+    assert_eq!(whole, begun, "answers that had begun were cut");
+    let complete =
+        gateway.audit(begun).await.into_iter().filter(|record| record["outcome"] == "complete").count();
+    assert_eq!(complete, begun, "every call is recorded, once");
+}
+
+#[tokio::test]
+async fn who_asks_twice_does_not_wait() {
+    let upstream = Upstream::start(Act::default().hang_after(4)).await;
+    let settings = json!({"server": {"drain": "60s"}, "timeouts": {"idle": "60s", "total": "60s"}});
+    let mut gateway = Setup::one(Wire::OpenAi, &upstream).set(&settings).start().await;
+    let mut stream =
+        gateway.stream("/stream", &json!({"prompt": "Hi", "user_id": "u", "mode": "chat"})).await;
+    stream.next().await.unwrap();
+    gateway.signal("TERM");
+    assert!(gateway.exit(ms(300)).await.is_none(), "a stream is under way");
+    gateway.signal("TERM");
+    let status = gateway.exit(ms(3000)).await.expect("the second signal ends it");
+    assert_eq!(status.code(), Some(0));
+    assert!(gateway.audit(1).await[0].to_string().contains("cancelled"));
 }

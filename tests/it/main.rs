@@ -7,6 +7,7 @@
 
 mod support;
 
+mod admission;
 mod alerts;
 mod auth;
 mod bad_input;
@@ -28,6 +29,7 @@ mod limits;
 mod messages;
 mod metrics;
 mod models;
+mod overload;
 mod query;
 mod real_model;
 mod reload;

@@ -65,8 +65,19 @@ impl Ask {
         Sse { head, body, text: Vec::new() }
     }
 
+    /// As [`Ask::stream`], from a gateway that may be gone by now.
+    pub async fn try_stream(self) -> Result<Sse, String> {
+        let (head, body) = self.try_begin().await?;
+        Ok(Sse { head, body, text: Vec::new() })
+    }
+
     async fn begin(self) -> (Answer, Body) {
-        let mut socket = TcpStream::connect(self.address).await.expect("the gateway listens");
+        self.try_begin().await.unwrap_or_else(|problem| panic!("{problem}"))
+    }
+
+    async fn try_begin(self) -> Result<(Answer, Body), String> {
+        let socket = TcpStream::connect(self.address).await;
+        let mut socket = socket.map_err(|error| format!("the gateway does not listen: {error}"))?;
         socket.set_nodelay(true).unwrap();
         let mut head = format!(
             "{} {} HTTP/1.1\r\nhost: {}\r\nconnection: close\r\n",
@@ -271,7 +282,7 @@ impl Body {
     }
 }
 
-async fn read_head(mut socket: TcpStream, method: &str) -> (Answer, Body) {
+async fn read_head(mut socket: TcpStream, method: &str) -> Result<(Answer, Body), String> {
     let mut buffer = Vec::new();
     let end = loop {
         if let Some(end) = find(&buffer, b"\r\n\r\n") {
@@ -279,8 +290,12 @@ async fn read_head(mut socket: TcpStream, method: &str) -> (Answer, Body) {
         }
         let read =
             timeout(PATIENCE, socket.read_buf(&mut buffer)).await.expect("the gateway does not answer");
-        let count = read.unwrap_or(0);
-        assert!(count > 0, "the gateway closed without an answer: {}", String::from_utf8_lossy(&buffer));
+        if read.unwrap_or(0) == 0 {
+            return Err(format!(
+                "the gateway closed without an answer: {}",
+                String::from_utf8_lossy(&buffer)
+            ));
+        }
     };
     let head = String::from_utf8_lossy(&buffer[..end]).into_owned();
     buffer.drain(..end + 4);
@@ -295,5 +310,5 @@ async fn read_head(mut socket: TcpStream, method: &str) -> (Answer, Body) {
         (None, Some(_)) => Framing::Chunked,
         (None, None) => Framing::UntilClose,
     };
-    (answer, Body { socket, buffer, framing, clean: false })
+    Ok((answer, Body { socket, buffer, framing, clean: false }))
 }

@@ -8,7 +8,7 @@ use std::{
     collections::VecDeque,
     net::SocketAddr,
     sync::{
-        Arc, Mutex,
+        Arc, Mutex, OnceLock,
         atomic::{AtomicUsize, Ordering::SeqCst},
     },
     time::{Duration, Instant},
@@ -19,6 +19,7 @@ use serde_json::Value;
 use tokio::{
     io::{AsyncRead, AsyncReadExt, AsyncWriteExt},
     net::{TcpListener, TcpStream},
+    sync::Semaphore,
     task::JoinHandle,
 };
 
@@ -74,6 +75,8 @@ struct Shared {
     open: AtomicUsize,
     accepted: AtomicUsize,
     busy: AtomicUsize,
+    /// How many it answers at the same time; the others wait.
+    places: OnceLock<Semaphore>,
 }
 
 #[derive(Default)]
@@ -129,6 +132,12 @@ impl Upstream {
     /// From now on misbehaves at random, the same way for the same seed.
     pub fn misbehave(&self, chances: Chances, seed: u64) {
         self.shared.script.lock().unwrap().chances = Some((chances, StdRng::seed_from_u64(seed)));
+    }
+
+    /// Answers so many at the same time; the others wait, as with a model server of so many slots.
+    pub fn with_places(self, places: usize) -> Self {
+        assert!(self.shared.places.set(Semaphore::new(places)).is_ok(), "places are set once");
+        self
     }
 
     /// Answers everything with `default` from now on.
@@ -205,7 +214,7 @@ async fn converse(shared: &Shared, socket: TcpStream) {
         };
         let _busy = Count::up(&shared.busy);
         let goes_on = tokio::select! {
-            goes_on = play(&mut write, plan) => goes_on,
+            goes_on = in_place(shared, play(&mut write, plan)) => goes_on,
             () = left(&mut read, &mut early) => None,
         };
         match goes_on {
@@ -217,6 +226,15 @@ async fn converse(shared: &Shared, socket: TcpStream) {
             }
         }
     }
+}
+
+/// Does it in one of the places, where they are limited.
+async fn in_place<T>(shared: &Shared, doing: impl Future<Output = T>) -> T {
+    let _place = match shared.places.get() {
+        Some(places) => Some(places.acquire().await.unwrap()),
+        None => None,
+    };
+    doing.await
 }
 
 /// Writes the plan. Says whether the connection goes on; `None` if the client left.
