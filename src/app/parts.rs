@@ -3,6 +3,7 @@ use std::{collections::HashMap, sync::Arc};
 
 use parking_lot::Mutex;
 use sha2::{Digest, Sha256};
+use tokio_util::task::TaskTracker;
 
 use crate::{
     audit, cache,
@@ -31,6 +32,7 @@ use crate::{
     price::Prices,
     prompt::Prompts,
     provider::{self, Provider, continuation::Prefill},
+    replay::{Replay, replies::Replies, streams::Streams},
     route::{Breakers, Plan, RetryBudget, Table},
     stack::{self, Stages},
     store::{
@@ -51,6 +53,7 @@ pub(super) struct Lasting {
     pub(super) knowledge: Arc<SharedKnowledge>,
     pub(super) writer: audit::Writer,
     pub(super) stores: Stores,
+    pub(super) replay: Replay,
     cache: Arc<cache::Cache>,
     counting: Mutex<Option<Counting>>,
 }
@@ -87,6 +90,7 @@ impl Lasting {
             sql: Sql::open(&config.store, TABLES, &metrics).await?,
         };
         Ok(Self {
+            replay: replay(config, &metrics),
             stores,
             breakers: Arc::new(Breakers::new(metrics.breaker.clone())),
             knowledge: Arc::new(SharedKnowledge::new(knowledge)),
@@ -134,6 +138,17 @@ impl Parts {
             || self.keys != other.keys
             || self.prices != other.prices
             || self.prompts.digest() != other.prompts.digest()
+    }
+}
+
+/// Makes what gives answers once more. Lasts as long as the process.
+fn replay(config: &Config, metrics: &Metrics) -> Replay {
+    let (idempotency, resume) = (&config.idempotency, &config.resume);
+    Replay {
+        replies: idempotency.enabled.then(|| Arc::new(Replies::new(idempotency, metrics))),
+        streams: resume.enabled.then(|| Arc::new(Streams::new(resume, metrics))),
+        grace: resume.grace.0,
+        tasks: TaskTracker::new(),
     }
 }
 

@@ -17,6 +17,7 @@ use crate::{
     knowledge::SharedKnowledge,
     observe::Metrics,
     prompt::Prompts,
+    replay::Replay,
     route::{Breakers, Table},
     stage::Pipeline,
     store::Stores,
@@ -33,6 +34,7 @@ struct Shared {
     writer: Writer,
     breakers: Arc<Breakers>,
     stores: Stores,
+    replay: Replay,
     draining: AtomicBool,
     began: Instant,
 }
@@ -76,6 +78,7 @@ impl App {
         writer: Writer,
         breakers: Arc<Breakers>,
         stores: Stores,
+        replay: Replay,
     ) -> Self {
         Self(Arc::new(Shared {
             running: ArcSwap::from_pointee(running),
@@ -83,6 +86,7 @@ impl App {
             writer,
             breakers,
             stores,
+            replay,
             draining: AtomicBool::new(false),
             began: Instant::now(),
         }))
@@ -111,6 +115,11 @@ impl App {
     /// The stores.
     pub fn stores(&self) -> &Stores {
         &self.0.stores
+    }
+
+    /// What is given once more without asking a model again.
+    pub fn replay(&self) -> &Replay {
+        &self.0.replay
     }
 
     /// How long the process has run.

@@ -25,6 +25,8 @@ pub struct Arrival {
     pub id: Arc<str>,
     /// Where the connection comes from.
     pub address: SocketAddr,
+    /// The notebook of the call that it becomes, where somebody reads along.
+    pub trail: Option<Trail>,
 }
 
 /// The longest id of a client's own that is kept.
@@ -61,14 +63,22 @@ pub async fn read(app: &App, request: Request<Body>) -> Result<Inbound> {
     let running = app.running();
     let caller = running.keys.caller(&parts.headers, parts.uri.query(), address(&parts))?;
     json(&parts.headers)?;
-    let server = &running.server;
-    let body = read_body(&parts.headers, body, server.max_body.0, server.body_timeout.0).await?;
+    let body = whole(app, &parts.headers, body).await?;
     Ok(Inbound { parts, body, caller, began })
 }
 
 /// Who calls, for requests without a body.
 pub fn caller(app: &App, parts: &Parts) -> Result<Caller> {
     app.running().keys.caller(&parts.headers, parts.uri.query(), address(parts))
+}
+
+/// Reads a body, within the bounds of size and time.
+pub async fn whole(app: &App, headers: &HeaderMap, body: Body) -> Result<Bytes> {
+    let (limit, within) = {
+        let server = &app.running().server;
+        (server.max_body.0, server.body_timeout.0)
+    };
+    read_body(headers, body, limit, within).await
 }
 
 /// Where the connection comes from.
@@ -123,7 +133,7 @@ impl Inbound {
             use_cache: !no_cache(&self.parts.headers),
             cache_ttl: None,
             last_resort: false,
-            trail: Trail::default(),
+            trail: arrival.and_then(|arrival| arrival.trail.clone()).unwrap_or_default(),
         }
     }
 }
