@@ -144,6 +144,8 @@ pub struct Notes {
     pub queued: Duration,
     /// The state of the limits, for the headers.
     pub limit: Option<Limit>,
+    /// How the answer ended, in one word; `None` while it has not.
+    pub outcome: Option<&'static str>,
 }
 
 /// An answer whose provider did not say what it took.

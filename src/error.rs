@@ -162,6 +162,24 @@ pub enum Error {
         /// When it is tried again.
         retry_after: Duration,
     },
+    /// What is in `Idempotency-Key` cannot be a key.
+    #[error("`Idempotency-Key` must come once, and be 1 to 255 visible ASCII characters")]
+    BadIdempotencyKey,
+    /// The first request with this key is still being answered.
+    #[error("the first request with this `Idempotency-Key` is still being answered; try again shortly")]
+    IdempotencyKeyInUse {
+        /// When to try again.
+        retry_after: Duration,
+    },
+    /// The key came with another request before.
+    #[error("this `Idempotency-Key` belongs to another request: method, path or body differ")]
+    IdempotencyKeyReused,
+    /// No stream of the caller's has such an event, or it is no longer kept.
+    #[error("there is no stream to go on with under this `Last-Event-ID`; ask anew without it")]
+    UnknownStream,
+    /// The reader left, and the answer was broken off.
+    #[error("the answer was broken off when its reader left; ask anew")]
+    Abandoned,
     /// A fault of ours.
     #[error("Internal error — please try again")]
     Internal(#[source] Cause),
@@ -264,6 +282,13 @@ impl Error {
             Self::CircuitOpen { .. } => {
                 row(S::SERVICE_UNAVAILABLE, "server_error", "circuit_open", (false, true, false))
             }
+            Self::BadIdempotencyKey => row(S::BAD_REQUEST, bad, "invalid_idempotency_key", NOTHING),
+            Self::IdempotencyKeyInUse { .. } => row(S::CONFLICT, bad, "idempotency_key_in_use", NOTHING),
+            Self::IdempotencyKeyReused => {
+                row(S::UNPROCESSABLE_ENTITY, bad, "idempotency_key_reused", NOTHING)
+            }
+            Self::UnknownStream => row(S::NOT_FOUND, bad, "stream_not_found", NOTHING),
+            Self::Abandoned => row(S::GONE, bad, "abandoned", NOTHING),
             Self::Internal(_) => row(S::INTERNAL_SERVER_ERROR, "server_error", "internal_error", NOTHING),
         }
     }
@@ -282,6 +307,7 @@ impl Error {
             Self::RateLimited { retry_after, .. }
             | Self::Overloaded { retry_after }
             | Self::ProviderFull { retry_after }
+            | Self::IdempotencyKeyInUse { retry_after }
             | Self::CircuitOpen { retry_after } => Some(*retry_after),
             Self::UpstreamBusy { retry_after, .. } => Some(retry_after.unwrap_or(Duration::from_secs(1))),
             Self::UpstreamFailed { retry_after, .. } => *retry_after,

@@ -13,6 +13,7 @@
 //! - [`auth`], [`guard`], [`limit`], [`admit`], [`cache`], [`route`], [`audit`], [`price`], [`tokens`]: the
 //!   mechanisms that steps use.
 //! - [`store`]: Redis and the database, for what is shared or must last.
+//! - [`replay`]: what is said twice without asking a model twice: repeats of a request, readers who come back.
 //! - [`http`]: bytes to types and back, one API family a folder.
 //! - [`observe`]: logs and metrics.
 //! - [`config`] and [`settings`]: what can be set.
@@ -40,6 +41,7 @@ pub mod pipeline;
 pub mod price;
 pub mod prompt;
 pub mod provider;
+pub mod replay;
 pub mod reply;
 pub mod route;
 pub mod settings;

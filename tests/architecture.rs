@@ -30,6 +30,7 @@ const LEVELS: &[&[(&str, &[&str])]] = &[
         ("price", &[]),
         ("prompt", &[]),
         ("provider", &["knowledge", "price", "prompt"]),
+        ("replay", &["observe", "store"]),
         ("route", &["observe", "provider"]),
         ("store", &["observe"]),
         ("tokens", &[]),

@@ -66,6 +66,7 @@ async fn run(loaded: Loaded, logs: &Logs) -> Result<(), String> {
         lasting.writer.clone(),
         lasting.breakers.clone(),
         lasting.stores.clone(),
+        lasting.replay.clone(),
     );
 
     let server_settings = parts.config.server.clone();
@@ -107,8 +108,11 @@ async fn run(loaded: Loaded, logs: &Logs) -> Result<(), String> {
     stop.cancel();
     let _ = accepting.await;
     tracker.close();
+    let answering = &app.replay().tasks;
+    answering.close();
+    let over = async { tokio::join!(tracker.wait(), answering.wait()) };
     tokio::select! {
-        () = tracker.wait() => tracing::info!("all requests are answered"),
+        _ = over => tracing::info!("all requests are answered"),
         () = tokio::time::sleep(server_settings.drain.0) => tracing::warn!("requests under way are cut off: their time is over"),
         // Who asks twice does not want to wait.
         () = stop_signal.heard() => tracing::warn!("requests under way are cut off: asked to stop again"),

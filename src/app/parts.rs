@@ -3,6 +3,7 @@ use std::{collections::HashMap, sync::Arc};
 
 use parking_lot::Mutex;
 use sha2::{Digest, Sha256};
+use tokio_util::task::TaskTracker;
 
 use crate::{
     admit::{self, Gates},
@@ -36,6 +37,7 @@ use crate::{
     price::Prices,
     prompt::Prompts,
     provider::{self, Provider, continuation::Prefill},
+    replay::{Replay, replies::Replies, streams::Streams},
     route::{Breakers, Plan, RetryBudget, Table},
     stack::{self, Stages},
     store::{
@@ -56,6 +58,7 @@ pub(super) struct Lasting {
     pub(super) knowledge: Arc<SharedKnowledge>,
     pub(super) writer: audit::Writer,
     pub(super) stores: Stores,
+    pub(super) replay: Replay,
     cache: Arc<cache::Cache>,
     gates: Arc<Gates>,
     counting: Mutex<Option<Counting>>,
@@ -92,6 +95,7 @@ impl Lasting {
             sql: Sql::open(&config.store, TABLES, &metrics).await?,
         };
         Ok(Self {
+            replay: replay(config, &metrics),
             stores,
             breakers: Arc::new(Breakers::new(metrics.breaker.clone())),
             knowledge: Arc::new(SharedKnowledge::new(knowledge)),
@@ -138,6 +142,17 @@ impl Parts {
             || self.keys != other.keys
             || self.prices != other.prices
             || self.prompts.digest() != other.prompts.digest()
+    }
+}
+
+/// Makes what gives answers once more. Lasts as long as the process.
+fn replay(config: &Config, metrics: &Metrics) -> Replay {
+    let (idempotency, resume) = (&config.idempotency, &config.resume);
+    Replay {
+        replies: idempotency.enabled.then(|| Arc::new(Replies::new(idempotency, metrics))),
+        streams: resume.enabled.then(|| Arc::new(Streams::new(resume, metrics))),
+        grace: resume.grace.0,
+        tasks: TaskTracker::new(),
     }
 }
 

@@ -117,6 +117,8 @@ fn at_next_start(old: &Config, new: &Config) -> Vec<&'static str> {
         ("server.cors.origins", was.cors != is.cors),
         ("cache.max_bytes", old.cache.max_bytes != new.cache.max_bytes),
         ("store", old.store != new.store),
+        ("idempotency", old.idempotency != new.idempotency),
+        ("resume", old.resume != new.resume),
         ("log.format", old.log.format != new.log.format),
     ];
     changed.into_iter().filter_map(|(name, changed)| changed.then_some(name)).collect()

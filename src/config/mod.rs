@@ -31,7 +31,7 @@ use crate::{
     http::settings::Server,
     knowledge, limit, observe,
     pipeline::settings::{Input, Output, Retry},
-    prompt, provider, route,
+    prompt, provider, replay, route,
     settings::SecretFrom,
     store,
 };
@@ -64,6 +64,12 @@ pub struct Config {
     /// How answers are kept.
     #[garde(dive)]
     pub cache: cache::Settings,
+    /// What becomes of requests that are sent twice with one `Idempotency-Key`.
+    #[garde(dive)]
+    pub idempotency: replay::settings::Idempotency,
+    /// What becomes of a native stream whose reader lost the connection.
+    #[garde(dive)]
+    pub resume: replay::settings::Resume,
     /// The documents that answers rest on.
     #[garde(dive)]
     pub knowledge: knowledge::Settings,
@@ -117,6 +123,8 @@ impl Default for Config {
             input: Input::default(),
             output: Output::default(),
             cache: cache::Settings::default(),
+            idempotency: replay::settings::Idempotency::default(),
+            resume: replay::settings::Resume::default(),
             knowledge: knowledge::Settings::default(),
             prompts: prompt::Settings::default(),
             providers: BTreeMap::new(),

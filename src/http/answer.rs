@@ -8,7 +8,6 @@ use super::{App, body::body, error, error::Shape, sse::Encoder};
 use crate::{
     call::{Cached, Call, Context, Notes},
     chat::Completion,
-    error::Result,
     reply::Head,
 };
 
@@ -45,28 +44,23 @@ pub async fn streamed<E: Encoder>(
     encoder: impl FnOnce(&Head, &Context, &Notes) -> E,
 ) -> Response {
     let context = call.context.clone();
-    match try_streamed(app, call, encoder).await {
-        Ok(response) => response,
-        Err(failed) => refused(&failed, shape, &context),
-    }
-}
-
-/// The same, for an endpoint that has words of its own for a failure before the first content.
-pub async fn try_streamed<E: Encoder>(
-    app: &App,
-    call: Call,
-    encoder: impl FnOnce(&Head, &Context, &Notes) -> E,
-) -> Result<Response> {
-    let context = call.context.clone();
-    let reply = app.running().pipeline.clone().oneshot(call).await?;
+    let reply = match app.running().pipeline.clone().oneshot(call).await {
+        Ok(reply) => reply,
+        Err(failed) => return refused(&failed, shape, &context),
+    };
     let notes = context.trail.notes();
     let (head, events) = reply.into_parts();
     let encoder = encoder(&head, &context, &notes);
     let keep_alive = app.running().server.keep_alive.0;
-    let mut response = Response::new(body(events, encoder, keep_alive));
+    event_response(body(events, encoder, keep_alive, None), &notes)
+}
+
+/// An event stream as a reply, with the headers that every reply has.
+pub fn event_response(body: Body, notes: &Notes) -> Response {
+    let mut response = Response::new(body);
     event_stream(response.headers_mut());
-    about(response.headers_mut(), &notes);
-    Ok(response)
+    about(response.headers_mut(), notes);
+    response
 }
 
 /// An error of the pipeline as a reply, with the headers that every reply has.
@@ -125,7 +119,7 @@ pub(super) mod names {
 
     pub(in crate::http) static X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
     pub(in crate::http) static REQUEST_ID: HeaderName = HeaderName::from_static("request-id");
-    pub(super) static X_CACHE: HeaderName = HeaderName::from_static("x-cache");
+    pub(in crate::http) static X_CACHE: HeaderName = HeaderName::from_static("x-cache");
     pub(super) static X_COST_USD: HeaderName = HeaderName::from_static("x-cost-usd");
     pub(super) static X_MODEL_VERSION: HeaderName = HeaderName::from_static("x-model-version");
     pub(super) static X_PROMPT_VERSION: HeaderName = HeaderName::from_static("x-prompt-version");

@@ -18,6 +18,7 @@ use crate::{
     knowledge::SharedKnowledge,
     observe::Metrics,
     prompt::Prompts,
+    replay::Replay,
     route::{Breakers, Table},
     stage::Pipeline,
     store::Stores,
@@ -34,6 +35,7 @@ struct Shared {
     writer: Writer,
     breakers: Arc<Breakers>,
     stores: Stores,
+    replay: Replay,
     draining: AtomicBool,
     began: Instant,
 }
@@ -77,6 +79,7 @@ impl App {
         writer: Writer,
         breakers: Arc<Breakers>,
         stores: Stores,
+        replay: Replay,
     ) -> Self {
         Self(Arc::new(Shared {
             running: ArcSwap::from_pointee(running),
@@ -84,6 +87,7 @@ impl App {
             writer,
             breakers,
             stores,
+            replay,
             draining: AtomicBool::new(false),
             began: Instant::now(),
         }))
@@ -112,6 +116,11 @@ impl App {
     /// The stores.
     pub fn stores(&self) -> &Stores {
         &self.0.stores
+    }
+
+    /// What is given once more without asking a model again.
+    pub fn replay(&self) -> &Replay {
+        &self.0.replay
     }
 
     /// How long the process has run.

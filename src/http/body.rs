@@ -13,17 +13,27 @@ use http_body::Frame;
 use tokio::time::{Instant, Sleep};
 
 use super::sse::Encoder;
-use crate::{chat::Event, reply::Events};
+use crate::{chat::Event, error::Error, replay::streams::Recorder, reply::Events};
 
 /// How many events are written at a time where they come faster than the client reads.
 const BATCH: usize = 64;
 
+/// A sign of life.
+pub(super) const ALIVE: &[u8] = b": keep-alive\n\n";
+
 /// The events as the body of a response, with a sign of life after each
-/// silence of `keep_alive`. A client that goes away drops it, and the upstream with it.
-pub(super) fn body<E: Encoder>(events: Events, encoder: E, keep_alive: Duration) -> Body {
+/// silence of `keep_alive`. A client that goes away drops it, and the upstream
+/// with it. What it says is written to the recorder, too, where there is one.
+pub(super) fn body<E: Encoder>(
+    events: Events,
+    encoder: E,
+    keep_alive: Duration,
+    recorder: Option<Recorder>,
+) -> Body {
     Body::new(Writing {
         events,
         encoder,
+        recorder,
         out: BytesMut::new(),
         progress: Progress::Begin,
         keep_alive,
@@ -35,9 +45,10 @@ pub(super) fn body<E: Encoder>(events: Events, encoder: E, keep_alive: Duration)
 }
 
 /// A body that is being written.
-struct Writing<E> {
+struct Writing<E: Encoder> {
     events: Events,
     encoder: E,
+    recorder: Option<Recorder>,
     out: BytesMut,
     progress: Progress,
     keep_alive: Duration,
@@ -94,6 +105,16 @@ impl<E: Encoder> Writing<E> {
         false
     }
 
+    /// Writes the new events to the recorder. The end of an answer lets it go.
+    fn record(&mut self) {
+        if let Some(recorder) = &self.recorder {
+            recorder.append(&self.out);
+            if self.progress == Progress::Over {
+                self.recorder = None;
+            }
+        }
+    }
+
     /// Waits for the end of a silence, and breaks it.
     fn poll_silence(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         self.set = true;
@@ -101,7 +122,7 @@ impl<E: Encoder> Writing<E> {
             ready!(self.alarm.as_mut().poll(cx));
             let silent = self.written.elapsed() >= self.keep_alive;
             if silent {
-                self.out.extend_from_slice(b": keep-alive\n\n");
+                self.out.extend_from_slice(ALIVE);
                 self.written = Instant::now();
             }
             self.alarm.as_mut().reset(self.written + self.keep_alive);
@@ -143,7 +164,9 @@ impl<E: Encoder> http_body::Body for Writing<E> {
         }
         loop {
             let waits = this.gather(cx);
-            if waits && this.out.is_empty() {
+            if !this.out.is_empty() {
+                this.record();
+            } else if waits {
                 ready!(this.poll_silence(cx));
             }
             if !this.out.is_empty() {
@@ -154,6 +177,21 @@ impl<E: Encoder> http_body::Body for Writing<E> {
             }
         }
     }
+
+    fn is_end_stream(&self) -> bool {
+        self.progress == Progress::Over
+    }
+}
+
+impl<E: Encoder> Drop for Writing<E> {
+    fn drop(&mut self) {
+        // Who comes back is told that nothing follows.
+        if let Some(recorder) = self.recorder.take() {
+            self.out.clear();
+            self.encoder.fail(&Error::Abandoned, &mut self.out);
+            recorder.append(&self.out);
+        }
+    }
 }
 
 #[cfg(test)]
@@ -161,7 +199,6 @@ mod tests {
     use http_body_util::BodyExt;
 
     use super::*;
-    use crate::error::Error;
 
     /// Spells an event as its text.
     struct Plain;
@@ -190,7 +227,7 @@ mod tests {
             tokio::time::sleep(Duration::from_secs(after)).await;
             Some((event, events))
         });
-        let mut body = body(Box::pin(events), Plain, Duration::from_secs(10));
+        let mut body = body(Box::pin(events), Plain, Duration::from_secs(10), None);
         let mut pieces = Vec::new();
         while let Some(frame) = body.frame().await {
             let data = frame.unwrap().into_data().unwrap();

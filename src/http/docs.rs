@@ -41,6 +41,8 @@ struct QueryBody {
     response_schema: Option<Map<String, Value>>,
     /// Whether a stored answer will do; true by default.
     use_cache: Option<bool>,
+    /// Of `/stream`: whether the answer is written on while its reader is away.
+    resume: Option<bool>,
     /// `low`, `normal` (default) or `high`.
     priority: Option<String>,
     /// The application's own notes.
@@ -64,7 +66,14 @@ pub fn document() -> Value {
     let prediction = reference::<Prediction>(&mut schemas);
     let problem = reference::<Problem>(&mut schemas);
     let object = json!({"type": "object"});
-    let prompt = json!([{"name": "prompt", "in": "query", "schema": {"type": "string"}, "description": "The question."}]);
+    let prompt = json!([
+        {"name": "prompt", "in": "query", "schema": {"type": "string"}, "description": "The question."},
+        {"name": "resume", "in": "query", "schema": {"type": "boolean"},
+            "description": "Whether the answer is written on while its reader is away; also as the header `x-sluice-resume: 1`."},
+        {"name": "Last-Event-ID", "in": "header", "schema": {"type": "string"},
+            "description": "The last event that the reader has: what follows it is sent, and nothing is asked."},
+        {"name": "last_event_id", "in": "query", "schema": {"type": "string"}, "description": "The same, for who cannot send headers."},
+    ]);
     let user = json!([{"name": "x-user-id", "in": "header", "schema": {"type": "string"},
         "description": "Keeps a user with one version of the model."}]);
     let id = json!([{"name": "id", "in": "path", "required": true, "schema": {"type": "string"}}]);
@@ -72,8 +81,8 @@ pub fn document() -> Value {
     let paths = json!({
         "/query": {"post": operation("Ask a question", Some(&query), ("application/json", &answer), p)},
         "/stream": {
-            "post": with(operation("Ask a question, read the answer as it is written", Some(&query), SSE, p), &prompt),
-            "get": with(operation("The same for a browser's EventSource", None, SSE, p), &prompt),
+            "post": resumable(operation("Ask a question, read the answer as it is written", Some(&query), SSE, p), &prompt),
+            "get": resumable(operation("The same for a browser's EventSource", None, SSE, p), &prompt),
         },
         "/predict": {"post": with(operation("Label a text", Some(&predict), ("application/json", &prediction), p), &user)},
         "/v1/chat/completions": {"post": operation("OpenAI Chat Completions", Some(&object), ("application/json", &object), None)},
@@ -146,6 +155,10 @@ fn operation(summary: &str, body: Option<&Value>, reply: (&str, &Value), problem
         },
     });
     if let Some(body) = body {
+        operation["parameters"] = json!([{"name": "Idempotency-Key", "in": "header", "schema": {"type": "string", "minLength": 1, "maxLength": 255},
+            "description": "A repeat with the same key gets the first reply, and `idempotency-replayed: true`."}]);
+        operation["responses"]["409"] =
+            failed("The first request with this `Idempotency-Key` is still being answered");
         operation["requestBody"] =
             json!({"required": true, "content": {"application/json": {"schema": body}}});
         operation["responses"]["422"] =
@@ -163,12 +176,21 @@ fn operation(summary: &str, body: Option<&Value>, reply: (&str, &Value), problem
     operation
 }
 
+/// Adds parameters to those that the operation has.
 fn with(mut operation: Value, parameters: &Value) -> Value {
     match (&mut operation["parameters"], parameters) {
         (Value::Array(there), Value::Array(more)) => there.extend(more.iter().cloned()),
         (none, more) => *none = more.clone(),
     }
     operation
+}
+
+/// An operation that goes on with an answer, where it is told the last event that its reader has.
+fn resumable(mut operation: Value, parameters: &Value) -> Value {
+    operation["responses"]["204"] =
+        json!({"description": "The stream has ended, and its reader has all of it"});
+    operation["responses"]["404"] = json!({"description": "There is no stream to go on with"});
+    with(operation, parameters)
 }
 
 fn open(summary: &str, kind: &str) -> Value {

@@ -9,10 +9,16 @@ use axum::{Router, body::Body, response::Response};
 use futures_util::FutureExt;
 use http::{HeaderValue, Request, header};
 use hyper::body::Incoming;
-use tower::{Service, ServiceExt};
-use tower_http::compression::{
-    Compression, CompressionLayer,
-    predicate::{And, NotForContentType, Predicate, SizeAbove},
+use tower::{
+    Layer, Service, ServiceExt,
+    util::{Either, option_layer},
+};
+use tower_http::{
+    compression::{
+        Compression, CompressionLayer,
+        predicate::{And, NotForContentType, Predicate, SizeAbove},
+    },
+    cors::{Cors, CorsLayer},
 };
 
 use super::{
@@ -20,12 +26,16 @@ use super::{
     answer::names,
     error,
     error::Shape,
+    idempotency::Routes,
     inbound::{self, Arrival},
 };
 use crate::error::Error;
 
 /// Replies smaller than this are not worth compressing, in bytes.
 const SMALL: u64 = 1024;
+
+/// What other origins may do, where any may do something, around the routes.
+type Front = Either<Cors<Routes>, Routes>;
 
 type WorthIt = And<And<SizeAbove, NotForContentType>, NotForContentType>;
 
@@ -35,17 +45,18 @@ pub struct Edge(Arc<Inner>);
 
 struct Inner {
     app: App,
-    plain: Router,
-    packed: Compression<Router, WorthIt>,
+    plain: Front,
+    packed: Compression<Front, WorthIt>,
 }
 
 impl Edge {
     /// Surrounds the routes.
-    pub fn new(app: &App, routes: Router) -> Self {
+    pub fn new(app: &App, router: Router, cors: Option<CorsLayer>) -> Self {
+        let front = option_layer(cors).layer(Routes { app: app.clone(), router });
         let worth_it = SizeAbove::new(SMALL).and(NotForContentType::SSE).and(NotForContentType::IMAGES);
         let layer = CompressionLayer::new().compress_when(worth_it);
-        let packed = tower::Layer::layer(&layer, routes.clone());
-        Self(Arc::new(Inner { app: app.clone(), plain: routes, packed }))
+        let packed = layer.layer(front.clone());
+        Self(Arc::new(Inner { app: app.clone(), plain: front, packed }))
     }
 
     /// Answers a request.
@@ -62,14 +73,16 @@ impl Edge {
             error::response(&Error::Draining, shape, &id)
         } else {
             let mut request = request.map(Body::new);
-            request.extensions_mut().insert(Arrival { id: id.clone(), address });
+            request.extensions_mut().insert(Arrival { id: id.clone(), address, trail: None });
             match AssertUnwindSafe(self.route(request)).catch_unwind().await {
                 Ok(response) => response,
                 Err(cause) => panicked(cause.as_ref(), shape, &id),
             }
         };
         let headers = response.headers_mut();
-        if let Ok(value) = HeaderValue::from_str(&id) {
+        // An answer that is given once more has the id of the request that it was made for.
+        let known = headers.get(&names::X_REQUEST_ID).cloned();
+        if let Some(value) = known.or_else(|| HeaderValue::from_str(&id).ok()) {
             if anthropic {
                 headers.insert(&names::REQUEST_ID, value.clone());
             }

@@ -26,6 +26,8 @@ pub struct Arrival {
     pub id: Arc<str>,
     /// Where the connection comes from.
     pub address: SocketAddr,
+    /// The notebook of the call that it becomes, where somebody reads along.
+    pub trail: Option<Trail>,
 }
 
 /// The longest id of a client's own that is kept.
@@ -66,10 +68,10 @@ pub async fn read(app: &App, request: Request<Body>) -> Result<Inbound> {
     let running = app.running();
     let caller = shown(&running.keys, &parts)?;
     json(&parts.headers)?;
-    let server = &running.server;
-    let deadline = began + patience(&parts.headers)?.unwrap_or(Duration::MAX).min(server.request_timeout.0);
+    let deadline =
+        began + patience(&parts.headers)?.unwrap_or(Duration::MAX).min(running.server.request_timeout.0);
     let priority = priority(&parts.headers)?;
-    let body = read_body(&parts.headers, body, server.max_body.0, server.body_timeout.0).await?;
+    let body = whole(app, &parts.headers, body).await?;
     Ok(Inbound { parts, body, caller, began, deadline, priority })
 }
 
@@ -99,6 +101,15 @@ pub fn caller(app: &App, parts: &Parts) -> Result<Caller> {
 
 fn shown(keys: &Keyring, parts: &Parts) -> Result<Caller> {
     auth::caller(keys, &parts.headers, (parts.uri.path(), parts.uri.query()), address(parts))
+}
+
+/// Reads a body, within the bounds of size and time.
+pub async fn whole(app: &App, headers: &HeaderMap, body: Body) -> Result<Bytes> {
+    let (limit, within) = {
+        let server = &app.running().server;
+        (server.max_body.0, server.body_timeout.0)
+    };
+    read_body(headers, body, limit, within).await
 }
 
 /// Where the connection comes from.
@@ -154,7 +165,7 @@ impl Inbound {
             use_cache: !no_cache(&self.parts.headers),
             cache_ttl: None,
             last_resort: false,
-            trail: Trail::default(),
+            trail: arrival.and_then(|arrival| arrival.trail.clone()).unwrap_or_default(),
         }
     }
 }

@@ -11,7 +11,9 @@ pub mod edge;
 mod encoder_tests;
 pub mod error;
 pub mod fields;
+mod follow;
 pub mod health;
+mod idempotency;
 pub mod inbound;
 mod json;
 pub mod key;
@@ -21,6 +23,7 @@ mod parse_tests;
 pub mod predict;
 pub mod query;
 mod read;
+mod resume;
 pub mod routes;
 pub mod server;
 pub mod settings;
@@ -80,11 +83,8 @@ pub fn metrics_router(app: &App) -> Edge {
 /// The routes with what is said where none fits.
 fn routed(router: Router<App>, app: &App) -> Edge {
     let router = router.fallback(nothing_here).method_not_allowed_fallback(wrong_method);
-    let router = match cors(&app.running().server.cors.origins) {
-        Some(cors) => router.layer(cors),
-        None => router,
-    };
-    Edge::new(app, router.with_state(app.clone()))
+    let cors = cors(&app.running().server.cors.origins);
+    Edge::new(app, router.with_state(app.clone()), cors)
 }
 
 /// The id and the path template of a request.
@@ -135,6 +135,7 @@ fn cors(origins: &[String]) -> Option<CorsLayer> {
         http::HeaderName::from_static("x-request-timeout-ms"),
         http::HeaderName::from_static("idempotency-key"),
         http::HeaderName::from_static("last-event-id"),
+        http::HeaderName::from_static("x-sluice-resume"),
     ]);
     let layer = layer.expose_headers([
         http::HeaderName::from_static("x-request-id"),
@@ -144,6 +145,7 @@ fn cors(origins: &[String]) -> Option<CorsLayer> {
         http::HeaderName::from_static("ratelimit"),
         http::HeaderName::from_static("ratelimit-policy"),
         header::RETRY_AFTER,
+        http::HeaderName::from_static("idempotency-replayed"),
     ]);
     if origins.iter().any(|origin| origin == "*") {
         return Some(layer.allow_origin(tower_http::cors::Any));

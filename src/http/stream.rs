@@ -4,8 +4,9 @@ use std::fmt::Write;
 
 use axum::{body::Body, extract::State, response::Response};
 use bytes::{BufMut, BytesMut};
-use http::{Method, Request as HttpRequest};
+use http::{HeaderMap, HeaderName, Method, Request as HttpRequest};
 use serde_json::json;
+use tower::ServiceExt;
 
 use super::{
     App, answer,
@@ -13,13 +14,14 @@ use super::{
     fields::Fields,
     inbound,
     query::{Answer, Question, cache_word},
-    respond_error,
+    respond_error, resume,
     sse::Encoder,
 };
 use crate::{
     call::{Call, Context, Notes, Trail},
     chat::{Completion, Event},
     error::{Error, Result},
+    replay::streams::Id,
     reply::Head,
 };
 
@@ -33,14 +35,23 @@ pub struct Native {
     trail: Trail,
     session: Option<String>,
     cache: &'static str,
+    /// What its events are named by.
+    stream: Id,
     id: u64,
     // All but the text, for the `usage` event.
     rest: Completion,
 }
 
 impl Native {
-    fn new(head: &Head, context: std::sync::Arc<Context>, notes: &Notes, session: Option<String>) -> Self {
+    pub(super) fn new(
+        head: &Head,
+        context: std::sync::Arc<Context>,
+        notes: &Notes,
+        session: Option<String>,
+        stream: Id,
+    ) -> Self {
         Self {
+            stream,
             head: head.clone(),
             trail: context.trail.clone(),
             cache: cache_word(notes),
@@ -53,8 +64,10 @@ impl Native {
 
     fn emit(&mut self, name: Option<&str>, data: &str, out: &mut BytesMut) {
         self.id += 1;
+        out.put_slice(b"id: ");
+        out.put_slice(self.stream.as_str().as_bytes());
         // Writing to memory cannot fail.
-        let _ = writeln!(out, "id: {}", self.id);
+        let _ = writeln!(out, "-{}", self.id);
         if let Some(name) = name {
             let _ = writeln!(out, "event: {name}");
         }
@@ -135,6 +148,12 @@ pub async fn any(State(app): State<App>, request: HttpRequest<Body>) -> Response
 async fn ask(app: &App, request: HttpRequest<Body>) -> Result<Response> {
     let query = request.uri().query().unwrap_or_default().to_owned();
     let (bodyless, head_only) = (request.method() != Method::POST, request.method() == Method::HEAD);
+    if let Some(last) = last_event(request.headers(), &query)
+        && !head_only
+    {
+        let caller = inbound::caller(app, &request.into_parts().0)?;
+        return resume::resumed(app, &caller, &last);
+    }
     let inbound = inbound::read(app, request).await?;
     let mut fields = match inbound.body.is_empty() {
         true => Fields::empty(),
@@ -147,6 +166,7 @@ async fn ask(app: &App, request: HttpRequest<Body>) -> Result<Response> {
             fields.default(if name == "prompt" { "question" } else { name }, value);
         }
     }
+    let wanted = resume::wanted(&inbound.parts.headers, &query, &mut fields);
     let mut question = Question::from(fields, false, &app.running())?;
     question.chat.stream = true;
     if head_only {
@@ -160,24 +180,33 @@ async fn ask(app: &App, request: HttpRequest<Body>) -> Result<Response> {
     context.priority = question.priority.unwrap_or(context.priority);
     let call = Call::new(context, question.chat);
     let (context, session) = (call.context.clone(), question.session);
-    let for_error = session.clone();
-    let encoder =
-        |head: &Head, _: &Context, notes: &Notes| Native::new(head, context.clone(), notes, session);
-    match answer::try_streamed(app, call, encoder).await {
-        Ok(response) => Ok(response),
-        // An `EventSource` cannot read a status: what went wrong behind us is told in the stream.
-        Err(error) if error.is_behind_us() => {
-            tracing::warn!(request_id = %context.id, "API error: {}", error.chain());
-            let notes = context.trail.notes();
-            let mut native = Native::new(&Head::default(), context.clone(), &notes, for_error);
-            let mut out = BytesMut::new();
-            native.begin(&mut out);
-            native.fail(&error, &mut out);
-            let mut response = Response::new(Body::from(out.freeze()));
-            answer::event_stream(response.headers_mut());
-            answer::about(response.headers_mut(), &notes);
-            Ok(response)
-        }
-        Err(error) => Ok(answer::refused(&error, Shape::Native, &context)),
+    // Boxed already: the pipeline is a service.
+    let failed = match app.running().pipeline.clone().oneshot(call).await {
+        Ok(reply) => return Ok(resume::streamed(app, reply, &context, session, wanted)),
+        Err(failed) => failed,
+    };
+    if !failed.is_behind_us() {
+        return Ok(answer::refused(&failed, Shape::Native, &context));
     }
+    // An `EventSource` cannot read a status: what went wrong behind us is told in the stream.
+    tracing::warn!(request_id = %context.id, "API error: {}", failed.chain());
+    let notes = context.trail.notes();
+    let mut native = Native::new(&Head::default(), context.clone(), &notes, session, Id::random());
+    let mut out = BytesMut::new();
+    native.begin(&mut out);
+    native.fail(&failed, &mut out);
+    Ok(answer::event_response(Body::from(out.freeze()), &notes))
 }
+
+/// The event after which a reader wants to go on: from the header that an
+/// `EventSource` sends, or from the URL for clients that cannot send one.
+fn last_event(headers: &HeaderMap, query: &str) -> Option<String> {
+    let header = headers.get(&LAST_EVENT_ID).map(|id| id.to_str().unwrap_or("?").to_owned());
+    let asked = header.or_else(|| {
+        // Most have no such word in their URL: it is not taken apart for nothing.
+        query.contains("last_event_id").then(|| inbound::parameter(query, "last_event_id")).flatten()
+    });
+    asked.filter(|id| !id.is_empty())
+}
+
+static LAST_EVENT_ID: HeaderName = HeaderName::from_static("last-event-id");

@@ -59,6 +59,15 @@ pub struct Metrics {
     pub audit_pending: IntGauge,
     /// Audit records that could not be written.
     pub audit_failures: IntCounter,
+    /// Requests with an `Idempotency-Key` by `result`: `first`, `running`, `replayed`, `reused`;
+    /// replies that are not kept: `unkept`, `evicted`.
+    pub idempotency: IntCounterVec,
+    /// Bytes of the replies that are kept for repeats.
+    pub idempotency_bytes: IntGauge,
+    /// Readers who came back with `Last-Event-ID` by `result`: `resumed`, `over`, `unknown`.
+    pub resumes: IntCounterVec,
+    /// Bytes of what streams have said, kept for readers who come back.
+    pub resume_bytes: IntGauge,
     /// Open client connections.
     pub connections: IntGauge,
     /// Whether a configured `store` (`redis`, `database`) is there: 0 or 1.
@@ -206,6 +215,28 @@ impl Metrics {
                 "sluice_audit_failures_total",
                 "Audit records that could not be written.",
             )?,
+            idempotency: counters(
+                &r,
+                "sluice_idempotency_requests_total",
+                "Requests with an Idempotency-Key, and replies that are not kept.",
+                &["result"],
+            )?,
+            idempotency_bytes: gauge(
+                &r,
+                "sluice_idempotency_size_bytes",
+                "Size of replies kept for repeats.",
+            )?,
+            resumes: counters(
+                &r,
+                "sluice_stream_resumes_total",
+                "Readers who came back to a stream.",
+                &["result"],
+            )?,
+            resume_bytes: gauge(
+                &r,
+                "sluice_stream_resume_size_bytes",
+                "Size of what streams said, kept for readers who come back.",
+            )?,
             connections: gauge(&r, "sluice_connections_open", "Open client connections.")?,
             store_up: gauges(
                 &r,
@@ -234,6 +265,12 @@ impl Metrics {
         }
         for reason in ["gone", "late", "refused"] {
             this.redis_failures.with_label_values(&[reason]);
+        }
+        for result in ["first", "running", "replayed", "reused", "unkept", "evicted"] {
+            this.idempotency.with_label_values(&[result]);
+        }
+        for result in ["resumed", "over", "unknown"] {
+            this.resumes.with_label_values(&[result]);
         }
         // From 0 on, or an alert would not see the first one as an increase.
         for result in ["changed", "unchanged", "refused"] {

@@ -59,6 +59,7 @@ impl Tap for Auditing {
 
     fn end(&mut self, end: End<'_>) {
         let Some(place) = self.place.take() else { return };
+        self.context.trail.note(|notes| notes.outcome = Some(end.code()));
         let error = match end {
             End::Failed(error) => Some(error),
             End::Complete | End::Cancelled => None,

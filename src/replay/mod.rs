@@ -1,0 +1,29 @@
+//! Answers that are given once more without asking a model again.
+//!
+//! [`replies`] keeps whole replies for requests that are repeated with the same
+//! `Idempotency-Key`; [`streams`] keeps what streams have said for readers who
+//! lost their connection. Both rest on a [`recording`]: what an answer has
+//! said, written by one, read by any number.
+pub mod recording;
+pub mod replies;
+pub mod settings;
+pub mod streams;
+
+use std::{sync::Arc, time::Duration};
+
+use tokio_util::task::TaskTracker;
+
+use self::{replies::Replies, streams::Streams};
+
+/// All of it, as the edge uses it. Cheap to clone; lasts as long as the process.
+#[derive(Clone, Debug)]
+pub struct Replay {
+    /// Replies to requests with an `Idempotency-Key`; absent: such keys are not heeded.
+    pub replies: Option<Arc<Replies>>,
+    /// What streams have said; absent: nothing is kept.
+    pub streams: Option<Arc<Streams>>,
+    /// How long a stream goes on while nobody reads it.
+    pub grace: Duration,
+    /// Answers that go on although their reader left: a process that ends waits for them.
+    pub tasks: TaskTracker,
+}

@@ -1,0 +1,277 @@
+//! What native streams have said, for readers who come back with `Last-Event-ID`.
+use std::{
+    collections::{HashMap, VecDeque},
+    fmt,
+    str::FromStr,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
+use parking_lot::Mutex;
+use prometheus::IntGauge;
+
+use super::{
+    recording::{Budget, Recording},
+    settings::Resume as Settings,
+};
+use crate::{
+    caller::{Caller, Rights},
+    observe::Metrics,
+};
+
+/// What a stream takes besides its text, in bytes.
+const ENTRY: usize = 512;
+
+/// The name of a stream: 96 random bits, so that nobody guesses another's.
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Id([u8; 16]);
+
+impl Id {
+    /// A new one.
+    pub fn random() -> Self {
+        let mut text = [0; 16];
+        // Twelve bytes are sixteen letters, always.
+        let _ = URL_SAFE_NO_PAD.encode_slice(rand::random::<[u8; 12]>(), &mut text);
+        Self(text)
+    }
+
+    /// As it is written.
+    pub fn as_str(&self) -> &str {
+        std::str::from_utf8(&self.0).unwrap_or_default()
+    }
+}
+
+impl fmt::Debug for Id {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+/// The name of an event: its stream, and its number within it, counted from 1.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct EventId {
+    /// The stream.
+    pub stream: Id,
+    /// The number.
+    pub event: u64,
+}
+
+impl fmt::Display for EventId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}-{}", self.stream.as_str(), self.event)
+    }
+}
+
+impl FromStr for EventId {
+    type Err = ();
+
+    /// Reads what [`fmt::Display`] writes, and nothing else.
+    fn from_str(text: &str) -> Result<Self, ()> {
+        let (stream, event) = text.split_at_checked(16).ok_or(())?;
+        let letter = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'_';
+        let digits = event.strip_prefix('-').filter(|digits| {
+            (1..=12).contains(&digits.len())
+                && digits.bytes().all(|byte| byte.is_ascii_digit())
+                && (*digits == "0" || !digits.starts_with('0'))
+        });
+        let stream: [u8; 16] = stream.as_bytes().try_into().map_err(|_| ())?;
+        if !stream.iter().all(|byte| letter(*byte)) {
+            return Err(());
+        }
+        Ok(Self { stream: Id(stream), event: digits.ok_or(())?.parse().map_err(|_| ())? })
+    }
+}
+
+/// A stream that is kept.
+#[derive(Debug)]
+pub struct Stream {
+    /// Its name.
+    pub id: Id,
+    /// The id of the request that it answers.
+    pub request: Arc<str>,
+    /// What it has said.
+    pub recording: Arc<Recording>,
+    owner: Arc<Rights>,
+}
+
+/// The streams that run, and those that ended lately.
+#[derive(Debug)]
+pub struct Streams {
+    known: Mutex<Known>,
+    budget: Arc<Budget>,
+    /// The settings.
+    pub settings: Settings,
+    bytes: IntGauge,
+}
+
+#[derive(Debug, Default)]
+struct Known {
+    streams: HashMap<Id, Arc<Stream>>,
+    /// Those that have ended, the first to end first.
+    ended: VecDeque<(Instant, Id)>,
+}
+
+impl Known {
+    fn forget(&mut self) -> Option<Arc<Stream>> {
+        let (_, id) = self.ended.pop_front()?;
+        self.streams.remove(&id)
+    }
+}
+
+impl Streams {
+    /// None yet.
+    pub fn new(settings: &Settings, metrics: &Metrics) -> Self {
+        let budget = Budget::new(settings.max_bytes.0);
+        let bytes = metrics.resume_bytes.clone();
+        Self { known: Mutex::default(), budget, settings: settings.clone(), bytes }
+    }
+
+    /// A stream begins. With `waiting` its writer waits for its readers.
+    pub fn begin(self: &Arc<Self>, owner: &Caller, request: &Arc<str>, waiting: bool) -> Recorder {
+        let recording = Recording::new(self.settings.max_stream.0, self.budget.clone(), waiting);
+        let stream = Arc::new(Stream {
+            id: Id::random(),
+            request: request.clone(),
+            recording: Arc::new(recording),
+            owner: owner.rights.clone(),
+        });
+        self.known.lock().streams.insert(stream.id, stream.clone());
+        Recorder { streams: self.clone(), stream }
+    }
+
+    /// A stream of this caller's. Somebody else's is as good as none.
+    pub fn find(&self, caller: &Caller, id: Id) -> Option<Arc<Stream>> {
+        self.tidy();
+        let stream = self.known.lock().streams.get(&id)?.clone();
+        let same = stream.owner.id == caller.rights.id && stream.owner.tenant.name == *caller.tenant();
+        same.then_some(stream)
+    }
+
+    /// Forgets what ended long ago, and what ended first where room is wanted.
+    fn tidy(&self) {
+        let now = Instant::now();
+        let mut gone = Vec::new();
+        let mut known = self.known.lock();
+        let most = self.settings.max_bytes.0 / ENTRY;
+        while known.ended.front().is_some_and(|(until, _)| *until <= now)
+            || known.ended.len() > most
+            // What is taken out is dropped below, and only then gives its memory back.
+            || (gone.is_empty() && self.budget.is_over() && !known.ended.is_empty())
+        {
+            gone.extend(known.forget());
+        }
+        drop(known);
+        drop(gone);
+        self.bytes.set(self.budget.used() as i64);
+    }
+}
+
+/// Writes what a stream says. Dropped, the stream is over.
+#[derive(Debug)]
+pub struct Recorder {
+    streams: Arc<Streams>,
+    /// The stream.
+    pub stream: Arc<Stream>,
+}
+
+impl Recorder {
+    /// Writes whole events.
+    pub fn append(&self, events: &[u8]) {
+        self.stream.recording.append(events);
+        if self.streams.budget.is_over() {
+            self.streams.tidy();
+        }
+    }
+
+    /// How long the stream goes on while nobody reads it.
+    pub fn grace(&self) -> Duration {
+        self.streams.settings.grace.0
+    }
+}
+
+impl Drop for Recorder {
+    fn drop(&mut self) {
+        self.stream.recording.finish();
+        let until = Instant::now() + self.streams.settings.keep.0;
+        self.streams.known.lock().ended.push_back((until, self.stream.id));
+        self.streams.tidy();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::settings::{Size, Span};
+
+    fn streams(settings: &Settings) -> Arc<Streams> {
+        Arc::new(Streams::new(settings, &Metrics::new().unwrap()))
+    }
+
+    fn caller() -> Caller {
+        Caller::named("k", "t")
+    }
+
+    #[test]
+    fn a_stream_is_its_callers_alone() {
+        let streams = streams(&Settings::default());
+        let recorder = streams.begin(&caller(), &"r".into(), false);
+        let id = recorder.stream.id;
+        assert!(streams.find(&caller(), id).is_some());
+        for other in [Caller::named("k2", "t"), Caller::named("k", "t2")] {
+            assert!(streams.find(&other, id).is_none());
+        }
+        assert!(streams.find(&caller(), Id::random()).is_none());
+    }
+
+    #[test]
+    fn a_stream_is_forgotten_some_time_after_its_end() {
+        let streams = streams(&Settings { keep: Span::millis(0), ..Settings::default() });
+        let recorder = streams.begin(&caller(), &"r".into(), false);
+        let id = recorder.stream.id;
+        recorder.append(b"data: x\n\n");
+        assert!(streams.find(&caller(), id).is_some(), "it still runs");
+        drop(recorder);
+        assert!(streams.find(&caller(), id).is_none());
+        assert_eq!(streams.budget.used(), 0);
+    }
+
+    #[test]
+    fn many_streams_stay_within_their_bound() {
+        let max = 64 << 10;
+        let streams = streams(&Settings { max_bytes: Size(max), ..Settings::default() });
+        let mut last = Id::random();
+        for _ in 0..2000 {
+            let recorder = streams.begin(&caller(), &"r".into(), false);
+            (0..20).for_each(|_| recorder.append(b"data: some words\n\n"));
+            last = recorder.stream.id;
+        }
+        assert!(streams.budget.used() <= max, "{}", streams.budget.used());
+        assert!(streams.known.lock().streams.len() <= max / ENTRY);
+        assert!(streams.find(&caller(), last).is_some(), "the newest are kept");
+    }
+
+    proptest! {
+        #[test]
+        fn an_id_is_read_as_it_was_written(event in 0u64..1_000_000_000_000) {
+            let id = EventId { stream: Id::random(), event };
+            prop_assert_eq!(id.to_string().parse(), Ok(id));
+        }
+
+        #[test]
+        fn nothing_else_is_an_id(text in "\\PC{0,40}") {
+            if let Ok(id) = text.parse::<EventId>() {
+                prop_assert_eq!(id.to_string(), text);
+            }
+        }
+
+        #[test]
+        fn what_looks_like_an_id_is_read_or_refused(text in "[A-Za-z0-9_-]{14,18}-[0-9]{0,14}") {
+            if let Ok(id) = text.parse::<EventId>() {
+                prop_assert_eq!(id.to_string(), text);
+            }
+        }
+    }
+}
