@@ -41,7 +41,7 @@ pub struct Metrics {
     pub waiting: IntGauge,
     /// Calls refused for want of a place.
     pub shed: IntCounter,
-    /// Calls refused by a limit, by `scope`.
+    /// Calls refused by a limit, by `scope` and by what it limits.
     pub limited: IntCounterVec,
     /// Guards' findings by `guard` and `verdict`.
     pub guards: IntCounterVec,
@@ -169,7 +169,12 @@ impl Metrics {
             in_flight: gauge(&r, "sluice_calls_in_flight", "Calls that hold a place.")?,
             waiting: gauge(&r, "sluice_calls_waiting", "Calls that wait for a place.")?,
             shed: counter(&r, "sluice_calls_shed_total", "Calls refused for want of a place.")?,
-            limited: counters(&r, "sluice_rate_limited_total", "Calls refused by a limit.", &["scope"])?,
+            limited: counters(
+                &r,
+                "sluice_rate_limited_total",
+                "Calls refused by a limit.",
+                &["scope", "limit"],
+            )?,
             guards: counters(
                 &r,
                 "sluice_guard_verdicts_total",
