@@ -142,14 +142,16 @@ pub struct Notes {
     pub review: bool,
     /// How long it waited for a place.
     pub queued: Duration,
-    /// The state of the limits, for the headers.
+    /// The state of the request limits, for the headers.
     pub limit: Option<Limit>,
+    /// The state of the token limits, where one applies.
+    pub token_limit: Option<Limit>,
     /// How the answer ended, in one word; `None` while it has not.
     pub outcome: Option<&'static str>,
 }
 
 /// An answer whose provider did not say what it took.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub struct Uncounted {
     /// What was asked.
     pub chat: Arc<Request>,
@@ -164,6 +166,34 @@ pub struct Uncounted {
     pub known: Option<Usage>,
     /// Which of the attempts this was.
     pub attempt: Option<usize>,
+    /// Who wants to hear what it took.
+    pub listeners: Listeners,
+}
+
+/// Those who want to hear what an answer took, once it is counted. Whoever is
+/// not told by then is dropped, which is the news that nobody counted it.
+#[derive(Default)]
+pub struct Listeners(Mutex<Vec<Listener>>);
+
+type Listener = Box<dyn FnOnce(&Usage) + Send>;
+
+impl Listeners {
+    /// Adds one. It is called on the thread that counts.
+    pub fn add(&self, listener: impl FnOnce(&Usage) + Send + 'static) {
+        self.0.lock().push(Box::new(listener));
+    }
+
+    /// Tells them, once.
+    pub fn tell(&self, usage: &Usage) {
+        let listeners = std::mem::take(&mut *self.0.lock());
+        listeners.into_iter().for_each(|listener| listener(usage));
+    }
+}
+
+impl std::fmt::Debug for Listeners {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Listeners").finish_non_exhaustive()
+    }
 }
 
 /// More attempts than this are counted by the retry stage, not noted.
@@ -204,13 +234,13 @@ pub enum Cached {
     Hit,
 }
 
-/// The state of the tightest request limit.
+/// The state of the tightest limit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limit {
-    /// Requests in a window.
-    pub limit: u32,
-    /// Requests left.
-    pub remaining: u32,
+    /// Requests or tokens a minute.
+    pub limit: u64,
+    /// Those left now.
+    pub remaining: u64,
     /// Until all are there again.
     pub reset: Duration,
 }

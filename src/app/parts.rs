@@ -111,7 +111,11 @@ impl Lasting {
         let mut kept = self.counting.lock();
         let before = kept.as_ref();
         let same = |test: fn(&Config, &Config) -> bool| before.filter(|b| test(&b.config, config));
-        let limits = same(|a, b| a.limits == b.limits).map(|before| before.limits.clone());
+        // Other limits go on from what was counted under the old ones.
+        let limits = before.map(|before| match before.config.limits == config.limits {
+            true => before.limits.clone(),
+            false => Arc::new(before.limits.changed(&config.limits)),
+        });
         let retries = same(|a, b| a.retry == b.retry).map(|before| before.retries.clone());
         let counting = Counting {
             config: config.clone(),
@@ -161,7 +165,9 @@ fn settle(prices: &Arc<Prices>, metrics: &Arc<Metrics>) -> audit::Settle {
     let (prices, metrics) = (prices.clone(), metrics.clone());
     Arc::new(move |uncounted| {
         let usage = tokens::estimate(&uncounted.chat, &uncounted.output, uncounted.known);
-        attempt::bill(&prices, &metrics.of("chat", &uncounted.target), &uncounted.target, usage)
+        let usage = attempt::bill(&prices, &metrics.of("chat", &uncounted.target), &uncounted.target, usage);
+        uncounted.listeners.tell(&usage);
+        usage
     })
 }
 
@@ -214,7 +220,7 @@ fn stages(parts: &Parts, lasting: &Lasting, table: &Arc<Table>, version: &str) -
         audit: Audit { writer: lasting.writer.clone() },
         measure: Measure { metrics: metrics.clone() },
         authorize: Authorize { table: table.clone() },
-        limit: RateLimit { limits, metrics: metrics.clone() },
+        limit: RateLimit { limits, table: table.clone(), metrics: metrics.clone() },
         admit: Admit { gates: gates.clone(), table: table.clone(), metrics: metrics.clone() },
         screen: CheckInput { settings: config.input.clone() },
         cache: Cache {

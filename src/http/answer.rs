@@ -4,7 +4,7 @@ use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, header};
 use tower::ServiceExt;
 
-use super::{App, body::body, error, error::Shape, sse::Encoder};
+use super::{App, body::body, error, error::Shape, limits::limits, sse::Encoder};
 use crate::{
     call::{Cached, Call, Context, Notes},
     chat::Completion,
@@ -92,19 +92,11 @@ pub fn about(headers: &mut HeaderMap, notes: &Notes) {
     if let Some(version) = &notes.prompt_version {
         put(headers, &names::X_PROMPT_VERSION, version.to_string());
     }
-    if let Some(limit) = notes.limit {
-        let reset = limit.reset.as_secs_f64().ceil() as u64;
-        headers.insert(&names::X_RATELIMIT_LIMIT, limit.limit.into());
-        headers.insert(&names::X_RATELIMIT_REMAINING, limit.remaining.into());
-        put(headers, &names::X_RATELIMIT_RESET, format!("{reset}s"));
-        // draft-ietf-httpapi-ratelimit-headers-10
-        put(headers, &names::RATELIMIT_POLICY, format!("\"requests\";q={};w=60", limit.limit));
-        put(headers, &names::RATELIMIT, format!("\"requests\";r={};t={reset}", limit.remaining));
-    }
+    limits(headers, notes.limit, notes.token_limit);
 }
 
 /// Room for all headers of a reply, made at once.
-const MANY_HEADERS: usize = 12;
+const MANY_HEADERS: usize = 16;
 
 fn put(headers: &mut HeaderMap, name: &'static HeaderName, value: String) {
     // A configured name may hold what a header may not: then the header is left out.
@@ -123,12 +115,6 @@ pub(super) mod names {
     pub(super) static X_COST_USD: HeaderName = HeaderName::from_static("x-cost-usd");
     pub(super) static X_MODEL_VERSION: HeaderName = HeaderName::from_static("x-model-version");
     pub(super) static X_PROMPT_VERSION: HeaderName = HeaderName::from_static("x-prompt-version");
-    pub(super) static X_RATELIMIT_LIMIT: HeaderName = HeaderName::from_static("x-ratelimit-limit-requests");
-    pub(super) static X_RATELIMIT_REMAINING: HeaderName =
-        HeaderName::from_static("x-ratelimit-remaining-requests");
-    pub(super) static X_RATELIMIT_RESET: HeaderName = HeaderName::from_static("x-ratelimit-reset-requests");
-    pub(super) static RATELIMIT_POLICY: HeaderName = HeaderName::from_static("ratelimit-policy");
-    pub(super) static RATELIMIT: HeaderName = HeaderName::from_static("ratelimit");
 }
 
 /// The seconds since 1970, for replies that say when they were made.

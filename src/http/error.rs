@@ -83,9 +83,10 @@ pub fn response(error: &Error, shape: Shape, id: &str) -> Response {
     let headers = response.headers_mut();
     headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(kind));
     if let Some(wait) = error.retry_after() {
-        // Whole seconds, rounded up: after them a request is admitted.
-        headers.insert(header::RETRY_AFTER, (wait.as_millis().div_ceil(1000).max(1) as u64).into());
-        headers.insert("retry-after-ms", (wait.as_millis() as u64).into());
+        // Rounded up: after it a request is admitted.
+        let millis = wait.as_micros().div_ceil(1000) as u64;
+        headers.insert(header::RETRY_AFTER, millis.div_ceil(1000).max(1).into());
+        headers.insert("retry-after-ms", millis.into());
     }
     if status == StatusCode::UNAUTHORIZED {
         headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));

@@ -17,6 +17,7 @@ mod idempotency;
 pub mod inbound;
 mod json;
 pub mod key;
+mod limits;
 pub mod openai;
 #[cfg(test)]
 mod parse_tests;
@@ -137,16 +138,9 @@ fn cors(origins: &[String]) -> Option<CorsLayer> {
         http::HeaderName::from_static("last-event-id"),
         http::HeaderName::from_static("x-sluice-resume"),
     ]);
-    let layer = layer.expose_headers([
-        http::HeaderName::from_static("x-request-id"),
-        http::HeaderName::from_static("x-ratelimit-limit-requests"),
-        http::HeaderName::from_static("x-ratelimit-remaining-requests"),
-        http::HeaderName::from_static("x-ratelimit-reset-requests"),
-        http::HeaderName::from_static("ratelimit"),
-        http::HeaderName::from_static("ratelimit-policy"),
-        header::RETRY_AFTER,
-        http::HeaderName::from_static("idempotency-replayed"),
-    ]);
+    let exposed =
+        limits::NAMES.iter().copied().chain(["x-request-id", "retry-after", "idempotency-replayed"]);
+    let layer = layer.expose_headers(exposed.map(http::HeaderName::from_static).collect::<Vec<_>>());
     if origins.iter().any(|origin| origin == "*") {
         return Some(layer.allow_origin(tower_http::cors::Any));
     }

@@ -1,137 +1,146 @@
-//! Requests per minute, by key, user, address and for all together.
+//! Requests and tokens a minute and calls in flight, by client address, user,
+//! key, tenant, model and for all together.
 //!
-//! Counted in this process (governor's GCRA). The number of counted callers
-//! is bounded: who has long not been seen makes room.
+//! All or nothing: a call is counted in every scope that limits it, in one
+//! critical section, or in none. What is counted lies in this process; it is
+//! bounded, and there is nothing to clean up by the clock. `bucket.rs` has the
+//! arithmetic, `counters.rs` the table, `scope.rs` who is counted, `held.rs`
+//! what lasts as long as an answer.
+mod bucket;
+mod counters;
+mod held;
+mod scope;
 mod settings;
 
-use std::{num::NonZeroU32, sync::Arc, time::Duration};
-
-use governor::{
-    Quota, RateLimiter,
-    clock::{Clock, DefaultClock},
-    middleware::StateInformationMiddleware,
-    state::{InMemoryState, NotKeyed},
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
 };
-use moka::sync::Cache;
 
-pub use settings::{PerMinute, Settings};
+use parking_lot::Mutex;
 
+use self::{
+    counters::{Ask, Asks, Counters, Left},
+    scope::{Names, Rules},
+};
+pub use self::{
+    held::{Held, Tally},
+    settings::{PerMinute, PerScope, Settings},
+};
 use crate::call::{Caller, Limit};
-
-type Meter = RateLimiter<NotKeyed, InMemoryState, DefaultClock, StateInformationMiddleware>;
-
-/// A full minute after the last request a meter is as good as new.
-const FORGET: Duration = Duration::from_secs(61);
 
 /// The limits in force.
 #[derive(Debug)]
 pub struct Limits {
-    settings: Settings,
-    global: Option<Meter>,
-    meters: Cache<Who, Arc<Meter>>,
-    clock: DefaultClock,
+    rules: Rules,
+    most: usize,
+    answer_tokens: u32,
+    shared: Arc<Shared>,
 }
 
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-enum Who {
-    Key(Arc<str>),
-    // A user is a name within a tenant; two tenants' `u1` are two people.
-    User(Arc<str>, Arc<str>),
-    Address(std::net::IpAddr),
+/// What was counted so far. It outlives the limits: a change of one gives nobody a fresh start.
+#[derive(Debug)]
+struct Shared {
+    began: Instant,
+    names: Names,
+    counters: Mutex<Counters>,
+}
+
+impl Shared {
+    /// Microseconds on the counters' own clock, which cannot go back.
+    fn micros(&self, now: Instant) -> u64 {
+        let since = now.saturating_duration_since(self.began);
+        since.as_secs() * 1_000_000 + u64::from(since.subsec_micros())
+    }
 }
 
 /// What the limits say of a call.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Debug)]
 pub struct Verdict {
-    /// The state of the limit that has least left.
-    pub tightest: Option<Limit>,
-    /// The limit that refuses the call, and when it will admit one.
-    pub refused: Option<(&'static str, Duration)>,
+    /// The request limit that has least left, or that refuses the call.
+    pub requests: Option<Limit>,
+    /// The same of the token limits.
+    pub tokens: Option<Limit>,
+    /// Whether the call is admitted, and what it holds until its answer has ended.
+    pub admitted: Result<Option<Held>, Refused>,
+}
+
+/// Which limit refuses a call.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Refused {
+    /// Whose limit: `address`, `user`, `key`, `tenant`, `model` or `global`.
+    pub scope: &'static str,
+    /// What is limited: `requests`, `tokens`, `in_flight`, or `tracked` where
+    /// nobody else can be counted.
+    pub kind: &'static str,
+    /// After this long the call is admitted, if nobody else takes its place.
+    pub wait: Duration,
 }
 
 impl Limits {
-    /// Limits that start full.
+    /// Limits that nobody has used yet.
     pub fn new(settings: &Settings) -> Self {
-        let tracked = settings.max_tracked as u64;
+        let shared = Shared { began: Instant::now(), names: Names::default(), counters: Mutex::default() };
+        Self::over(settings, Arc::new(shared))
+    }
+
+    /// Other limits over what these have counted.
+    pub fn changed(&self, settings: &Settings) -> Self {
+        Self::over(settings, self.shared.clone())
+    }
+
+    fn over(settings: &Settings, shared: Arc<Shared>) -> Self {
         Self {
-            global: settings.requests_per_minute.global.map(meter),
-            meters: Cache::builder().max_capacity(tracked).time_to_idle(FORGET).build(),
-            clock: DefaultClock::default(),
-            settings: settings.clone(),
+            rules: Rules::new(settings),
+            most: settings.max_tracked,
+            answer_tokens: settings.answer_tokens,
+            shared,
         }
     }
 
-    /// Counts a call, or refuses it.
-    pub fn check(&self, caller: &Caller) -> Verdict {
-        let per_minute = &self.settings.requests_per_minute;
-        let mut verdict = Verdict::default();
-        if let (Some(limit), Some(address)) = (per_minute.address, caller.address) {
-            self.one("address", limit, Who::Address(address), &mut verdict);
+    /// Counts a call for the model (a route's name), or refuses it. `now` is
+    /// when it began. `tokens` is asked only where tokens are limited: given
+    /// the most that is set aside for one answer, it tells what the call may take, about.
+    pub fn admit(
+        &self,
+        caller: &Caller,
+        model: &str,
+        now: Instant,
+        tokens: impl FnOnce(u32) -> u64,
+    ) -> Verdict {
+        let (mut asks, mut by_tokens, mut in_flight) = (Asks::default(), false, false);
+        self.rules.each(caller, model, |scope, terms, who| {
+            by_tokens |= terms.tokens.is_some();
+            in_flight |= terms.in_flight.is_some();
+            asks.push(Ask { scope, terms, id: self.shared.names.id(scope, who) });
+        });
+        let aside = by_tokens.then(|| tokens(self.answer_tokens));
+        let now = self.shared.micros(now);
+        let counted = self.shared.counters.lock().admit(&asks, aside.unwrap_or_default(), now, self.most);
+        let held = || Held { shared: self.shared.clone(), asks, most: self.most, aside };
+        Verdict {
+            requests: counted.requests.map(limit),
+            tokens: counted.tokens.map(limit),
+            admitted: match counted.refused {
+                None => Ok((by_tokens || in_flight).then(held)),
+                Some(refused) => Err(Refused {
+                    scope: refused.scope.name(),
+                    kind: refused.kind.name(),
+                    wait: Duration::from_micros(refused.wait),
+                }),
+            },
         }
-        if let (Some(limit), Some(user)) = (per_minute.user, &caller.user) {
-            self.one("user", limit, Who::User(caller.tenant().clone(), user.clone()), &mut verdict);
-        }
-        if let Some(limit) = caller.rights.quota.requests_per_minute.or(per_minute.key) {
-            self.one("key", limit, Who::Key(caller.rights.id.clone()), &mut verdict);
-        }
-        if let (Some(limit), Some(meter)) = (per_minute.global, &self.global) {
-            self.ask("global", limit, meter, &mut verdict);
-        }
-        verdict
     }
 
-    fn one(&self, scope: &'static str, limit: u32, who: Who, verdict: &mut Verdict) {
-        if verdict.refused.is_none() {
-            let meter = self.meters.get_with(who, || Arc::new(meter(limit)));
-            self.ask(scope, limit, &meter, verdict);
-        }
-    }
-
-    fn ask(&self, scope: &'static str, limit: u32, meter: &Meter, verdict: &mut Verdict) {
-        if verdict.refused.is_some() {
-            return;
-        }
-        let (remaining, wait) = match meter.check() {
-            Ok(state) => (state.remaining_burst_capacity(), None),
-            Err(not_yet) => (0, Some(not_yet.wait_time_from(self.clock.now()))),
-        };
-        // GCRA gives a request back every 60 s / limit.
-        let used = limit.saturating_sub(remaining);
-        let reset = Duration::from_secs_f64(60.0 * f64::from(used) / f64::from(limit.max(1)));
-        if wait.is_some() || verdict.tightest.is_none_or(|tightest| remaining < tightest.remaining) {
-            verdict.tightest = Some(Limit { limit, remaining, reset });
-        }
-        verdict.refused = wait.map(|wait| (scope, wait));
+    /// How many keys, users, addresses, tenants and models are counted.
+    pub fn tracked(&self) -> usize {
+        self.shared.counters.lock().len()
     }
 }
 
-fn meter(limit: u32) -> Meter {
-    let limit = NonZeroU32::new(limit).unwrap_or(NonZeroU32::MIN);
-    RateLimiter::direct(Quota::per_minute(limit)).with_middleware::<StateInformationMiddleware>()
+fn limit(left: Left) -> Limit {
+    Limit { limit: left.limit, remaining: left.remaining, reset: Duration::from_micros(left.reset) }
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn caller(user: &str, tenant: &str) -> Caller {
-        Caller { user: Some(user.into()), ..Caller::named("k", tenant) }
-    }
-
-    #[test]
-    fn a_user_is_refused_alone_and_told_when_to_come_back() {
-        let per_minute = PerMinute { user: Some(2), key: None, address: None, global: None };
-        let limits = Limits::new(&Settings { requests_per_minute: per_minute, ..Settings::default() });
-        assert_eq!(limits.check(&caller("a", "t")).tightest.unwrap().remaining, 1);
-        assert_eq!(limits.check(&caller("a", "t")).refused, None);
-        let (scope, wait) = limits.check(&caller("a", "t")).refused.unwrap();
-        assert_eq!(scope, "user");
-        assert!(wait > Duration::from_secs(25) && wait <= Duration::from_secs(30), "{wait:?}");
-        assert_eq!(limits.check(&caller("b", "t")).refused, None, "another user");
-        assert_eq!(
-            limits.check(&caller("a", "other")).refused,
-            None,
-            "another tenant's user of the same name"
-        );
-    }
-}
+mod tests;

@@ -41,7 +41,7 @@ pub struct Metrics {
     pub shed: IntCounterVec,
     /// How long calls waited for a place, by `priority`; those that did not wait are not in it.
     pub queue_wait: HistogramVec,
-    /// Calls refused by a limit, by `scope`.
+    /// Calls refused by a limit, by `scope` and by what it limits.
     pub limited: IntCounterVec,
     /// Guards' findings by `guard` and `verdict`.
     pub guards: IntCounterVec,
@@ -188,7 +188,12 @@ impl Metrics {
                 SECONDS,
                 &["priority"],
             )?,
-            limited: counters(&r, "sluice_rate_limited_total", "Calls refused by a limit.", &["scope"])?,
+            limited: counters(
+                &r,
+                "sluice_rate_limited_total",
+                "Calls refused by a limit.",
+                &["scope", "limit"],
+            )?,
             guards: counters(
                 &r,
                 "sluice_guard_verdicts_total",

@@ -10,7 +10,7 @@ use std::{
 use parking_lot::Mutex;
 
 use crate::{
-    call::{Attempt as Try, Call, Context, MOST_ATTEMPTS, Target, Uncounted},
+    call::{Attempt as Try, Call, Context, Listeners, MOST_ATTEMPTS, Target, Uncounted},
     chat::{Event, Purpose, Request, Usage},
     error::{Error, Result},
     observe::ProviderMetrics,
@@ -248,7 +248,8 @@ impl Tap for Metering {
 impl Metering {
     fn leave_uncounted(&self, output: String, text_from: Option<usize>, known: Option<Usage>) {
         let (chat, target, attempt) = (self.chat.clone(), self.target.clone(), self.noted);
-        let uncounted = Uncounted { chat, target, output, text_from, known, attempt };
+        let listeners = Listeners::default();
+        let uncounted = Uncounted { chat, target, output, text_from, known, attempt, listeners };
         self.context.trail.note(|notes| notes.uncounted.push(Arc::new(uncounted)));
     }
 }

@@ -40,7 +40,7 @@ impl Setup {
             "default_model": "main",
             "retry": {"attempts": 2, "base": "5ms", "cap": "20ms", "budget_percent": 100},
             "timeouts": {"first_token": "700ms", "idle": "700ms", "total": "10s"},
-            "limits": {"requests_per_minute": {"key": null, "user": null, "address": null, "global": null}},
+            "limits": {"requests_per_minute": {"user": null, "address": null}},
             "cache": {"enabled": false},
             "store": {"sqlite": folder.path().join("sluice.db")},
             "audit": {"file": folder.path().join("audit.jsonl")},
