@@ -27,7 +27,7 @@ impl<'a> Line<'a> {
         Self { out, json }
     }
 
-    fn with(&mut self, name: &'static str, value: impl Serialize) -> &mut Self {
+    fn name(&mut self, name: &'static str) {
         if self.json {
             self.out.push(b'"');
             self.out.extend_from_slice(name.as_bytes());
@@ -36,11 +36,42 @@ impl<'a> Line<'a> {
             self.out.extend_from_slice(name.as_bytes());
             self.out.push(b'=');
         }
-        // A vector takes every byte, and none of these values can fail to be spelled.
-        let spelled = serde_json::to_writer(&mut *self.out, &value);
-        debug_assert!(spelled.is_ok());
+    }
+
+    fn with(&mut self, name: &'static str, value: impl Serialize) -> &mut Self {
+        self.name(name);
+        self.value(&value);
         self.out.push(if self.json { b',' } else { b' ' });
         self
+    }
+
+    fn value(&mut self, value: &(impl Serialize + ?Sized)) {
+        // A vector takes every byte, and none of these values can fail to be spelled.
+        let spelled = serde_json::to_writer(&mut *self.out, value);
+        debug_assert!(spelled.is_ok());
+    }
+
+    /// A text. Nearly all of them hold nothing to escape, and are copied as they are.
+    fn text(&mut self, name: &'static str, text: &str) -> &mut Self {
+        self.name(name);
+        if is_plain(text) {
+            self.out.push(b'"');
+            self.out.extend_from_slice(text.as_bytes());
+            self.out.push(b'"');
+        } else {
+            self.value(text);
+        }
+        self.out.push(if self.json { b',' } else { b' ' });
+        self
+    }
+
+    /// A text that JSON shows as `null` where there is none.
+    fn nullable_text(&mut self, name: &'static str, text: Option<&str>) -> &mut Self {
+        match text {
+            Some(text) => self.text(name, text),
+            None if self.json => self.with(name, ()),
+            None => self,
+        }
     }
 
     /// A field that is left out where there is nothing to say.
@@ -62,7 +93,7 @@ impl<'a> Line<'a> {
     /// When, how grave, and what about: what every line begins with.
     fn begin(&mut self, at: &str, level: &'static str, message: &'static str) -> &mut Self {
         if self.json {
-            return self.with("timestamp", at).with("level", level).with("message", message);
+            return self.text("timestamp", at).text("level", level).text("message", message);
         }
         for word in [at, level, message] {
             self.out.extend_from_slice(word.as_bytes());
@@ -92,6 +123,13 @@ struct AttemptLine<'a> {
     cost_usd: Option<f64>,
 }
 
+/// Whether JSON shows a text as it is. Every byte is looked at: without a way
+/// out of the loop it is done many bytes at a time.
+fn is_plain(text: &str) -> bool {
+    let special = |byte: u8| u8::from(byte < 0x20) | u8::from(byte == b'"') | u8::from(byte == b'\\');
+    text.bytes().fold(0, |found, byte| found | special(byte)) == 0
+}
+
 /// Writes the line for one request, with its way through the gateway; with
 /// its question and answer where they are wanted.
 fn request(record: &Record, notes: &Notes, at: &str, line: &mut Line<'_>, content: bool) {
@@ -113,24 +151,24 @@ fn request(record: &Record, notes: &Notes, at: &str, line: &mut Line<'_>, conten
         asked.map_or(0, |message| message.text().chars().count())
     });
     line.begin(at, if record.status >= 500 { "WARN" } else { "INFO" }, "request")
-        .with("request_id", &*record.context.id)
-        .with("endpoint", record.context.endpoint)
-        .nullable("user_id", caller.user.as_deref())
-        .with("key", &**caller.key())
-        .with("tenant", &**caller.tenant())
+        .text("request_id", &record.context.id)
+        .text("endpoint", record.context.endpoint)
+        .nullable_text("user_id", caller.user.as_deref())
+        .text("key", caller.key())
+        .text("tenant", caller.tenant())
         .with("latency_ms", record.took.as_millis() as u64)
         .nullable("confidence", notes.confidence)
         .with("question_length", question_length)
-        .nullable("prompt_version", notes.prompt_version.as_deref())
-        .nullable("corpus_version", notes.corpus_version.as_deref())
+        .nullable_text("prompt_version", notes.prompt_version.as_deref())
+        .nullable_text("corpus_version", notes.corpus_version.as_deref())
         .with("input_tokens", usage.input)
         .with("output_tokens", usage.output)
         .maybe("usage_estimated", usage.estimated.then_some(true))
         .with("cost_usd", usage.cost.filter(|_| !cached).unwrap_or_default().usd())
-        .nullable("model", target.map(|target| &*target.model).or(chat.map(|chat| &*chat.model)))
-        .nullable("model_version", target.map(|target| &*target.version))
-        .nullable("provider", target.map(|target| &*target.provider))
-        .with(
+        .nullable_text("model", target.map(|target| &*target.model).or(chat.map(|chat| &*chat.model)))
+        .nullable_text("model_version", target.map(|target| &*target.version))
+        .nullable_text("provider", target.map(|target| &*target.provider))
+        .text(
             "cache",
             match notes.cache {
                 Cached::Bypass => "bypass",
@@ -139,13 +177,13 @@ fn request(record: &Record, notes: &Notes, at: &str, line: &mut Line<'_>, conten
             },
         )
         .with("status", record.status)
-        .with("outcome", record.outcome)
+        .text("outcome", record.outcome)
         .with("stream", chat.is_some_and(|chat| chat.stream))
         .with("attempts", attempts)
         .maybe("continued", (notes.continued > 0).then_some(notes.continued))
         .maybe("filtered", notes.filtered)
         .maybe("review", to_review(record, notes).then_some(true))
-        .with("trace_id", record.context.trace.id())
+        .text("trace_id", record.context.trace.id())
         .maybe("error", record.error.as_deref());
     if content {
         let question = chat.map(|chat| {
@@ -167,17 +205,17 @@ fn calls(record: &Record, notes: &Notes, at: &str, json: bool, out: &mut Vec<u8>
         let usage = attempt.usage.unwrap_or_default();
         Line::new(out, json)
             .begin(at, if attempt.error.is_some() { "WARN" } else { "INFO" }, "llm_call")
-            .with("request_id", &*record.context.id)
-            .with("model", &*attempt.target.model)
-            .with("provider", &*attempt.target.provider)
+            .text("request_id", &record.context.id)
+            .text("model", &attempt.target.model)
+            .text("provider", &attempt.target.provider)
             .with("input_tokens", usage.input)
             .with("output_tokens", usage.output)
             .with("latency_ms", attempt.took.as_millis() as u64)
             .with("cost_usd", usage.cost.unwrap_or_default().usd())
-            .nullable("prompt_version", notes.prompt_version.as_deref())
-            .with("endpoint", record.context.endpoint)
+            .nullable_text("prompt_version", notes.prompt_version.as_deref())
+            .text("endpoint", record.context.endpoint)
             .with("success", attempt.error.is_none())
-            .nullable("error", attempt.error)
+            .nullable_text("error", attempt.error)
             .end();
     }
 }

@@ -139,18 +139,33 @@ fn trace(headers: &HeaderMap) -> Trace {
     let parent =
         headers.get("traceparent").and_then(|value| value.to_str().ok()).filter(|value| sound(value));
     let span = rand::random::<u64>() | 1;
-    match parent {
-        Some(parent) => {
-            let flags = parent.get(53..55).unwrap_or("00");
-            let state = headers.get("tracestate").and_then(|value| value.to_str().ok());
-            let state = state.filter(|state| state.len() <= 512).map(Into::into);
-            Trace { parent: format!("00-{}-{span:016x}-{flags}", &parent[3..35]).into(), state }
-        }
-        None => Trace {
-            parent: format!("00-{:032x}-{span:016x}-00", rand::random::<u128>() | 1).into(),
-            state: None,
-        },
-    }
+    let Some(parent) = parent else {
+        let mut id = String::with_capacity(32);
+        push_hex(&mut id, rand::random());
+        push_hex(&mut id, rand::random::<u64>() | 1);
+        return Trace { parent: traceparent(&id, span, "00"), state: None };
+    };
+    let flags = parent.get(53..55).unwrap_or("00");
+    let state = headers.get("tracestate").and_then(|value| value.to_str().ok());
+    let state = state.filter(|state| state.len() <= 512).map(Into::into);
+    Trace { parent: traceparent(&parent[3..35], span, flags), state }
+}
+
+fn traceparent(id: &str, span: u64, flags: &str) -> Arc<str> {
+    let mut parent = String::with_capacity(55);
+    parent.push_str("00-");
+    parent.push_str(id);
+    parent.push('-');
+    push_hex(&mut parent, span);
+    parent.push('-');
+    parent.push_str(flags);
+    parent.into()
+}
+
+/// Sixteen digits. `format!` takes five times as long for them, and every request needs three.
+fn push_hex(out: &mut String, number: u64) {
+    const DIGITS: &[u8; 16] = b"0123456789abcdef";
+    out.extend((0..16).rev().map(|digit| char::from(DIGITS[(number >> (4 * digit)) as usize & 15])));
 }
 
 fn sound(parent: &str) -> bool {

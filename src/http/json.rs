@@ -10,7 +10,10 @@ pub(super) fn put(out: &mut BytesMut, value: &(impl Serialize + ?Sized)) {
 
 /// A value as JSON.
 pub(super) fn bytes(value: &(impl Serialize + ?Sized)) -> Vec<u8> {
-    serde_json::to_vec(value).unwrap_or_default()
+    // Most answers fit: a buffer that need not grow is not copied.
+    let mut out = Vec::with_capacity(1024);
+    let _ = serde_json::to_writer(&mut out, value);
+    out
 }
 
 /// Writes one server-sent event.

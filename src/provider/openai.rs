@@ -26,18 +26,20 @@ pub struct OpenAi {
 impl Dialect for OpenAi {
     fn encode(&self, chat: &Request, model: &str) -> Result<Outgoing> {
         encode::check(chat)?;
-        let (path, body) = match chat.purpose {
+        // Most questions fit: a buffer that need not grow is not copied.
+        let mut body = Vec::with_capacity(1024);
+        let (path, written) = match chat.purpose {
             Purpose::Chat => {
                 let chat = encode::ChatBody { chat, model, strict: self.strict };
-                ("/chat/completions", serde_json::to_vec(&chat))
+                ("/chat/completions", serde_json::to_writer(&mut body, &chat))
             }
             Purpose::Embed { dimensions } => {
                 let embed = encode::EmbedBody { chat, model, dimensions, strict: self.strict };
-                ("/embeddings", serde_json::to_vec(&embed))
+                ("/embeddings", serde_json::to_writer(&mut body, &embed))
             }
         };
-        let body = body.map_err(Error::internal)?.into();
-        Ok(Outgoing { path: Cow::Borrowed(path), headers: HeaderMap::new(), body })
+        written.map_err(Error::internal)?;
+        Ok(Outgoing { path: Cow::Borrowed(path), headers: HeaderMap::new(), body: body.into() })
     }
 
     fn decode(&self, chat: &Request, body: &[u8]) -> Result<(Head, Completion)> {
