@@ -125,11 +125,11 @@ async fn what_is_admitted_of_too_much_is_the_limit_and_the_burst() {
     while let Some(asked) = asks.join_next().await {
         asked.unwrap();
     }
+    assert_eq!(upstream.asked(), admitted.load(Relaxed));
     let (admitted, took) = (admitted.load(Relaxed) as f64, began.elapsed().as_secs_f64());
     assert!(admitted <= 21.0 + 101.0 * took, "{admitted} in {took} s");
     // The machine may be too busy to offer it all in time.
     assert!(admitted >= 20.0 + 90.0 * 3.0, "{admitted} in {took} s");
-    assert_eq!(upstream.asked() as f64, admitted);
 }
 
 #[tokio::test]
