@@ -55,6 +55,15 @@ pub enum Error {
     /// There is no such path.
     #[error("there is nothing at this path; /docs lists what there is")]
     NotFound,
+    /// What the path names is not there, or not for this caller: the same words for both.
+    #[error("{0}")]
+    Absent(String),
+    /// It does not fit what is there already.
+    #[error("{0}")]
+    Conflict(String),
+    /// What is asked for is kept in a store that does not answer.
+    #[error("the gateway's database does not answer; try again shortly")]
+    StoreAway(#[source] Cause),
     /// The path does not take this method.
     #[error("this path does not take this method")]
     MethodNotAllowed,
@@ -249,6 +258,9 @@ impl Error {
             Self::SlowBody => row(S::REQUEST_TIMEOUT, bad, "request_timeout", NOTHING),
             Self::UnsupportedMedia => row(S::UNSUPPORTED_MEDIA_TYPE, bad, "unsupported_media_type", NOTHING),
             Self::NotFound => row(S::NOT_FOUND, bad, "not_found", NOTHING),
+            Self::Absent(_) => row(S::NOT_FOUND, bad, "not_found", NOTHING),
+            Self::Conflict(_) => row(S::CONFLICT, bad, "conflict", NOTHING),
+            Self::StoreAway(_) => row(S::SERVICE_UNAVAILABLE, "server_error", "store_away", NOTHING),
             Self::MethodNotAllowed => row(S::METHOD_NOT_ALLOWED, bad, "method_not_allowed", NOTHING),
             Self::UnknownModel(_) => row(S::NOT_FOUND, bad, "model_not_found", NOTHING),
             Self::RateLimited { .. } => {
@@ -311,7 +323,7 @@ impl Error {
             | Self::CircuitOpen { retry_after } => Some(*retry_after),
             Self::UpstreamBusy { retry_after, .. } => Some(retry_after.unwrap_or(Duration::from_secs(1))),
             Self::UpstreamFailed { retry_after, .. } => *retry_after,
-            Self::Draining => Some(Duration::from_secs(1)),
+            Self::Draining | Self::StoreAway(_) => Some(Duration::from_secs(1)),
             _ => None,
         }
     }

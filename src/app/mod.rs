@@ -21,6 +21,7 @@ use self::{
     reload::Changes,
 };
 use crate::{
+    auth,
     config::{Config, Loaded, Problem},
     http::{self, App, server::Server},
     knowledge::Knowledge,
@@ -67,6 +68,7 @@ async fn run(loaded: Loaded, logs: &Logs) -> Result<(), String> {
         lasting.breakers.clone(),
         lasting.stores.clone(),
         lasting.replay.clone(),
+        lasting.keys.clone(),
     );
 
     let server_settings = parts.config.server.clone();
@@ -100,6 +102,7 @@ async fn run(loaded: Loaded, logs: &Logs) -> Result<(), String> {
     let router = http::router(&app);
     let accepting = tokio::spawn(async move { server.run(listener, router).await });
     tracing::info!(target: START, version = env!("CARGO_PKG_VERSION"), "listening on http://{at}");
+    let following = tokio::spawn(follow_keys(app.clone()));
     let reloading = tokio::spawn(reload::on_change(app.clone(), lasting, parts, changes, logs.clone()));
 
     stop_signal.heard().await;
@@ -121,10 +124,21 @@ async fn run(loaded: Loaded, logs: &Logs) -> Result<(), String> {
     cut.cancel();
     let _ = tokio::time::timeout(SETTLE, tracker.wait()).await;
     reloading.abort();
+    following.abort();
     let writer = app.writer().clone();
     let _ = tokio::task::spawn_blocking(move || writer.close()).await;
     app.stores().sql.close().await;
     Ok(())
+}
+
+/// Takes up what other gateways change about keys. The database says itself when it is away.
+async fn follow_keys(app: App) {
+    let mut clock = tokio::time::interval(auth::book::LOOK);
+    clock.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    loop {
+        clock.tick().await;
+        let _ = app.follow_keys().await;
+    }
 }
 
 /// The stages of a configuration alone, without a server: for benchmarks.

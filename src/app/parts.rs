@@ -8,7 +8,7 @@ use tokio_util::task::TaskTracker;
 use crate::{
     admit::{self, Gates},
     audit,
-    auth::{Key, Keyring, Pepper},
+    auth::{self, Key, Keyring, Pepper},
     cache,
     caller::Priority,
     config::{self, Config},
@@ -49,7 +49,7 @@ use crate::{
 };
 
 /// The tables of every mechanism that keeps something in the database.
-const TABLES: &[Tables] = &[];
+const TABLES: &[Tables] = &[auth::book::TABLES];
 
 /// What lasts through reloads.
 pub(super) struct Lasting {
@@ -59,6 +59,7 @@ pub(super) struct Lasting {
     pub(super) writer: audit::Writer,
     pub(super) stores: Stores,
     pub(super) replay: Replay,
+    pub(super) keys: auth::Book,
     cache: Arc<cache::Cache>,
     gates: Arc<Gates>,
     counting: Mutex<Option<Counting>>,
@@ -94,8 +95,10 @@ impl Lasting {
             redis: Redis::start(&config.store, &metrics).await?,
             sql: Sql::open(&config.store, TABLES, &metrics).await?,
         };
+        let pepper = Pepper::find(&config.auth, &config.store, stores.sql.kind())?;
         Ok(Self {
             replay: replay(config, &metrics),
+            keys: auth::Book::open(&stores.sql, pepper.map(Arc::new)).await?,
             stores,
             breakers: Arc::new(Breakers::new(metrics.breaker.clone())),
             knowledge: Arc::new(SharedKnowledge::new(knowledge)),
@@ -185,9 +188,12 @@ pub(super) fn running(parts: &Parts, lasting: &Lasting) -> Result<Running, Strin
         breakers: &lasting.breakers,
         metrics: &lasting.metrics,
     }));
+    let pepper = lasting.keys.pepper().cloned();
+    let keys = Keyring::new(&parts.keys, &config.tenants, pepper, config.auth.query_key);
+    keys.follow(&lasting.keys.page());
     let pipeline = stack::pipeline(stages(parts, lasting, &table, &version)?);
     Ok(Running {
-        keys: Keyring::new(&parts.keys, &config.tenants, pepper(config)?, config.auth.query_key),
+        keys,
         default_model: config.default_model.clone().unwrap_or_default(),
         predict: (config.predict_model.clone(), config.cache.predict_ttl.0),
         server: config.server.clone(),
@@ -197,14 +203,6 @@ pub(super) fn running(parts: &Parts, lasting: &Lasting) -> Result<Running, Strin
         pipeline,
         table,
     })
-}
-
-/// The secret of the stored keys, where one is set.
-fn pepper(config: &Config) -> Result<Option<Arc<Pepper>>, String> {
-    let Some(from) = &config.auth.pepper else { return Ok(None) };
-    let pepper = from.fetch().and_then(|secret| Pepper::new(secret.reveal()));
-    let pepper = pepper.ok_or_else(|| format!("`auth.pepper`: the {from} holds no 32 characters"))?;
-    Ok(Some(Arc::new(pepper)))
 }
 
 fn stages(parts: &Parts, lasting: &Lasting, table: &Arc<Table>, version: &str) -> Result<Stages, String> {

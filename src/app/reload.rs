@@ -116,6 +116,7 @@ fn at_next_start(old: &Config, new: &Config) -> Vec<&'static str> {
         ("server.drain", was.drain != is.drain),
         ("server.cors.origins", was.cors != is.cors),
         ("cache.max_bytes", old.cache.max_bytes != new.cache.max_bytes),
+        ("auth.pepper", old.auth.pepper != new.auth.pepper),
         ("store", old.store != new.store),
         ("idempotency", old.idempotency != new.idempotency),
         ("resume", old.resume != new.resume),

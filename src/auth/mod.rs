@@ -3,14 +3,20 @@
 //! A key is 256 random bits, so a fast hash keeps it: nobody can guess it. It
 //! is hashed, looked up by all of its hash, and the last comparison takes the
 //! same time whatever is compared.
+pub mod book;
+mod grant;
+pub mod make;
 mod pepper;
 pub mod settings;
 
 use std::{collections::HashMap, sync::Arc};
 
+use arc_swap::ArcSwap;
 use sha2::{Digest, Sha256};
 use subtle::ConstantTimeEq;
 
+pub use book::{Book, Stored};
+pub use grant::Grant;
 pub use pepper::Pepper;
 pub use settings::{Auth, Hash, Key, Tenants};
 
@@ -22,6 +28,8 @@ use crate::caller::{ALL_TENANTS, Caller, Rights, Role, Roles, Tenant};
 pub struct Keyring {
     plain: Rows,
     peppered: Rows,
+    stored: ArcSwap<StoredRows>,
+    tenants: Tenants,
     pepper: Option<Arc<Pepper>>,
     anonymous: Caller,
     /// Whether a key may be shown in the URL.
@@ -29,6 +37,13 @@ pub struct Keyring {
 }
 
 type Rows = HashMap<[u8; 32], Arc<Rights>>;
+
+/// The keys that were made at run time, as of a change.
+#[derive(Debug, Default)]
+struct StoredRows {
+    version: i64,
+    rows: HashMap<[u8; 32], (Arc<Stored>, Arc<Rights>)>,
+}
 
 impl Keyring {
     /// Takes the rows over. Their hashes and dates were checked with the configuration.
@@ -51,7 +66,24 @@ impl Keyring {
             ..Rights::default()
         };
         let anonymous = Caller { rights: Arc::new(anonymous), ..Caller::default() };
-        Self { plain, peppered, pepper, anonymous, query_key }
+        let tenants = tenants.clone();
+        Self { plain, peppered, stored: ArcSwap::default(), tenants, pepper, anonymous, query_key }
+    }
+
+    /// Takes up what has changed in the book of stored keys.
+    pub fn follow(&self, page: &book::Page) {
+        let before = self.stored.load();
+        if page.version <= before.version {
+            return;
+        }
+        let mut known = Known::new(&self.tenants);
+        let rows = page.keys.iter().map(|(hash, stored)| {
+            // Who has not changed keeps what they have.
+            let same = before.rows.get(hash).filter(|(old, _)| Arc::ptr_eq(old, stored));
+            let rights = same.map_or_else(|| known.stored(stored), |(_, rights)| rights.clone());
+            (*hash, (stored.clone(), rights))
+        });
+        self.stored.store(Arc::new(StoredRows { version: page.version, rows: rows.collect() }));
     }
 
     /// Who shows this key; `None` where it opens nothing.
@@ -60,31 +92,34 @@ impl Keyring {
             return Some(self.anonymous.clone());
         }
         let key = key?.as_bytes();
-        let rights = look_up(&self.plain, &Sha256::digest(key).into()).or_else(|| {
-            let pepper = self.pepper.as_ref().filter(|_| !self.peppered.is_empty())?;
-            look_up(&self.peppered, &pepper.hash(key))
+        let plain = look_up(&self.plain, &Sha256::digest(key).into());
+        let rights = plain.cloned().or_else(|| {
+            let hash = self.pepper.as_ref()?.hash(key);
+            let stored = self.stored.load();
+            let of_stored = || look_up(&stored.rows, &hash).map(|(_, rights)| rights);
+            look_up(&self.peppered, &hash).or_else(of_stored).cloned()
         })?;
         if rights.expires.is_some_and(|end| end <= jiff::Timestamp::now()) {
             return None;
         }
-        Some(Caller { rights: rights.clone(), user: None, address: None })
+        Some(Caller { rights, user: None, address: None })
     }
 
     /// How many keys there are.
     pub fn len(&self) -> usize {
-        self.plain.len() + self.peppered.len()
+        self.plain.len() + self.peppered.len() + self.stored.load().rows.len()
     }
 
-    /// Whether there is none.
+    /// Whether there is none, and never was: the last one that is revoked does not open the gateway.
     pub fn is_empty(&self) -> bool {
-        self.len() == 0
+        self.plain.is_empty() && self.peppered.is_empty() && self.stored.load().version == 0
     }
 }
 
 /// The lookup compares digests, which tell nothing of the key; the last step is even.
-fn look_up<'a>(rows: &'a Rows, digest: &[u8; 32]) -> Option<&'a Arc<Rights>> {
-    let (known, rights) = rows.get_key_value(digest)?;
-    bool::from(known.ct_eq(digest)).then_some(rights)
+fn look_up<'a, T>(rows: &'a HashMap<[u8; 32], T>, digest: &[u8; 32]) -> Option<&'a T> {
+    let (known, found) = rows.get_key_value(digest)?;
+    bool::from(known.ct_eq(digest)).then_some(found)
 }
 
 /// The tenants, each made once.
@@ -126,6 +161,21 @@ impl<'a> Known<'a> {
             expires: key.expiry(),
             quota: key.limits,
             budget: key.budget,
+        })
+    }
+
+    fn stored(&mut self, key: &Stored) -> Arc<Rights> {
+        let grant = &key.grant;
+        Arc::new(Rights {
+            id: key.id.clone(),
+            name: key.name.as_str().into(),
+            tenant: self.tenant(&key.tenant),
+            roles: Roles::of(&grant.roles),
+            models: grant.models.clone(),
+            endpoints: grant.endpoints.clone(),
+            expires: grant.expires,
+            quota: grant.limits,
+            budget: grant.budget,
         })
     }
 }

@@ -1,8 +1,16 @@
 //! The secret of the server that keys are hashed with: a stolen table of hashes is worth nothing without it.
-use std::fmt;
+use std::{
+    fmt,
+    fs::{self, OpenOptions},
+    io::{ErrorKind, Write},
+    os::unix::fs::OpenOptionsExt,
+};
 
 use hmac::{Hmac, KeyInit, Mac};
 use sha2::Sha256;
+
+use super::Auth;
+use crate::store::{self, sql::Kind};
 
 /// The fewest characters of a pepper.
 const SHORTEST: usize = 32;
@@ -22,6 +30,42 @@ impl Pepper {
     pub fn new(secret: &str) -> Option<Self> {
         let secret = secret.as_bytes();
         (secret.len() >= SHORTEST).then(|| Hmac::new_from_slice(secret).ok().map(Self)).flatten()
+    }
+
+    /// The pepper that is configured; else the one beside the embedded
+    /// database, made if there is none. None for a Postgres: each gateway
+    /// would make its own.
+    ///
+    /// # Errors
+    /// It cannot be read, or is too short; in words.
+    pub fn find(auth: &Auth, stores: &store::Settings, kind: Kind) -> Result<Option<Self>, String> {
+        if let Some(from) = &auth.pepper {
+            let pepper = from.fetch().and_then(|secret| Self::new(secret.reveal()));
+            let short = || format!("`auth.pepper`: the {from} holds no {SHORTEST} characters");
+            return pepper.ok_or_else(short).map(Some);
+        }
+        let fresh = || Self::hex(&rand::random::<[u8; 32]>());
+        match kind {
+            Kind::Postgres => Ok(None),
+            // It lives as long as the keys do.
+            Kind::Memory => Ok(Self::new(&fresh())),
+            Kind::Sqlite => {
+                let path = stores.sqlite.with_extension("pepper");
+                let bad =
+                    |error: std::io::Error| format!("the pepper of the keys, `{}`: {error}", path.display());
+                match OpenOptions::new().create_new(true).write(true).mode(0o600).open(&path) {
+                    Ok(mut file) => {
+                        file.write_all(fresh().as_bytes()).and_then(|()| file.sync_all()).map_err(bad)?;
+                    }
+                    Err(error) if error.kind() == ErrorKind::AlreadyExists => {}
+                    Err(error) => return Err(bad(error)),
+                }
+                let found = Self::new(fs::read_to_string(&path).map_err(bad)?.trim());
+                let short =
+                    || format!("the pepper of the keys, `{}`, is too short to be one", path.display());
+                found.ok_or_else(short).map(Some)
+            }
+        }
     }
 
     /// HMAC-SHA-256 of a key.

@@ -12,7 +12,7 @@ use arc_swap::{ArcSwap, Guard};
 use super::settings::Server;
 use crate::{
     audit::{Record, Writer},
-    auth::Keyring,
+    auth::{Book, Keyring},
     call::{Caller, Context, Priority, Trace, Trail},
     error::Error,
     knowledge::SharedKnowledge,
@@ -21,7 +21,7 @@ use crate::{
     replay::Replay,
     route::{Breakers, Table},
     stage::Pipeline,
-    store::Stores,
+    store::{Stores, sql::Failed},
 };
 
 /// What the handlers share. Cheap to clone.
@@ -36,6 +36,7 @@ struct Shared {
     breakers: Arc<Breakers>,
     stores: Stores,
     replay: Replay,
+    keys: Book,
     draining: AtomicBool,
     began: Instant,
 }
@@ -80,6 +81,7 @@ impl App {
         breakers: Arc<Breakers>,
         stores: Stores,
         replay: Replay,
+        keys: Book,
     ) -> Self {
         Self(Arc::new(Shared {
             running: ArcSwap::from_pointee(running),
@@ -88,6 +90,7 @@ impl App {
             breakers,
             stores,
             replay,
+            keys,
             draining: AtomicBool::new(false),
             began: Instant::now(),
         }))
@@ -121,6 +124,19 @@ impl App {
     /// What is given once more without asking a model again.
     pub fn replay(&self) -> &Replay {
         &self.0.replay
+    }
+
+    /// The keys that are made at run time.
+    pub fn keys(&self) -> &Book {
+        &self.0.keys
+    }
+
+    /// Takes up what has changed about them.
+    pub async fn follow_keys(&self) -> Result<(), Failed> {
+        let read = self.0.keys.refresh().await;
+        // Also where nothing was read: a reload may have begun with an older page.
+        self.running().keys.follow(&self.0.keys.page());
+        read
     }
 
     /// How long the process has run.

@@ -6,7 +6,7 @@ use http::header;
 use schemars::{JsonSchema, SchemaGenerator, generate::SchemaSettings};
 use serde_json::{Map, Value, json};
 
-use super::{error::Problem, predict::Prediction, query::Answer, routes};
+use super::{admin, error::Problem, predict::Prediction, query::Answer, routes};
 use crate::call::Priority;
 
 /// The document; made once, when it is first asked for.
@@ -65,6 +65,14 @@ pub fn document() -> Value {
     let predict = reference::<PredictBody>(&mut schemas);
     let prediction = reference::<Prediction>(&mut schemas);
     let problem = reference::<Problem>(&mut schemas);
+    let wanted = reference::<admin::Wanted>(&mut schemas);
+    let shown = reference::<admin::Shown>(&mut schemas);
+    let listed = reference::<admin::Listed>(&mut schemas);
+    let page = json!([
+        {"name": "limit", "in": "query", "schema": {"type": "integer", "minimum": 1, "maximum": 200}, "description": "50 if left out."},
+        {"name": "after", "in": "query", "schema": {"type": "string"}, "description": "`next` of the page before."},
+        {"name": "tenant", "in": "query", "schema": {"type": "string"}, "description": "For those who look after all tenants: one of them."},
+    ]);
     let object = json!({"type": "object"});
     let prompt = json!([
         {"name": "prompt", "in": "query", "schema": {"type": "string"}, "description": "The question."},
@@ -91,6 +99,15 @@ pub fn document() -> Value {
         "/v1/messages": {"post": operation("Anthropic Messages", Some(&object), ("application/json", &object), None)},
         "/v1/models": {"get": operation("The models that the key may use", None, ("application/json", &object), None)},
         "/v1/models/{id}": {"get": with(operation("One model", None, ("application/json", &object), None), &id)},
+        "/admin/keys": {
+            "get": with(operation("The keys made at run time, of the tenant", None, ("application/json", &listed), p), &page),
+            "post": created(operation("Make a key; it is shown this once", Some(&wanted), ("application/json", &shown), p)),
+        },
+        "/admin/keys/{id}": {
+            "get": with(operation("One key", None, ("application/json", &shown), p), &id),
+            "patch": with(operation("Change a key; what is left out stays, null takes it away", Some(&wanted), ("application/json", &shown), p), &id),
+            "delete": with(operation("Revoke a key", None, ("application/json", &shown), p), &id),
+        },
         "/health": {"get": open("How the gateway is", "application/json")},
         "/livez": {"get": open("Whether the process answers", "application/json")},
         "/readyz": {"get": open("Whether requests are taken; 503 if not", "application/json")},
@@ -191,6 +208,15 @@ fn resumable(mut operation: Value, parameters: &Value) -> Value {
         json!({"description": "The stream has ended, and its reader has all of it"});
     operation["responses"]["404"] = json!({"description": "There is no stream to go on with"});
     with(operation, parameters)
+}
+
+/// Answers with 201.
+fn created(mut operation: Value) -> Value {
+    operation["responses"]["201"] = operation["responses"]["200"].take();
+    if let Some(responses) = operation["responses"].as_object_mut() {
+        responses.shift_remove("200");
+    }
+    operation
 }
 
 fn open(summary: &str, kind: &str) -> Value {

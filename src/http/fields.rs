@@ -3,7 +3,7 @@ use std::fmt;
 
 use serde::{
     Deserialize, Deserializer,
-    de::{MapAccess, Visitor},
+    de::{DeserializeOwned, MapAccess, Visitor},
 };
 use serde_json::{Map, Value};
 
@@ -158,6 +158,26 @@ impl Fields {
             other => self.wrong(name, format!("must be an object, not {}", kind(&other))),
         }
         None
+    }
+
+    /// A value of any kind: `None` where it is left out, `Some(None)` where it is null.
+    pub fn given<T: DeserializeOwned>(&mut self, name: &str) -> Option<Option<T>> {
+        let value = self.map.shift_remove(name)?;
+        match serde_path_to_error::deserialize::<_, Option<T>>(value) {
+            Ok(value) => return Some(value),
+            Err(error) => {
+                let inside = error.path().to_string();
+                let field = if inside == "." { name.to_owned() } else { format!("{name}.{inside}") };
+                self.wrong(&field, error.into_inner().to_string());
+            }
+        }
+        None
+    }
+
+    /// Whatever is left is a mistake: a misspelt limit must not be none.
+    pub fn nothing_else(&mut self) {
+        let left: Vec<String> = self.map.keys().take(MOST_TWICE).cloned().collect();
+        left.iter().for_each(|name| self.wrong(name, "there is no such field"));
     }
 
     /// All that was wrong, if anything was.

@@ -57,6 +57,8 @@ pub async fn metrics(State(app): State<App>, headers: HeaderMap) -> Response {
     let accept = headers.get(header::ACCEPT).and_then(|accept| accept.to_str().ok()).unwrap_or_default();
     // Asked for here: a writer that hangs on its disk would not tell.
     app.metrics().audit_pending.set(app.writer().pending() as i64);
+    app.metrics().keys.set(app.running().keys.len() as i64);
+    app.metrics().keys_age.set(app.keys().age().as_secs() as i64);
     let text = app.metrics().render();
     if accept.contains("application/openmetrics-text") {
         let kind = "application/openmetrics-text; version=1.0.0; charset=utf-8";

@@ -1,4 +1,5 @@
 //! Bytes to types and back: the only folder that knows HTTP's server side.
+pub mod admin;
 pub mod answer;
 pub mod anthropic;
 mod app;
@@ -16,7 +17,6 @@ pub mod health;
 mod idempotency;
 pub mod inbound;
 mod json;
-pub mod key;
 mod limits;
 pub mod openai;
 #[cfg(test)]
@@ -61,6 +61,8 @@ pub fn router(app: &App) -> Edge {
         .route("/v1/responses", post(compat::responses))
         .route("/v1/models", get(compat::models))
         .route("/v1/models/{*id}", get(compat::model))
+        .route("/admin/keys", get(admin::list).post(admin::create))
+        .route("/admin/keys/{id}", get(admin::one).patch(admin::change).delete(admin::revoke))
         .route("/health", get(health::health))
         .route("/livez", get(health::live))
         .route("/readyz", get(health::ready))

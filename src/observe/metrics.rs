@@ -72,6 +72,10 @@ pub struct Metrics {
     pub connections: IntGauge,
     /// Whether a configured `store` (`redis`, `database`) is there: 0 or 1.
     pub store_up: IntGaugeVec,
+    /// Keys that open the gateway.
+    pub keys: IntGauge,
+    /// Seconds since the database was last asked for changes of keys.
+    pub keys_age: IntGauge,
     /// Commands that Redis did not carry out, by `reason`: `gone`, `late`, `refused`.
     pub redis_failures: IntCounterVec,
     /// Reloads of the configuration by `result`.
@@ -248,6 +252,12 @@ impl Metrics {
                 "sluice_store_up",
                 "Whether a configured store is there: 0 or 1.",
                 &["store"],
+            )?,
+            keys: gauge(&r, "sluice_keys_loaded", "Keys that open the gateway.")?,
+            keys_age: gauge(
+                &r,
+                "sluice_keys_refresh_age_seconds",
+                "Time since the database was last asked for changes of keys.",
             )?,
             redis_failures: counters(
                 &r,

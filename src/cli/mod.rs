@@ -1,4 +1,6 @@
 //! The command line.
+mod keys;
+
 use std::{
     io::{self, Write},
     net::SocketAddr,
@@ -11,7 +13,6 @@ use clap::{Parser, Subcommand};
 use crate::{
     app,
     config::{self, Problem, Source},
-    http::key,
 };
 
 /// An LLM gateway: one readable stack between your applications and their models.
@@ -41,22 +42,10 @@ enum Command {
     /// Manage keys.
     Key {
         #[command(subcommand)]
-        command: KeyCommand,
+        command: keys::KeyCommand,
     },
     /// Ask whether the gateway is ready; for container health checks. With `--listen` it reads no configuration.
     Probe,
-}
-
-#[derive(Debug, Subcommand)]
-enum KeyCommand {
-    /// Make a key: prints it once, and the row that lets the gateway know it.
-    New {
-        /// The key's name, for logs and records.
-        name: String,
-        /// The tenant that it belongs to.
-        #[arg(long, default_value = "default")]
-        tenant: String,
-    },
 }
 
 /// Does what the command line says.
@@ -69,7 +58,7 @@ pub fn run(cli: Cli) -> ExitCode {
         },
         Command::Check => check(&source),
         Command::Schema => say(&config::schema()),
-        Command::Key { command: KeyCommand::New { name, tenant } } => match key::new(&name, &tenant) {
+        Command::Key { command } => match keys::run(command) {
             Ok(made) => say(&made),
             Err(why) => {
                 complain(&why);
