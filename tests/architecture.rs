@@ -21,7 +21,7 @@ const LEVELS: &[&[(&str, &[&str])]] = &[
     &[
         ("admit", &[]),
         ("audit", &["observe"]),
-        ("auth", &[]),
+        ("auth", &["store"]),
         ("cache", &[]),
         ("guard", &[]),
         ("knowledge", &[]),
