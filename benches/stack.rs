@@ -46,6 +46,7 @@ fn call(chat: Request, use_cache: bool) -> Call {
         use_cache,
         cache_ttl: None,
         last_resort: false,
+        explain: None,
         trail: Trail::default(),
     };
     Call::new(context, chat)

@@ -5,6 +5,7 @@ use std::{
 };
 
 use parking_lot::Mutex;
+use serde_json::Value;
 
 pub use crate::caller::{Caller, Priority};
 use crate::chat::{Request, Usage};
@@ -62,11 +63,25 @@ pub struct Context {
     pub cache_ttl: Option<Duration>,
     /// Whether the caller takes a stated fallback answer for an error.
     pub last_resort: bool,
+    /// The configuration's version, where the caller hears what each stage decided.
+    pub explain: Option<Arc<str>>,
     /// What the stages noted.
     pub trail: Trail,
 }
 
 impl Context {
+    /// Notes what a stage decided, where the caller wants to hear it; else `what` is not even put together.
+    pub fn explain(&self, stage: &'static str, what: impl FnOnce() -> Value) {
+        if self.explain.is_some() {
+            let what = what();
+            self.trail.note(|notes| {
+                if notes.decisions.len() < MOST_DECISIONS {
+                    notes.decisions.push((stage, what));
+                }
+            });
+        }
+    }
+
     /// The time that is left.
     pub fn time_left(&self) -> Duration {
         self.deadline.saturating_duration_since(Instant::now())
@@ -142,6 +157,8 @@ pub struct Notes {
     pub review: bool,
     /// How long it waited for a place.
     pub queued: Duration,
+    /// What the stages decided, in their own words, for a caller who asked for that; at most [`MOST_DECISIONS`].
+    pub decisions: Vec<(&'static str, Value)>,
     /// The state of the request limits, for the headers.
     pub limit: Option<Limit>,
     /// The state of the token limits, where one applies.
@@ -195,6 +212,9 @@ impl std::fmt::Debug for Listeners {
         f.debug_struct("Listeners").finish_non_exhaustive()
     }
 }
+
+/// More decisions than this explain no more.
+pub const MOST_DECISIONS: usize = 128;
 
 /// More attempts than this are counted by the retry stage, not noted.
 pub const MOST_ATTEMPTS: usize = 32;

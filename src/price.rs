@@ -66,6 +66,11 @@ impl Prices {
         self.models.contains_key(model)
     }
 
+    /// Whether a model has a price of its own, by its name or by that without its date.
+    pub fn has(&self, model: &str) -> bool {
+        self.find(model).is_some()
+    }
+
     /// `gpt-4o-2024-08-06` and `claude-haiku-4-5-20251001` cost what the undated names do.
     fn find(&self, model: &str) -> Option<Price> {
         self.models.get(model).copied().or_else(|| self.undated(model))

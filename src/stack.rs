@@ -7,10 +7,23 @@ use tower::{ServiceBuilder, util::BoxCloneSyncService};
 
 use crate::{
     pipeline::{
-        admit::Admit, attempt::Attempt, audit::Audit, authorize::Authorize, breaker::Breaker,
-        bulkhead::Bulkhead, cache::Cache, check::CheckOutput, dispatch::Dispatch, fallback::Fallback,
-        ground::Ground, limit::RateLimit, measure::Measure, resort::LastResort, retry::Retry,
+        admit::Admit,
+        attempt::Attempt,
+        audit::Audit,
+        authorize::Authorize,
+        breaker::Breaker,
+        bulkhead::Bulkhead,
+        cache::Cache,
+        check::CheckOutput,
+        dispatch::Dispatch,
+        fallback::Fallback,
+        ground::Ground,
+        limit::RateLimit,
+        measure::Measure,
+        resort::LastResort,
+        retry::Retry,
         screen::CheckInput,
+        simulate::{Forecast, Foresee},
     },
     stage::{Pipeline, stage},
 };
@@ -55,5 +68,33 @@ pub fn pipeline(stages: Stages) -> Pipeline {
             .layer(stage(stages.bulkhead)) // a place among its provider's calls, where that has a bound
             .layer(stage(stages.attempt)) // one try: waits, metrics, what it took and cost
             .service(stages.dispatch), // the provider, up to the first content
+    )
+}
+
+/// The stages of a simulation.
+#[expect(missing_docs, reason = "each stage is documented in its own file")]
+pub struct Rehearsal {
+    pub audit: Audit,
+    pub authorize: Authorize,
+    pub screen: CheckInput,
+    pub foresee: Foresee,
+    pub check: CheckOutput,
+    pub ground: Ground,
+    pub forecast: Forecast,
+}
+
+/// The same pipeline as far as it takes nothing from anybody: what stands in
+/// between looks on. It counts no request, holds no place, keeps no answer and
+/// asks no provider; its record names its endpoint.
+pub fn rehearsal(stages: Rehearsal) -> Pipeline {
+    BoxCloneSyncService::new(
+        ServiceBuilder::new()
+            .layer(stage(stages.audit))
+            .layer(stage(stages.authorize))
+            .layer(stage(stages.screen))
+            .layer(stage(stages.foresee)) // for limits, places and the cache
+            .layer(stage(stages.check))
+            .layer(stage(stages.ground))
+            .service(stages.forecast), // for routes, breakers, providers and prices
     )
 }

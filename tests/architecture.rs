@@ -19,7 +19,7 @@ const LEVELS: &[&[(&str, &[&str])]] = &[
         ("wire", &["error"]),
     ],
     &[
-        ("admit", &[]),
+        ("admit", &["route"]),
         ("audit", &["observe"]),
         ("auth", &["store"]),
         ("cache", &[]),

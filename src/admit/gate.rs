@@ -98,13 +98,13 @@ pub struct Refusal {
 }
 
 /// What is to be seen of a gate.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize)]
 pub struct View {
     /// The places in force.
     pub places: u32,
     /// Those that are taken.
     pub taken: u32,
-    /// Those who wait, by priority.
+    /// Those who wait, by priority, lowest first.
     pub waiting: [usize; Priority::ALL.len()],
 }
 

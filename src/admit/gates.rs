@@ -11,6 +11,7 @@ use std::{
 use parking_lot::Mutex;
 
 use super::{Gate, Settings, adaptive::Adaptive};
+use crate::route::Table;
 
 /// The gates of a process.
 #[derive(Debug)]
@@ -36,6 +37,17 @@ pub struct Standing {
     pub providers: HashMap<String, Arc<ProviderGate>>,
     /// How long one waits for a place.
     pub patience: Duration,
+}
+
+impl Standing {
+    /// The gate of a model: its route's, or that of the provider that lends it by name.
+    pub fn of_model(&self, table: &Table, model: &str) -> Option<&Arc<Gate>> {
+        self.models.get(table.canonical(model)).or_else(|| {
+            // A route without a bound has none at all.
+            let lender = (!table.has(model)).then(|| table.lender(model))??;
+            self.models.get(&format!("{lender}/*"))
+        })
+    }
 }
 
 /// What gates are made of.

@@ -33,13 +33,14 @@ use crate::{
         measure::Measure,
         retry::Retry,
         screen::CheckInput,
+        simulate::{Forecast, Foresee},
     },
     price::Prices,
     prompt::Prompts,
     provider::{self, Provider, continuation::Prefill},
     replay::{Replay, replies::Replies, streams::Streams},
     route::{Breakers, Plan, RetryBudget, Table},
-    stack::{self, Stages},
+    stack::{self, Rehearsal, Stages},
     store::{
         Stores,
         redis::Redis,
@@ -191,7 +192,9 @@ pub(super) fn running(parts: &Parts, lasting: &Lasting) -> Result<Running, Strin
     let pepper = lasting.keys.pepper().cloned();
     let keys = Keyring::new(&parts.keys, &config.tenants, pepper, config.auth.query_key);
     keys.follow(&lasting.keys.page());
-    let pipeline = stack::pipeline(stages(parts, lasting, &table, &version)?);
+    let stages = stages(parts, lasting, &table, &version)?;
+    let simulation = stack::rehearsal(rehearsal(&stages, parts, lasting));
+    let pipeline = stack::pipeline(stages);
     Ok(Running {
         keys,
         default_model: config.default_model.clone().unwrap_or_default(),
@@ -201,6 +204,7 @@ pub(super) fn running(parts: &Parts, lasting: &Lasting) -> Result<Running, Strin
         prompts: parts.prompts.clone(),
         version,
         pipeline,
+        simulation,
         table,
     })
 }
@@ -223,9 +227,11 @@ fn stages(parts: &Parts, lasting: &Lasting, table: &Arc<Table>, version: &str) -
         screen: CheckInput { settings: config.input.clone() },
         cache: Cache {
             store: lasting.cache.clone(),
-            settings: config.cache.clone(),
-            versions: vec![version.to_owned(), prompts.version().to_string()],
-            corpus: Arc::new(move || knowledge.current().version().clone()),
+            policy: Arc::new(cache::Policy {
+                settings: config.cache.clone(),
+                versions: vec![version.to_owned(), prompts.version().to_string()],
+                corpus: Arc::new(move || knowledge.current().version().clone()),
+            }),
             metrics: metrics.clone(),
         },
         check: CheckOutput {
@@ -258,6 +264,31 @@ fn going_on(parts: &Parts, metrics: &Arc<Metrics>) -> GoingOn {
             attempt::bill(&prices, &billed.of("chat", &uncounted.target), &uncounted.target, usage)
         }),
         metrics: metrics.clone(),
+    }
+}
+
+/// The same parts, as far as a simulation has them.
+fn rehearsal(stages: &Stages, parts: &Parts, lasting: &Lasting) -> Rehearsal {
+    let (gates, table) = (stages.admit.gates.clone(), stages.admit.table.clone());
+    Rehearsal {
+        audit: Audit { writer: lasting.writer.clone() },
+        authorize: Authorize { table: table.clone() },
+        screen: CheckInput { settings: stages.screen.settings.clone() },
+        foresee: Foresee {
+            limits: stages.limit.limits.clone(),
+            gates: gates.clone(),
+            store: stages.cache.store.clone(),
+            policy: stages.cache.policy.clone(),
+            table: table.clone(),
+        },
+        check: CheckOutput { guards: stages.check.guards.clone(), metrics: lasting.metrics.clone() },
+        ground: stages.ground.clone(),
+        forecast: Forecast {
+            table,
+            gates,
+            prices: parts.prices.clone(),
+            known: stages.fallback.known.clone(),
+        },
     }
 }
 

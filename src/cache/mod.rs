@@ -4,6 +4,7 @@
 //! An entry is the list of events as they went by, so that a hit replays as
 //! a stream, event for event.
 mod key;
+mod policy;
 mod settings;
 
 use std::{
@@ -18,6 +19,7 @@ use prometheus::IntGauge;
 use tokio::sync::watch;
 
 pub use key::Key;
+pub use policy::Policy;
 pub use settings::{Settings, When};
 
 use crate::{
@@ -158,6 +160,11 @@ impl Cache {
             .expire_after(ByEntry)
             .build();
         Self { entries, flights: Mutex::default(), bytes }
+    }
+
+    /// Whether there is an answer. Begins nothing.
+    pub fn has(&self, key: &Key) -> bool {
+        self.entries.contains_key(key)
     }
 
     /// Looks for an answer.

@@ -4,7 +4,7 @@ use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, header};
 use tower::ServiceExt;
 
-use super::{App, body::body, error, error::Shape, limits::limits, sse::Encoder};
+use super::{App, body::body, error, error::Shape, explain, limits::limits, sse::Encoder};
 use crate::{
     call::{Cached, Call, Context, Notes},
     chat::Completion,
@@ -23,7 +23,11 @@ pub async fn whole(
     match asked.await {
         // Read where they stand: the call is over, and nobody else writes into them.
         Ok((head, completion)) => context.trail.note(|notes| {
-            let mut response = Response::new(Body::from(render(&head, completion, &context, notes)));
+            let mut body = render(&head, completion, &context, notes);
+            if context.explain.is_some() {
+                body = explain::add(body, shape, &explain::explanation(&context, notes));
+            }
+            let mut response = Response::new(Body::from(body));
             let headers = response.headers_mut();
             about(headers, notes);
             headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
@@ -65,8 +69,13 @@ pub fn event_response(body: Body, notes: &Notes) -> Response {
 
 /// An error of the pipeline as a reply, with the headers that every reply has.
 pub fn refused(failed: &crate::error::Error, shape: Shape, context: &Context) -> Response {
-    let mut response = error::response(failed, shape, &context.id);
-    about(response.headers_mut(), &context.trail.notes());
+    let notes = context.trail.notes();
+    let more = |body| match context.explain {
+        Some(_) => explain::add(body, shape, &explain::explanation(context, &notes)),
+        None => body,
+    };
+    let mut response = error::response_with(failed, shape, &context.id, more);
+    about(response.headers_mut(), &notes);
     response
 }
 

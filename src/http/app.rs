@@ -51,6 +51,8 @@ pub struct Running {
     pub version: Arc<str>,
     /// The pipeline.
     pub pipeline: Pipeline,
+    /// What tells what the pipeline would do.
+    pub simulation: Pipeline,
     /// The keys.
     pub keys: Keyring,
     /// The routes.
@@ -180,6 +182,7 @@ impl App {
             use_cache: false,
             cache_ttl: None,
             last_resort: false,
+            explain: None,
             trail: Trail::default(),
         };
         let record = Record {

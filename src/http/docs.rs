@@ -108,6 +108,9 @@ pub fn document() -> Value {
             "patch": with(operation("Change a key; what is left out stays, null takes it away", Some(&wanted), ("application/json", &shown), p), &id),
             "delete": with(operation("Revoke a key", None, ("application/json", &shown), p), &id),
         },
+        "/admin/simulate": {"post": operation(
+            "What would become of a question (the body of `/query`, or of a chat completion), without asking a model",
+            Some(&object), ("application/json", &object), p)},
         "/health": {"get": open("How the gateway is", "application/json")},
         "/livez": {"get": open("Whether the process answers", "application/json")},
         "/readyz": {"get": open("Whether requests are taken; 503 if not", "application/json")},
@@ -188,6 +191,8 @@ fn operation(summary: &str, body: Option<&Value>, reply: (&str, &Value), problem
                 "description": "Who comes first where there are more calls than places; `normal` by default."},
             {"name": "x-request-timeout-ms", "in": "header", "schema": {"type": "integer", "minimum": 1},
                 "description": "How long the client waits, in milliseconds; never longer than the gateway does."},
+            {"name": "x-sluice-explain", "in": "header", "schema": {"type": "integer", "enum": [0, 1]},
+                "description": "1 adds what each stage decided; needs the role `admin`."},
         ]);
     }
     operation

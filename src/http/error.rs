@@ -69,6 +69,16 @@ pub fn status(error: &Error, shape: Shape) -> StatusCode {
 
 /// The error as a reply.
 pub fn response(error: &Error, shape: Shape, id: &str) -> Response {
+    response_with(error, shape, id, |body| body)
+}
+
+/// The error as a reply whose body is changed by `more`.
+pub fn response_with(
+    error: &Error,
+    shape: Shape,
+    id: &str,
+    more: impl FnOnce(Vec<u8>) -> Vec<u8>,
+) -> Response {
     let status = status(error, shape);
     if matches!(error, Error::Internal(_)) {
         tracing::error!(request_id = id, "Request {id} failed: {}", error.chain());
@@ -78,7 +88,7 @@ pub fn response(error: &Error, shape: Shape, id: &str) -> Response {
         Shape::OpenAi => ("application/json", openai::error_body(error)),
         Shape::Anthropic => ("application/json", anthropic::error_body(error, id)),
     };
-    let mut response = Response::new(Body::from(body));
+    let mut response = Response::new(Body::from(more(body)));
     *response.status_mut() = status;
     let headers = response.headers_mut();
     headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(kind));

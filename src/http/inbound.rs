@@ -12,7 +12,7 @@ use http::{HeaderMap, Request, header, request::Parts};
 use http_body_util::{BodyExt, LengthLimitError, Limited};
 use uuid::Uuid;
 
-use super::{App, auth};
+use super::{App, auth, explain};
 use crate::{
     auth::Keyring,
     call::{Caller, Context, Priority, Trace, Trail},
@@ -59,6 +59,8 @@ pub struct Inbound {
     pub deadline: Instant,
     /// How urgent it is.
     pub priority: Priority,
+    /// The configuration's version, where the caller hears what each stage decided.
+    pub explain: Option<Arc<str>>,
 }
 
 /// Reads a request: the key, the form of the body, the body.
@@ -71,8 +73,9 @@ pub async fn read(app: &App, request: Request<Body>) -> Result<Inbound> {
     let deadline =
         began + patience(&parts.headers)?.unwrap_or(Duration::MAX).min(running.server.request_timeout.0);
     let priority = priority(&parts.headers)?;
+    let explain = explain::asked(&parts.headers, &caller)?.then(|| running.version.clone());
     let body = whole(app, &parts.headers, body).await?;
-    Ok(Inbound { parts, body, caller, began, deadline, priority })
+    Ok(Inbound { parts, body, caller, began, deadline, priority, explain })
 }
 
 /// How long the client waits for the answer, where it says so, in milliseconds.
@@ -165,6 +168,7 @@ impl Inbound {
             use_cache: !no_cache(&self.parts.headers),
             cache_ttl: None,
             last_resort: false,
+            explain: self.explain.clone(),
             trail: arrival.and_then(|arrival| arrival.trail.clone()).unwrap_or_default(),
         }
     }

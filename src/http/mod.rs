@@ -11,6 +11,7 @@ pub mod edge;
 #[cfg(test)]
 mod encoder_tests;
 pub mod error;
+pub mod explain;
 pub mod fields;
 mod follow;
 pub mod health;
@@ -28,6 +29,7 @@ mod resume;
 pub mod routes;
 pub mod server;
 pub mod settings;
+pub mod simulate;
 pub mod sse;
 pub mod stream;
 
@@ -63,6 +65,7 @@ pub fn router(app: &App) -> Edge {
         .route("/v1/models/{*id}", get(compat::model))
         .route("/admin/keys", get(admin::list).post(admin::create))
         .route("/admin/keys/{id}", get(admin::one).patch(admin::change).delete(admin::revoke))
+        .route("/admin/simulate", post(simulate::post))
         .route("/health", get(health::health))
         .route("/livez", get(health::live))
         .route("/readyz", get(health::ready))
@@ -135,6 +138,7 @@ fn cors(origins: &[String]) -> Option<CorsLayer> {
         http::HeaderName::from_static("x-request-id"),
         http::HeaderName::from_static("x-user-id"),
         http::HeaderName::from_static("x-priority"),
+        http::HeaderName::from_static("x-sluice-explain"),
         http::HeaderName::from_static("x-request-timeout-ms"),
         http::HeaderName::from_static("idempotency-key"),
         http::HeaderName::from_static("last-event-id"),

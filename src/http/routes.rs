@@ -25,6 +25,7 @@ pub const ROUTES: &[Route] = &[
     to("/v1/models/{id}", Role::App),
     to("/admin/keys", Role::Admin),
     to("/admin/keys/{id}", Role::Admin),
+    to("/admin/simulate", Role::Admin),
     open("/health"),
     open("/livez"),
     open("/readyz"),

@@ -11,6 +11,7 @@ use tower::ServiceExt;
 use super::{
     App, answer,
     error::Shape,
+    explain,
     fields::Fields,
     inbound,
     query::{Answer, Question, cache_word},
@@ -121,6 +122,9 @@ impl Encoder for Native {
         let answer = Answer::new(&self.head, &rest, self.session.take(), &self.context, &notes);
         if let Ok(serde_json::Value::Object(mut fields)) = serde_json::to_value(&answer) {
             fields.shift_remove("answer");
+            if self.context.explain.is_some() {
+                fields.insert("explain".into(), explain::explanation(&self.context, &notes));
+            }
             self.emit(Some("usage"), &serde_json::Value::Object(fields).to_string(), out);
         }
         self.emit(None, "[DONE]", out);

@@ -203,6 +203,20 @@ impl Counters {
         verdict
     }
 
+    /// What [`Self::admit`] would say, without counting.
+    pub(super) fn look(&self, asks: &Asks, tokens: u64, now: u64) -> Counted {
+        let brought = |ask: &Ask| {
+            let known = self.places.get(&Half(ask.id)).and_then(|place| self.row.get(*place as usize));
+            let mut counter = known.copied().unwrap_or_else(|| Counter::new(ask.id, now));
+            counter.bring_to(now, &ask.terms);
+            counter
+        };
+        let mut verdict = Counted::default();
+        asks.iter().for_each(|ask| verdict.check(ask, &brought(ask), tokens));
+        asks.iter().for_each(|ask| verdict.leave(ask, &brought(ask)));
+        verdict
+    }
+
     /// A call has ended that was in flight in these scopes.
     pub(super) fn release(&mut self, asks: &Asks) {
         for ask in asks.iter().filter(|ask| ask.terms.in_flight.is_some()) {

@@ -18,6 +18,7 @@ use std::{
 };
 
 use parking_lot::Mutex;
+use serde_json::{Value, json};
 
 use self::{
     counters::{Ask, Asks, Counters, Left},
@@ -77,6 +78,24 @@ pub struct Refused {
     pub wait: Duration,
 }
 
+impl Verdict {
+    /// The verdict in JSON, for whoever asked to have it explained.
+    pub fn explained(&self) -> Value {
+        let left = |limit: &Limit| json!({"limit": limit.limit, "remaining": limit.remaining, "reset_ms": limit.reset.as_millis() as u64});
+        let mut told = json!({
+            "requests": self.requests.as_ref().map(left),
+            "tokens": self.tokens.as_ref().map(left),
+        });
+        if let Err(Refused { scope, kind, wait }) = &self.admitted {
+            let code = "rate_limit_exceeded";
+            let wait = wait.as_millis() as u64;
+            told["refuses"] =
+                json!({"status": 429, "code": code, "scope": scope, "kind": kind, "retry_after_ms": wait});
+        }
+        told
+    }
+}
+
 impl Limits {
     /// Limits that nobody has used yet.
     pub fn new(settings: &Settings) -> Self {
@@ -108,12 +127,7 @@ impl Limits {
         now: Instant,
         tokens: impl FnOnce(u32) -> u64,
     ) -> Verdict {
-        let (mut asks, mut by_tokens, mut in_flight) = (Asks::default(), false, false);
-        self.rules.each(caller, model, |scope, terms, who| {
-            by_tokens |= terms.tokens.is_some();
-            in_flight |= terms.in_flight.is_some();
-            asks.push(Ask { scope, terms, id: self.shared.names.id(scope, who) });
-        });
+        let (asks, by_tokens, in_flight) = self.asks(caller, model);
         let aside = by_tokens.then(|| tokens(self.answer_tokens));
         let now = self.shared.micros(now);
         let counted = self.shared.counters.lock().admit(&asks, aside.unwrap_or_default(), now, self.most);
@@ -123,19 +137,49 @@ impl Limits {
             tokens: counted.tokens.map(limit),
             admitted: match counted.refused {
                 None => Ok((by_tokens || in_flight).then(held)),
-                Some(refused) => Err(Refused {
-                    scope: refused.scope.name(),
-                    kind: refused.kind.name(),
-                    wait: Duration::from_micros(refused.wait),
-                }),
+                Some(refused) => Err(refusal(refused)),
             },
         }
+    }
+
+    /// What [`Self::admit`] would say of a call, which is not counted.
+    pub fn look(
+        &self,
+        caller: &Caller,
+        model: &str,
+        now: Instant,
+        tokens: impl FnOnce(u32) -> u64,
+    ) -> Verdict {
+        let (asks, by_tokens, _) = self.asks(caller, model);
+        let aside = if by_tokens { tokens(self.answer_tokens) } else { 0 };
+        let counted = self.shared.counters.lock().look(&asks, aside, self.shared.micros(now));
+        Verdict {
+            requests: counted.requests.map(limit),
+            tokens: counted.tokens.map(limit),
+            admitted: counted.refused.map_or(Ok(None), |refused| Err(refusal(refused))),
+        }
+    }
+
+    /// The scopes that limit a call, and whether any of them limits tokens, or calls in flight.
+    fn asks(&self, caller: &Caller, model: &str) -> (Asks, bool, bool) {
+        let (mut asks, mut by_tokens, mut in_flight) = (Asks::default(), false, false);
+        self.rules.each(caller, model, |scope, terms, who| {
+            by_tokens |= terms.tokens.is_some();
+            in_flight |= terms.in_flight.is_some();
+            asks.push(Ask { scope, terms, id: self.shared.names.id(scope, who) });
+        });
+        (asks, by_tokens, in_flight)
     }
 
     /// How many keys, users, addresses, tenants and models are counted.
     pub fn tracked(&self) -> usize {
         self.shared.counters.lock().len()
     }
+}
+
+fn refusal(refused: counters::Refused) -> Refused {
+    let (scope, kind) = (refused.scope.name(), refused.kind.name());
+    Refused { scope, kind, wait: Duration::from_micros(refused.wait) }
 }
 
 fn limit(left: Left) -> Limit {

@@ -5,6 +5,8 @@
 //! the answer has ended.
 use std::sync::Arc;
 
+use serde_json::json;
+
 use crate::{
     admit::{Gate, Guest, Place, Reason, Refusal, Standing},
     call::Call,
@@ -29,26 +31,26 @@ pub struct Admit {
 impl Stage for Admit {
     async fn run<S: Answer>(&self, call: Call, next: Next<'_, S>) -> Result<Reply> {
         // The model's first: who waits for a slow model takes no place from the others.
-        let among_its_own = match self.of_model(&call.chat.model) {
+        let among_its_own = match self.gates.of_model(&self.table, &call.chat.model) {
             Some(gate) => Some(self.place(gate, &call).await?),
             None => None,
         };
         let among_all = self.place(&self.gates.all, &call).await?;
+        call.context.explain("admit", || {
+            let view = |gate: &Arc<Gate>| gate.view();
+            json!({
+                "priority": call.context.priority.name(),
+                "queued_ms": call.trail().notes().queued.as_millis() as u64,
+                "time_left_ms": call.context.time_left().as_millis() as u64,
+                "all": view(&self.gates.all),
+                "model": self.gates.of_model(&self.table, &call.chat.model).map(view),
+            })
+        });
         Ok(next.call(call).await?.hold((among_all, among_its_own)))
     }
 }
 
 impl Admit {
-    /// The bulkhead of a model: its route's, or that of the provider that lends it by name.
-    fn of_model(&self, model: &str) -> Option<&Arc<Gate>> {
-        let models = &self.gates.models;
-        models.get(self.table.canonical(model)).or_else(|| {
-            // A route without a bound has none at all.
-            let lender = (!self.table.has(model)).then(|| self.table.lender(model))??;
-            models.get(&format!("{lender}/*"))
-        })
-    }
-
     async fn place(&self, gate: &Arc<Gate>, call: &Call) -> Result<Place> {
         let context = &call.context;
         let guest = Guest {

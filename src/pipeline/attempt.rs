@@ -8,6 +8,7 @@ use std::{
 };
 
 use parking_lot::Mutex;
+use serde_json::json;
 
 use crate::{
     call::{Attempt as Try, Call, Context, Listeners, MOST_ATTEMPTS, Target, Uncounted},
@@ -93,6 +94,16 @@ impl Stage for Attempt {
             // Nobody would hear the answer that is paid for.
             return Err(Error::DeadlineExceeded);
         }
+        call.context.explain("attempt", || {
+            let million = |input, output| {
+                self.prices.cost(&target.model, &Usage { input, output, ..Usage::default() }).usd()
+            };
+            json!({
+                "target": format!("{}/{}", target.provider, target.model),
+                "time_left_ms": left.as_millis() as u64,
+                "usd_per_million_tokens": {"input": million(1_000_000, 0), "output": million(0, 1_000_000)},
+            })
+        });
         let mut metering = self.metering(&call, target, row);
         let total = row.timeouts.total.0.min(left);
         let deadline = metering.began + total;

@@ -1,6 +1,8 @@
 //! Lets a key use only the models that it may. Who the caller is was found at the edge.
 use std::sync::Arc;
 
+use serde_json::json;
+
 use crate::{
     call::Call,
     error::{Error, Result},
@@ -22,6 +24,15 @@ impl Stage for Authorize {
             // The same words as for a model that does not exist: a key learns nothing of the others.
             return Err(Error::UnknownModel(call.chat.model.clone()));
         }
+        call.context.explain("authorize", || {
+            let rights = &call.context.caller.rights;
+            json!({
+                "key": &*rights.name,
+                "tenant": &*rights.tenant.name,
+                "route": self.table.canonical(&call.chat.model),
+                "models": rights.models.as_ref().map_or_else(|| json!("all"), |models| json!(models)),
+            })
+        });
         next.call(call).await
     }
 }

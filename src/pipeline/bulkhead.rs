@@ -8,6 +8,8 @@ use std::{
     time::{Duration, Instant},
 };
 
+use serde_json::json;
+
 use crate::{
     admit::{Guest, Reason, Refusal, Standing},
     call::Call,
@@ -55,6 +57,10 @@ impl Stage for Bulkhead {
                 return Err(Error::ProviderFull { retry_after });
             }
         };
+        context.explain("bulkhead", || {
+            let target = call.target.as_ref().map(|target| &*target.provider);
+            json!({"provider": target, "places": provider.gate().view(), "adaptive": provider.follows()})
+        });
         let began = provider.follows().then(Instant::now);
         let answered = next.call(call).await;
         if let Some(began) = began {

@@ -2,11 +2,12 @@
 use std::{sync::Arc, time::Duration};
 
 use futures_util::stream;
+use serde_json::json;
 
 use crate::{
-    cache::{Cache as Store, Flight, Found, Key, Settings, Stored, StoredNotes, When},
+    cache::{Cache as Store, Flight, Found, Policy, Stored, StoredNotes},
     call::{Cached, Call, Context},
-    chat::{Cost, Event, Finish, Purpose, Request},
+    chat::{Cost, Event, Finish},
     error::{Error, Result},
     observe::Metrics,
     reply::{End, Head, Origin, Reply, Tap},
@@ -20,12 +21,8 @@ const LONGEST: usize = 100_000;
 pub struct Cache {
     /// What is kept.
     pub store: Arc<Store>,
-    /// How it is kept.
-    pub settings: Settings,
-    /// The versions of whatever else answers depend on: prompt, policy, routes.
-    pub versions: Vec<String>,
-    /// The version of the documents, which change while the gateway runs.
-    pub corpus: Arc<dyn Fn() -> Arc<str> + Send + Sync>,
+    /// What is kept, and what equal questions are.
+    pub policy: Arc<Policy>,
     /// Where hits and misses are counted.
     pub metrics: Arc<Metrics>,
 }
@@ -40,19 +37,21 @@ struct Filling {
 
 impl Stage for Cache {
     async fn run<S: Answer>(&self, call: Call, next: Next<'_, S>) -> Result<Reply> {
-        if !self.settings.enabled || !call.context.use_cache || !self.repeatable(&call.chat) {
-            self.count("bypass");
-            return next.call(call).await;
-        }
-        let corpus = (self.corpus)();
-        let mut versions: Vec<&str> = self.versions.iter().map(String::as_str).collect();
-        versions.push(&corpus);
-        let key = Key::new(call.context.caller.tenant(), &versions, &call.chat);
+        let key = match self.policy.key(&call) {
+            Ok(key) => key,
+            Err(why) => {
+                self.count("bypass");
+                call.context.explain("cache", || json!({"decision": "bypass", "why": why}));
+                return next.call(call).await;
+            }
+        };
         let mut joined = false;
         let flight = loop {
             match self.store.find(key) {
                 Found::Stored(stored) => {
-                    self.count(if joined { "joined" } else { "hit" });
+                    let what = if joined { "joined" } else { "hit" };
+                    self.count(what);
+                    call.context.explain("cache", || json!({"decision": what}));
                     return Ok(replay(&call, stored));
                 }
                 Found::Nothing(flight) => break flight,
@@ -65,9 +64,10 @@ impl Stage for Cache {
             }
         };
         self.count("miss");
+        call.context.explain("cache", || json!({"decision": "miss"}));
         call.trail().note(|notes| notes.cache = Cached::Miss);
         let context = call.context.clone();
-        let ttl = context.cache_ttl.unwrap_or(self.settings.ttl.0);
+        let ttl = context.cache_ttl.unwrap_or(self.policy.settings.ttl.0);
         let reply = next.call(call).await?;
         let head = reply.head.clone();
         Ok(reply.tap(Filling { flight, context, head, events: Vec::new(), ttl }))
@@ -75,18 +75,6 @@ impl Stage for Cache {
 }
 
 impl Cache {
-    /// Whether the question has one answer: asked again at a temperature, a model says something else.
-    fn repeatable(&self, chat: &Request) -> bool {
-        match self.settings.when {
-            When::Always => true,
-            When::Deterministic => {
-                chat.temperature == Some(0.0)
-                    || chat.seed.is_some()
-                    || matches!(chat.purpose, Purpose::Embed { .. })
-            }
-        }
-    }
-
     fn count(&self, result: &str) {
         self.metrics.cache.with_label_values(&[result]).inc();
     }

@@ -6,6 +6,8 @@
 //! is byte for byte what came.
 use std::{collections::VecDeque, sync::Arc};
 
+use serde_json::json;
+
 use crate::{
     call::{Call, Trail},
     chat::{Event, Finish},
@@ -42,6 +44,10 @@ impl Stage for CheckOutput {
         if self.guards.is_empty() {
             return next.call(call).await;
         }
+        call.context.explain("check", || {
+            let rules = self.guards.iter().map(|(guard, rule)| (guard.name.to_owned(), json!(rule)));
+            json!({"rules": rules.collect::<serde_json::Map<_, _>>()})
+        });
         let checking = Checking {
             guards: self.guards.clone(),
             metrics: self.metrics.clone(),

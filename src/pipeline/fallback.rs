@@ -9,6 +9,7 @@ mod continuing;
 use std::sync::Arc;
 
 use continuing::Continuing;
+use serde_json::json;
 
 use crate::{
     call::{Call, Target, Uncounted},
@@ -55,6 +56,9 @@ impl Stage for Fallback {
         let caller = &call.context.caller;
         let chain = self.table.chain(&call.chat.model, caller.user.as_deref(), &*self.known);
         let chain = chain.ok_or_else(|| Error::UnknownModel(call.chat.model.clone()))?;
+        call.context.explain("fallback", || {
+            json!({"route": self.table.canonical(&call.chat.model), "targets": self.table.explained(&chain)})
+        });
         let mut failed: Option<Error> = None;
         for (index, target) in chain.iter().enumerate() {
             call.trail().note(|notes| {
@@ -72,6 +76,14 @@ impl Stage for Fallback {
                 Ok(reply) => return Ok(reply),
                 Err(error) => error,
             };
+            call.context.explain("fallback", || {
+                let next = error.facts().failover && others;
+                json!({
+                    "failed": format!("{}/{}", target.provider, target.model),
+                    "error": error.facts().code,
+                    "then": if next { "the next target is asked" } else { "no other target is asked" },
+                })
+            });
             if !error.facts().failover || call.context.time_left().is_zero() {
                 return Err(error);
             }

@@ -4,6 +4,8 @@
 //! model alone is better than none.
 use std::{collections::VecDeque, sync::Arc};
 
+use serde_json::json;
+
 use crate::{
     call::{Call, Trail},
     chat::{Event, Grounding, Message, Mode, Part, Passage, Purpose, Role},
@@ -19,7 +21,7 @@ use crate::{
 const MOST_JUDGED: usize = 16 << 10;
 
 /// The stage.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Ground {
     knowledge: Arc<SharedKnowledge>,
     prompts: Arc<Prompts>,
@@ -36,12 +38,22 @@ impl Ground {
 impl Stage for Ground {
     async fn run<S: Answer>(&self, mut call: Call, next: Next<'_, S>) -> Result<Reply> {
         if call.chat.mode == Mode::Chat || call.chat.purpose != Purpose::Chat {
+            call.context.explain("ground", || json!({"documents": "not asked for"}));
             return next.call(call).await;
         }
         let knowledge = self.knowledge.current();
         let found = find(&knowledge, &call, self.passages).await;
         let grounding = found.map(|(question, passages)| Arc::new(Grounding { question, passages }));
         prepare(&mut call, &self.prompts, &knowledge, grounding.as_ref());
+        call.context.explain("ground", || match &grounding {
+            None => json!({"documents": "nothing in them fits", "corpus": &**knowledge.version()}),
+            Some(found) => json!({
+                "documents": found.passages.iter().map(|passage| &passage.document).collect::<Vec<_>>(),
+                "corpus": &**knowledge.version(),
+                "prompt": &**self.prompts.version(),
+                "context_chars": found.context_chars(),
+            }),
+        });
         let trail = call.trail().clone();
         let mut reply = next.call(call).await?;
         let Some(grounding) = grounding else { return Ok(reply) };
@@ -180,6 +192,7 @@ mod tests {
             use_cache: false,
             cache_ttl: None,
             last_resort: false,
+            explain: None,
             trail: Trail::default(),
         };
         let messages = vec![Message::new(Role::User, question)];

@@ -38,6 +38,7 @@ impl Stage for RateLimit {
         let guess = |longest_answer| tokens::about(&call.chat, longest_answer);
         let verdict = self.limits.admit(caller, model, *began, guess);
         note(&call, verdict.requests, verdict.tokens);
+        call.context.explain("limit", || verdict.explained());
         match verdict.admitted {
             Ok(None) => next.call(call).await,
             Ok(Some(held)) => {

@@ -16,3 +16,4 @@ pub mod resort;
 pub mod retry;
 pub mod screen;
 pub mod settings;
+pub mod simulate;

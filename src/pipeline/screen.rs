@@ -1,6 +1,7 @@
 //! Checks and cleans the question: its size, its Unicode form, its control characters.
 use std::borrow::Cow;
 
+use serde_json::json;
 use unicode_normalization::{IsNormalized, UnicodeNormalization, is_nfc_quick};
 
 use super::settings::{ControlRule, Input as Settings};
@@ -39,6 +40,13 @@ impl Stage for CheckInput {
             }
             call.trail().note(|notes| notes.cleaned = true);
         }
+        call.context.explain("screen", || {
+            json!({
+                "cleaned": call.trail().notes().cleaned,
+                "control_characters": self.settings.control_characters,
+                "normalize": self.settings.normalize,
+            })
+        });
         next.call(call).await
     }
 }

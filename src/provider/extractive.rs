@@ -191,6 +191,7 @@ mod tests {
             use_cache: false,
             cache_ttl: None,
             last_resort: false,
+            explain: None,
             trail: Trail::default(),
         };
         Call::new(context, chat)

@@ -31,6 +31,7 @@ fn call(stream: bool) -> Call {
         use_cache: false,
         cache_ttl: None,
         last_resort: false,
+        explain: None,
         trail: Trail::default(),
     };
     let messages = vec![Message::new(Role::User, "hi")];

@@ -151,6 +151,17 @@ impl Breaker {
         Ok(Permission { breaker: self.clone(), probe, told: false })
     }
 
+    /// Whether it lets calls through, in a word: `closed`, `half-open`, `open`. Asks for nothing.
+    pub fn state(&self) -> &'static str {
+        match self.state.lock().phase {
+            Phase::Closed => "closed",
+            // The next call probes it.
+            Phase::Open { until } if Instant::now() >= until => "half-open",
+            Phase::HalfOpen => "half-open",
+            Phase::Open { .. } => "open",
+        }
+    }
+
     fn succeeded(&self) {
         let mut state = self.state.lock();
         state.row = 0;

@@ -1,6 +1,8 @@
 //! The routes, ready to be looked up.
 use std::{collections::HashMap, hash::Hasher, sync::Arc};
 
+use serde_json::{Value, json};
+
 use super::{Breaker, BreakerSettings, Breakers, RouteSettings, Timeouts};
 use crate::{
     call::{Caller, Target},
@@ -194,6 +196,19 @@ impl Table {
         let by_provider = name.split_once('/');
         let found = by_provider.and_then(|(provider, model)| self.pattern(Some(provider), model));
         found.or_else(|| self.pattern(None, name)).map(|pattern| &pattern.provider)
+    }
+
+    /// Targets, in their order, each with whether its breaker lets calls through.
+    pub fn explained(&self, chain: &[Arc<Target>]) -> Vec<Value> {
+        let told = chain.iter().map(|target| {
+            json!({
+                "provider": &*target.provider,
+                "model": &*target.model,
+                "version": &*target.version,
+                "breaker": self.row_of(target).map(|row| row.breaker.state()),
+            })
+        });
+        told.collect()
     }
 
     /// What belongs to a target.

@@ -23,6 +23,7 @@ mod docs;
 mod drain;
 mod embeddings;
 mod errors;
+mod explain;
 mod failover;
 mod guards;
 mod idempotency;
