@@ -7,6 +7,7 @@ use sluice::{
     call::{Call, Caller, Context, Priority, Trace, Trail},
     chat::{Message, Mode, Purpose, Request, Role},
     config::{self, Source},
+    limit::{Limits, Settings},
     stage::Pipeline,
 };
 use tokio::runtime::{Builder, Runtime};
@@ -77,6 +78,17 @@ fn embedding() -> Request {
 #[divan::bench]
 fn to_a_provider(bencher: Bencher<'_, '_>) {
     ask(bencher, &embedding(), false);
+}
+
+/// Only the limits: by address and by user, as in the defaults.
+#[divan::bench]
+fn the_limits(bencher: Bencher<'_, '_>) {
+    let mut settings = Settings::default();
+    let unlimited = &mut settings.requests_per_minute;
+    (unlimited.user, unlimited.address) = (Some(u32::MAX), Some(u32::MAX));
+    let (limits, call) = (Limits::new(&settings), call(embedding(), false));
+    let context = &call.context;
+    bencher.bench_local(|| limits.admit(&context.caller, "hashing", context.began, |_| 0).admitted.is_ok());
 }
 
 /// From the cache.

@@ -25,7 +25,7 @@ const LEVELS: &[&[(&str, &[&str])]] = &[
         ("cache", &[]),
         ("guard", &[]),
         ("knowledge", &[]),
-        ("limit", &[]),
+        ("limit", &["observe", "store"]),
         ("observe", &[]),
         ("price", &[]),
         ("prompt", &[]),

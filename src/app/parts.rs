@@ -123,7 +123,12 @@ impl Lasting {
         let retries = same(|a, b| a.retry == b.retry).map(|before| before.retries.clone());
         let counting = Counting {
             config: config.clone(),
-            limits: limits.unwrap_or_else(|| Arc::new(Limits::new(&config.limits))),
+            limits: limits.unwrap_or_else(|| {
+                Arc::new(match &self.stores.redis {
+                    Some(redis) => Limits::together(&config.limits, redis, &self.metrics),
+                    None => Limits::new(&config.limits),
+                })
+            }),
             retries: retries.unwrap_or_else(|| {
                 Arc::new(RetryBudget::new(config.retry.budget_percent, config.retry.budget_floor))
             }),

@@ -49,6 +49,14 @@ impl Asks {
     pub(super) fn iter(&self) -> impl Iterator<Item = &Ask> {
         self.rows[..self.count].iter().flatten()
     }
+
+    pub(super) fn limit_tokens(&self) -> bool {
+        self.iter().any(|ask| ask.terms.tokens.is_some())
+    }
+
+    pub(super) fn limit_in_flight(&self) -> bool {
+        self.iter().any(|ask| ask.terms.in_flight.is_some())
+    }
 }
 
 /// The limit with the least left: so many of so many, and the microseconds until all are there again.
@@ -173,6 +181,15 @@ impl Counters {
     /// `tokens` are set aside where tokens are limited, though never more than
     /// a limit has in all: or such a call could never come.
     pub(super) fn admit(&mut self, asks: &Asks, tokens: u64, now: u64, most: usize) -> Counted {
+        self.decide(asks, tokens, now, most, false)
+    }
+
+    /// Counts a call that somebody else has admitted.
+    pub(super) fn count(&mut self, asks: &Asks, tokens: u64, now: u64, most: usize) {
+        self.decide(asks, tokens, now, most, true);
+    }
+
+    fn decide(&mut self, asks: &Asks, tokens: u64, now: u64, most: usize, decided: bool) -> Counted {
         let (mut found, mut brought) = ([None; SCOPES], [None; SCOPES]);
         let mut verdict = Counted::default();
         let mut missing = 0;
@@ -186,6 +203,9 @@ impl Counters {
             missing += usize::from(place.is_none());
             (found[index], brought[index]) = (place, Some(counter));
         }
+        if decided {
+            verdict.refused = None;
+        }
         if missing > 0 && verdict.refused.is_none() && !self.make_room(missing, now, most, &found) {
             let scope = asks.iter().zip(found).find(|(_, place)| place.is_none());
             let scope = scope.map_or(Scope::Global, |(ask, _)| ask.scope);
@@ -198,7 +218,7 @@ impl Counters {
                 counter.take(&ask.terms, tokens);
                 self.put(found[index], counter);
             }
-            verdict.leave(ask, &counter);
+            verdict.leave(ask, counter.requests, counter.tokens);
         }
         verdict
     }
@@ -359,7 +379,7 @@ impl Counted {
     }
 
     /// What is left, for the headers: of the limit that refuses, else of the one with the least.
-    fn leave(&mut self, ask: &Ask, counter: &Counter) {
+    pub(super) fn leave(&mut self, ask: &Ask, requests: Debt, tokens: Debt) {
         let refused = self.refused;
         let keep = |kept: &mut Option<Left>, kind: Kind, bucket: Option<Bucket>, debt: Debt| {
             let Some(bucket) = bucket else { return };
@@ -373,7 +393,7 @@ impl Counted {
                 *kept = Some(left);
             }
         };
-        keep(&mut self.requests, Kind::Requests, ask.terms.requests, counter.requests);
-        keep(&mut self.tokens, Kind::Tokens, ask.terms.tokens, counter.tokens);
+        keep(&mut self.requests, Kind::Requests, ask.terms.requests, requests);
+        keep(&mut self.tokens, Kind::Tokens, ask.terms.tokens, tokens);
     }
 }

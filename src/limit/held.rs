@@ -8,7 +8,11 @@ use std::{
     time::Instant,
 };
 
-use super::{Shared, counters::Asks};
+use super::{
+    Shared,
+    counters::Asks,
+    redis::{Entry, Lease},
+};
 
 /// Given back by drop, on every way in which an answer can end. With it, what
 /// the tokens set aside for it were too many or too few is settled.
@@ -19,6 +23,8 @@ pub struct Held {
     pub(super) most: usize,
     /// The tokens that were set aside; absent where tokens are not limited.
     pub(super) aside: Option<u64>,
+    /// The same for all gateways together, where they share a Redis. Given back by its own drop.
+    pub(super) lease: Option<Lease>,
 }
 
 /// The tokens of an answer that are not all counted yet: settled when the last
@@ -30,6 +36,7 @@ pub struct Tally {
     most: usize,
     aside: u64,
     truly: AtomicU64,
+    elsewhere: Option<Arc<Entry>>,
 }
 
 impl Held {
@@ -43,7 +50,8 @@ impl Held {
     pub fn ended(mut self, truly: u64) -> Option<Tally> {
         let aside = self.aside.take()?;
         let (shared, asks, most) = (self.shared.clone(), self.asks, self.most);
-        Some(Tally { shared, asks, most, aside, truly: AtomicU64::new(truly) })
+        let elsewhere = self.lease.as_ref().and_then(Lease::entry);
+        Some(Tally { shared, asks, most, aside, truly: AtomicU64::new(truly), elsewhere })
     }
 }
 
@@ -59,12 +67,15 @@ impl Drop for Tally {
         let now = self.shared.micros(Instant::now());
         let truly = *self.truly.get_mut();
         self.shared.counters.lock().settle(&self.asks, self.aside, truly, now, self.most);
+        if let Some(entry) = &self.elsewhere {
+            entry.settle(self.aside, truly);
+        }
     }
 }
 
 impl Drop for Held {
     fn drop(&mut self) {
-        if self.asks.iter().any(|ask| ask.terms.in_flight.is_some()) {
+        if self.asks.limit_in_flight() {
             self.shared.counters.lock().release(&self.asks);
         }
     }

@@ -3,12 +3,15 @@
 //!
 //! All or nothing: a call is counted in every scope that limits it, in one
 //! critical section, or in none. What is counted lies in this process; it is
-//! bounded, and there is nothing to clean up by the clock. `bucket.rs` has the
-//! arithmetic, `counters.rs` the table, `scope.rs` who is counted, `held.rs`
-//! what lasts as long as an answer.
+//! bounded, and there is nothing to clean up by the clock. Gateways that share
+//! a Redis count there together; each keeps its own count beside it, and goes
+//! by that while Redis is away. `bucket.rs` has the arithmetic, `counters.rs`
+//! the table, `redis.rs` the same for several gateways, `scope.rs` who is
+//! counted, `held.rs` what lasts as long as an answer.
 mod bucket;
 mod counters;
 mod held;
+mod redis;
 mod scope;
 mod settings;
 
@@ -21,14 +24,19 @@ use parking_lot::Mutex;
 use serde_json::{Value, json};
 
 use self::{
-    counters::{Ask, Asks, Counters, Left},
-    scope::{Names, Rules},
+    counters::{Ask, Asks, Counted, Counters, Left},
+    redis::Lease,
+    scope::{Names, Rules, Scope, Who},
 };
 pub use self::{
     held::{Held, Tally},
     settings::{PerMinute, PerScope, Settings},
 };
-use crate::call::{Caller, Limit};
+use crate::{
+    call::{Caller, Limit},
+    observe::Metrics,
+    store::redis::Redis,
+};
 
 /// The limits in force.
 #[derive(Debug)]
@@ -37,6 +45,7 @@ pub struct Limits {
     most: usize,
     answer_tokens: u32,
     shared: Arc<Shared>,
+    together: Option<Arc<redis::Shared>>,
 }
 
 /// What was counted so far. It outlives the limits: a change of one gives nobody a fresh start.
@@ -100,21 +109,33 @@ impl Limits {
     /// Limits that nobody has used yet.
     pub fn new(settings: &Settings) -> Self {
         let shared = Shared { began: Instant::now(), names: Names::default(), counters: Mutex::default() };
-        Self::over(settings, Arc::new(shared))
+        Self::over(settings, Arc::new(shared), None)
+    }
+
+    /// Limits that are counted together with other gateways. To be called on the runtime.
+    pub fn together(settings: &Settings, redis: &Redis, metrics: &Metrics) -> Self {
+        let together = Some(Arc::new(redis::Shared::new(redis.clone(), metrics)));
+        Self { together, ..Self::new(settings) }
     }
 
     /// Other limits over what these have counted.
     pub fn changed(&self, settings: &Settings) -> Self {
-        Self::over(settings, self.shared.clone())
+        Self::over(settings, self.shared.clone(), self.together.clone())
     }
 
-    fn over(settings: &Settings, shared: Arc<Shared>) -> Self {
+    fn over(settings: &Settings, shared: Arc<Shared>, together: Option<Arc<redis::Shared>>) -> Self {
         Self {
             rules: Rules::new(settings),
             most: settings.max_tracked,
             answer_tokens: settings.answer_tokens,
             shared,
+            together,
         }
+    }
+
+    /// Whether other gateways count with this one.
+    pub fn are_shared(&self) -> bool {
+        self.together.is_some()
     }
 
     /// Counts a call for the model (a route's name), or refuses it. `now` is
@@ -127,16 +148,66 @@ impl Limits {
         now: Instant,
         tokens: impl FnOnce(u32) -> u64,
     ) -> Verdict {
-        let (asks, by_tokens, in_flight) = self.asks(caller, model);
-        let aside = by_tokens.then(|| tokens(self.answer_tokens));
+        let asks = self.asks(caller, model, |_, _| {});
+        let aside = asks.limit_tokens().then(|| tokens(self.answer_tokens));
         let now = self.shared.micros(now);
         let counted = self.shared.counters.lock().admit(&asks, aside.unwrap_or_default(), now, self.most);
-        let held = || Held { shared: self.shared.clone(), asks, most: self.most, aside };
+        self.verdict(&counted, &asks, aside, None)
+    }
+
+    /// The same, asking the Redis that gateways share, for a call that is over
+    /// after `lasts`. Where Redis does not answer in time, this gateway decides
+    /// by what it has counted itself.
+    pub async fn admit_together(
+        &self,
+        caller: &Caller,
+        model: &str,
+        now: Instant,
+        lasts: Duration,
+        tokens: impl FnOnce(u32) -> u64,
+    ) -> Verdict {
+        let Some(together) = &self.together else { return self.admit(caller, model, now, tokens) };
+        let mut names = Vec::new();
+        let asks = self.asks(caller, model, |scope, who| names.push(redis::name(scope, who)));
+        if names.is_empty() {
+            return self.verdict(&Counted::default(), &asks, None, None);
+        }
+        let aside = asks.limit_tokens().then(|| tokens(self.answer_tokens));
+        let set_aside = aside.unwrap_or_default();
+        let (decided, lease) = together.admit(&asks, names, set_aside, lasts).await;
+        let now = self.shared.micros(now);
+        let mut counters = self.shared.counters.lock();
+        let counted = match decided {
+            Some(counted) => {
+                if counted.refused.is_none() {
+                    counters.count(&asks, set_aside, now, self.most);
+                }
+                counted
+            }
+            None => counters.admit(&asks, set_aside, now, self.most),
+        };
+        drop(counters);
+        self.verdict(&counted, &asks, aside, Some(lease))
+    }
+
+    /// The scopes that limit a call; `also` is told of each.
+    fn asks(&self, caller: &Caller, model: &str, mut also: impl FnMut(Scope, Who<'_>)) -> Asks {
+        let mut asks = Asks::default();
+        self.rules.each(caller, model, |scope, terms, who| {
+            asks.push(Ask { scope, terms, id: self.shared.names.id(scope, who) });
+            also(scope, who);
+        });
+        asks
+    }
+
+    fn verdict(&self, counted: &Counted, asks: &Asks, aside: Option<u64>, lease: Option<Lease>) -> Verdict {
+        let holds = aside.is_some() || asks.limit_in_flight();
+        let held = || Held { shared: self.shared.clone(), asks: *asks, most: self.most, aside, lease };
         Verdict {
             requests: counted.requests.map(limit),
             tokens: counted.tokens.map(limit),
             admitted: match counted.refused {
-                None => Ok((by_tokens || in_flight).then(held)),
+                None => Ok(holds.then(held)),
                 Some(refused) => Err(refusal(refused)),
             },
         }
@@ -150,25 +221,14 @@ impl Limits {
         now: Instant,
         tokens: impl FnOnce(u32) -> u64,
     ) -> Verdict {
-        let (asks, by_tokens, _) = self.asks(caller, model);
-        let aside = if by_tokens { tokens(self.answer_tokens) } else { 0 };
+        let asks = self.asks(caller, model, |_, _| {});
+        let aside = if asks.limit_tokens() { tokens(self.answer_tokens) } else { 0 };
         let counted = self.shared.counters.lock().look(&asks, aside, self.shared.micros(now));
         Verdict {
             requests: counted.requests.map(limit),
             tokens: counted.tokens.map(limit),
             admitted: counted.refused.map_or(Ok(None), |refused| Err(refusal(refused))),
         }
-    }
-
-    /// The scopes that limit a call, and whether any of them limits tokens, or calls in flight.
-    fn asks(&self, caller: &Caller, model: &str) -> (Asks, bool, bool) {
-        let (mut asks, mut by_tokens, mut in_flight) = (Asks::default(), false, false);
-        self.rules.each(caller, model, |scope, terms, who| {
-            by_tokens |= terms.tokens.is_some();
-            in_flight |= terms.in_flight.is_some();
-            asks.push(Ask { scope, terms, id: self.shared.names.id(scope, who) });
-        });
-        (asks, by_tokens, in_flight)
     }
 
     /// How many keys, users, addresses, tenants and models are counted.
@@ -186,5 +246,7 @@ fn limit(left: Left) -> Limit {
     Limit { limit: left.limit, remaining: left.remaining, reset: Duration::from_micros(left.reset) }
 }
 
+#[cfg(test)]
+mod redis_tests;
 #[cfg(test)]
 mod tests;

@@ -151,6 +151,22 @@ pub(super) enum Who<'a> {
     All,
 }
 
+/// Where an address belongs: whoever has one IPv6 address of 64 bits' network has them all.
+pub(super) fn network(address: IpAddr) -> [u8; 9] {
+    let mut bytes = [0; 9];
+    match address {
+        IpAddr::V4(address) => {
+            bytes[0] = 4;
+            bytes[1..5].copy_from_slice(&address.octets());
+        }
+        IpAddr::V6(address) => {
+            bytes[0] = 6;
+            bytes[1..].copy_from_slice(&address.octets()[..8]);
+        }
+    }
+    bytes
+}
+
 /// What stands for a scope and a name: 128 bits of a hash whose key nobody
 /// outside the process knows. Of `n` that are tracked, any two share a counter
 /// with a chance of n² / 2¹²⁹: of a hundred thousand, 1 in 10²⁸.
@@ -168,9 +184,7 @@ impl Names {
             match who {
                 Who::Named(name) => name.hash(&mut hasher),
                 Who::User(tenant, user) => (tenant, user).hash(&mut hasher),
-                Who::Address(IpAddr::V4(address)) => hasher.write(&address.octets()),
-                // Whoever has one address of such a network has them all.
-                Who::Address(IpAddr::V6(address)) => hasher.write(&address.octets()[..8]),
+                Who::Address(address) => hasher.write(&network(address)),
                 Who::All => {}
             }
             hasher.finish()

@@ -43,6 +43,8 @@ pub struct Metrics {
     pub queue_wait: HistogramVec,
     /// Calls refused by a limit, by `scope` and by what it limits.
     pub limited: IntCounterVec,
+    /// Where gateways share a Redis: whether it decided (`redis`) or this one alone (`local`), by `source`.
+    pub limit_decisions: IntCounterVec,
     /// Guards' findings by `guard` and `verdict`.
     pub guards: IntCounterVec,
     /// Further attempts at the same target.
@@ -197,6 +199,12 @@ impl Metrics {
                 "sluice_rate_limited_total",
                 "Calls refused by a limit.",
                 &["scope", "limit"],
+            )?,
+            limit_decisions: counters(
+                &r,
+                "sluice_limit_decisions_total",
+                "Calls checked against limits that gateways share, by who decided.",
+                &["source"],
             )?,
             guards: counters(
                 &r,

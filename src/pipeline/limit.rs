@@ -36,7 +36,12 @@ impl Stage for RateLimit {
         let Context { caller, began, .. } = &*call.context;
         let model = self.table.canonical(&call.chat.model);
         let guess = |longest_answer| tokens::about(&call.chat, longest_answer);
-        let verdict = self.limits.admit(caller, model, *began, guess);
+        let verdict = if self.limits.are_shared() {
+            let lasts = call.context.time_left();
+            self.limits.admit_together(caller, model, *began, lasts, guess).await
+        } else {
+            self.limits.admit(caller, model, *began, guess)
+        };
         note(&call, verdict.requests, verdict.tokens);
         call.context.explain("limit", || verdict.explained());
         match verdict.admitted {

@@ -29,6 +29,7 @@ mod guards;
 mod idempotency;
 mod keys;
 mod limits;
+mod limits_shared;
 mod matrix;
 mod messages;
 mod metrics;
