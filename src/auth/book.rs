@@ -148,14 +148,14 @@ impl Book {
             let state = sqlx::query("SELECT version FROM key_state WHERE id = 1");
             let version: i64 = state.fetch_one(inner.sql.pool()).await?.try_get(0)?;
             if version <= known.version {
-                return Ok(Vec::new());
+                return Ok(None);
             }
             let changed = sqlx::query(select!("WHERE version > $1 ORDER BY version")).bind(known.version);
-            changed.fetch_all(inner.sql.pool()).await
+            Ok(Some((version, changed.fetch_all(inner.sql.pool()).await?)))
         });
-        let changed = changed.await?;
-        if !changed.is_empty() {
-            let mut page = Page { version: known.version, keys: known.keys.clone() };
+        if let Some((version, changed)) = changed.await? {
+            // A change that came to nothing has a number, too.
+            let mut page = Page { version, keys: known.keys.clone() };
             for row in &changed {
                 page.take(row)?;
             }

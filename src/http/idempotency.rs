@@ -15,7 +15,7 @@ use futures_util::{
     FutureExt,
     future::{BoxFuture, Either},
 };
-use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, StatusCode};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, StatusCode, header};
 use http_body::Body as _;
 use http_body_util::BodyExt;
 use tokio::sync::oneshot;
@@ -220,6 +220,10 @@ impl First {
 
     /// Whether a repeat may get this reply: what a further attempt could better is not kept.
     fn is_final(&self, status: StatusCode, headers: &HeaderMap) -> bool {
+        // A new key is shown once, and is stored nowhere.
+        if headers.get(header::CACHE_CONTROL).is_some_and(|value| value == "no-store") {
+            return false;
+        }
         let outcome = self.trail.note(|notes| notes.outcome);
         if status.is_success() {
             // A stream that broke off has a good status all the same.

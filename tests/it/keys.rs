@@ -94,6 +94,19 @@ async fn a_key_is_made_listed_changed_and_revoked() {
 }
 
 #[tokio::test]
+async fn a_new_key_is_in_no_kept_reply() {
+    let upstream = Upstream::answering().await;
+    let gateway = setup(&upstream).start().await;
+    let again = async || {
+        let ask = gateway.ask("POST", "/admin/keys").bearer("sk-a").header("idempotency-key", "once");
+        ask.json(&json!({"name": "x"})).send().await
+    };
+    again().await.expect(201);
+    let second = again().await;
+    assert_eq!((second.status, second.header("idempotency-replayed")), (409, None), "{}", second.text());
+}
+
+#[tokio::test]
 async fn keys_are_listed_page_by_page_and_only_those_of_the_tenant() {
     let upstream = Upstream::answering().await;
     let gateway = setup(&upstream).start().await;

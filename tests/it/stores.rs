@@ -4,6 +4,8 @@ use std::time::{Duration, Instant};
 
 use serde_json::json;
 use sluice::{
+    auth::{Book, Grant, Pepper, Stored, book},
+    error::Error,
     observe::Metrics,
     settings::SecretFrom,
     store::{
@@ -110,6 +112,52 @@ async fn every_database_keeps_what_was_written_and_forgets_what_was_not_finished
         let empty = sql.within(empty.fetch_one(sql.pool())).await.unwrap();
         assert_eq!(empty.get::<Option<String>, _>(0), None);
         assert_eq!(ids(&sql).await, [1, 2]);
+    }
+}
+
+#[tokio::test]
+async fn the_book_of_keys_is_the_same_on_every_database() {
+    for place in Place::each().await {
+        let sql = place.open(&[book::TABLES]).await.unwrap();
+        let pepper = || Pepper::new("thirty-two letters at the least!").map(std::sync::Arc::new);
+        let (one, two) =
+            (Book::open(&sql, pepper()).await.unwrap(), Book::open(&sql, pepper()).await.unwrap());
+        let mut made = Vec::new();
+        for name in ["a", "b", "c"] {
+            let grant = Grant { models: Some(vec![name.into()]), ..Grant::default() };
+            made.push(one.add(name, "t", grant, "maker").await.unwrap().1);
+        }
+        let again = one.add("a", "t", Grant::default(), "maker").await;
+        assert!(matches!(again, Err(Error::Conflict(_))), "{again:?}");
+        one.add("a", "other", Grant::default(), "maker").await.unwrap();
+        assert_eq!(one.list(Some("t"), "", 2).await.unwrap(), made[..2]);
+        assert_eq!(one.list(Some("t"), &made[1].id, 9).await.unwrap(), made[2..]);
+        assert_eq!(one.list(None, "", 9).await.unwrap().len(), 4);
+
+        two.refresh().await.unwrap();
+        let page = two.page();
+        assert_eq!((page.keys.len(), page.version), (4, 4), "a refused key has no number");
+        assert_eq!(**page.keys.get(&made[0].hash).unwrap(), made[0]);
+        let renamed = one.change(&made[0].id, |key| Ok(Stored { name: "d".into(), ..key })).await.unwrap();
+        let refused = one.change(&made[1].id, |_| Err(Error::Forbidden("no".into()))).await;
+        assert!(matches!(refused, Err(Error::Forbidden(_))));
+        let revoke = |key: Stored| Ok(Stored { revoked_at: Some(book::now()), ..key });
+        one.change(&made[2].id, revoke).await.unwrap();
+        assert!(matches!(one.change("nobody", Ok).await, Err(Error::Absent(_))));
+        two.refresh().await.unwrap();
+        let now = two.page();
+        two.refresh().await.unwrap();
+        assert!(std::sync::Arc::ptr_eq(&now, &two.page()), "nothing has changed since");
+        let names: std::collections::BTreeSet<_> =
+            two.page().keys.values().map(|key| key.name.clone()).collect();
+        assert_eq!(names, ["a", "b", "d"].map(String::from).into());
+        assert_eq!(two.get(&made[0].id).await.unwrap(), renamed);
+        assert!(two.get(&made[2].id).await.unwrap().revoked_at.is_some());
+
+        let other = Pepper::new("another one, of thirty-two letters").map(std::sync::Arc::new);
+        for wrong in [other, None] {
+            assert!(Book::open(&sql, wrong).await.unwrap_err().contains("auth.pepper"));
+        }
     }
 }
 
