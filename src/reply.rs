@@ -21,8 +21,10 @@ use crate::{
     error::{Error, Result},
 };
 
+mod pace;
 mod rescue;
 
+pub use pace::Pace;
 pub use rescue::Rescue;
 
 /// The events of a reply.

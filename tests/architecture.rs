@@ -93,7 +93,7 @@ fn no_file_is_too_long_to_read() {
 
 #[test]
 fn only_the_reply_writes_poll_next() {
-    only_in("fn poll_next", &["reply.rs", "reply/rescue.rs"]);
+    only_in("fn poll_next", &["reply.rs", "reply/pace.rs", "reply/rescue.rs"]);
 }
 
 #[test]

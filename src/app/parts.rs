@@ -11,6 +11,7 @@ use crate::{
     auth::{self, Key, Keyring, Pepper},
     cache,
     caller::Priority,
+    chat::Usage,
     config::{self, Config},
     guard::{self, Rule},
     http::Running,
@@ -27,7 +28,7 @@ use crate::{
         cache::Cache,
         check::CheckOutput,
         dispatch::Dispatch,
-        fallback::{Fallback, GoingOn},
+        fallback::{Fallback, GoingOn, Hedging},
         ground::Ground,
         limit::RateLimit,
         measure::Measure,
@@ -39,7 +40,7 @@ use crate::{
     prompt::Prompts,
     provider::{self, Provider, continuation::Prefill},
     replay::{Replay, replies::Replies, streams::Streams},
-    route::{Breakers, Plan, RetryBudget, Table},
+    route::{AttemptBudget, Breakers, Plan, Table, Vitals},
     stack::{self, Rehearsal, Stages},
     store::{
         Stores,
@@ -56,6 +57,7 @@ const TABLES: &[Tables] = &[auth::book::TABLES];
 pub(super) struct Lasting {
     pub(super) metrics: Arc<Metrics>,
     pub(super) breakers: Arc<Breakers>,
+    vitals: Vitals,
     pub(super) knowledge: Arc<SharedKnowledge>,
     pub(super) writer: audit::Writer,
     pub(super) stores: Stores,
@@ -72,7 +74,8 @@ pub(super) struct Lasting {
 struct Counting {
     config: Arc<Config>,
     limits: Arc<Limits>,
-    retries: Arc<RetryBudget>,
+    retries: Arc<AttemptBudget>,
+    hedges: Arc<AttemptBudget>,
 }
 
 /// A configuration and what was read for it: what a reload compares.
@@ -102,6 +105,7 @@ impl Lasting {
             keys: auth::Book::open(&stores.sql, pepper.map(Arc::new)).await?,
             stores,
             breakers: Arc::new(Breakers::new(metrics.breaker.clone())),
+            vitals: Vitals::default(),
             knowledge: Arc::new(SharedKnowledge::new(knowledge)),
             writer: writer.map_err(|error| format!("the audit file cannot be opened: {error}"))?,
             cache: Arc::new(cache::Cache::new(&config.cache, metrics.cache_bytes.clone())),
@@ -121,6 +125,7 @@ impl Lasting {
             false => Arc::new(before.limits.changed(&config.limits)),
         });
         let retries = same(|a, b| a.retry == b.retry).map(|before| before.retries.clone());
+        let hedges = same(|a, b| a.routing.hedge == b.routing.hedge).map(|before| before.hedges.clone());
         let counting = Counting {
             config: config.clone(),
             limits: limits.unwrap_or_else(|| {
@@ -130,8 +135,10 @@ impl Lasting {
                 })
             }),
             retries: retries.unwrap_or_else(|| {
-                Arc::new(RetryBudget::new(config.retry.budget_percent, config.retry.budget_floor))
+                Arc::new(AttemptBudget::new(config.retry.budget_percent, config.retry.budget_floor))
             }),
+            hedges: hedges
+                .unwrap_or_else(|| Arc::new(AttemptBudget::new(config.routing.hedge.max_percent, 0))),
         };
         *kept = Some(counting.clone());
         counting
@@ -192,6 +199,9 @@ pub(super) fn running(parts: &Parts, lasting: &Lasting) -> Result<Running, Strin
         timeouts: &config.timeouts,
         breaker: &config.breaker,
         breakers: &lasting.breakers,
+        routing: &config.routing,
+        vitals: &lasting.vitals,
+        price: &|model| parts.prices.cost(model, &TYPICAL).0,
         metrics: &lasting.metrics,
     }));
     let pepper = lasting.keys.pepper().cloned();
@@ -217,7 +227,7 @@ pub(super) fn running(parts: &Parts, lasting: &Lasting) -> Result<Running, Strin
 fn stages(parts: &Parts, lasting: &Lasting, table: &Arc<Table>, version: &str) -> Result<Stages, String> {
     let Parts { config, prices, prompts, .. } = parts;
     let metrics = &lasting.metrics;
-    let Counting { limits, retries, .. } = lasting.counting(config);
+    let Counting { limits, retries, hedges, .. } = lasting.counting(config);
     let gates = lasting.gates.stand(&plan(config));
     let priced = prices.clone();
     let known = Arc::new(move |model: &str| priced.known(model));
@@ -245,6 +255,12 @@ fn stages(parts: &Parts, lasting: &Lasting, table: &Arc<Table>, version: &str) -
         },
         ground: Ground::new(lasting.knowledge.clone(), prompts.clone(), config.knowledge.passages),
         fallback: Fallback {
+            hedging: Hedging {
+                settings: config.routing.hedge.clone(),
+                budget: hedges,
+                table: table.clone(),
+                metrics: metrics.clone(),
+            },
             table: table.clone(),
             known,
             going_on: Arc::new(going_on(parts, metrics)),
@@ -257,6 +273,10 @@ fn stages(parts: &Parts, lasting: &Lasting, table: &Arc<Table>, version: &str) -
         dispatch: Dispatch { providers: Arc::new(providers(config, lasting)?) },
     })
 }
+
+/// By what prices are compared: three tokens read for each one written.
+const TYPICAL: Usage =
+    Usage { input: 3000, output: 1000, cached: 0, cache_write: 0, reasoning: 0, estimated: true, cost: None };
 
 fn going_on(parts: &Parts, metrics: &Arc<Metrics>) -> GoingOn {
     let kinds = parts.config.providers.iter().map(|(name, provider)| (name.clone(), provider.kind));

@@ -138,12 +138,13 @@ fn request(record: &Record, notes: &Notes, at: &str, line: &mut Line<'_>, conten
     let chat = record.chat.as_deref();
     let target = notes.target.as_deref();
     let cached = notes.cache == Cached::Hit;
+    let several = notes.attempts.iter().filter(|attempt| attempt.usage.is_some()).count() > 1;
     let attempts = notes.attempts.iter().map(|attempt| AttemptLine {
         provider: &attempt.target.provider,
         model: &attempt.target.model,
         ms: attempt.took.as_millis() as u64,
         error: attempt.error,
-        cost_usd: attempt.usage.filter(|_| notes.continued > 0).map(|u| u.cost.unwrap_or_default().usd()),
+        cost_usd: attempt.usage.filter(|_| several).map(|usage| usage.cost.unwrap_or_default().usd()),
     });
     let attempts: Vec<_> = attempts.collect();
     let question_length = chat.map_or(0, |chat| {

@@ -83,6 +83,9 @@ pub struct Config {
     /// The routes: a model's name, and who answers for it.
     #[garde(dive)]
     pub models: BTreeMap<String, route::RouteSettings>,
+    /// How targets are chosen, for all routes.
+    #[garde(dive)]
+    pub routing: route::RoutingSettings,
     /// The route of callers who name none; absent: the best that there is.
     #[garde(skip)]
     pub default_model: Option<String>,
@@ -129,6 +132,7 @@ impl Default for Config {
             prompts: prompt::Settings::default(),
             providers: BTreeMap::new(),
             models: BTreeMap::new(),
+            routing: route::RoutingSettings::default(),
             default_model: None,
             predict_model: "sentiment".into(),
             timeouts: route::Timeouts::default(),
@@ -178,6 +182,7 @@ impl Config {
                 model: name.into(),
                 version: None,
                 weight: 1,
+                region: None,
             };
             let route = route::RouteSettings { targets: vec![target], ..route::RouteSettings::default() };
             self.models.entry(name.into()).or_insert(route);

@@ -150,6 +150,8 @@ fn waits(config: &Config, found: &mut Vec<Dangling>) {
         ("server.request_timeout".into(), server.request_timeout),
         ("server.keep_alive".into(), server.keep_alive),
         ("breaker.window".into(), config.breaker.window),
+        ("routing.outlier.interval".into(), config.routing.outlier.interval),
+        ("routing.outlier.eject_for".into(), config.routing.outlier.eject_for),
         ("breaker.open_for".into(), config.breaker.open_for),
     ];
     let mut sizes: Vec<(String, Size)> = vec![("server.max_body".into(), server.max_body)];
@@ -160,6 +162,7 @@ fn waits(config: &Config, found: &mut Vec<Dangling>) {
         spans.push((format!("{path}.first_token"), timeouts.first_token));
         spans.push((format!("{path}.idle"), timeouts.idle));
         spans.push((format!("{path}.total"), timeouts.total));
+        spans.push((format!("{path}.rate_window"), timeouts.rate_window));
     }
     for (name, provider) in &config.providers {
         spans.push((format!("providers.{name}.connect_timeout"), provider.connect_timeout));

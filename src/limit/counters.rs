@@ -233,7 +233,10 @@ impl Counters {
         };
         let mut verdict = Counted::default();
         asks.iter().for_each(|ask| verdict.check(ask, &brought(ask), tokens));
-        asks.iter().for_each(|ask| verdict.leave(ask, &brought(ask)));
+        for ask in asks.iter() {
+            let counter = brought(ask);
+            verdict.leave(ask, counter.requests, counter.tokens);
+        }
         verdict
     }
 

@@ -55,6 +55,13 @@ pub struct Metrics {
     pub fallbacks: IntCounter,
     /// Streams that broke off, by `route` and `result`: `continued` by another target, or `failed`.
     pub continuations: IntCounterVec,
+    /// Endpoints left out because they did worse than the others of their
+    /// model, by `provider`, `model` and `reason`: `errors` or `latency`.
+    pub ejections: IntCounterVec,
+    /// Whether an endpoint is left out, by `provider` and `model`.
+    pub ejected: IntGaugeVec,
+    /// Late streams, by `route` and `result`: the second target `won` or `lost`, or was `denied`.
+    pub hedges: IntCounterVec,
     /// Audit records written.
     pub audit_records: IntCounter,
     /// Audit records on their way to the disk.
@@ -219,6 +226,24 @@ impl Metrics {
                 &r,
                 "sluice_continuations_total",
                 "Streams that broke off and were to be continued.",
+                &["route", "result"],
+            )?,
+            ejections: counters(
+                &r,
+                "sluice_ejections_total",
+                "Endpoints left out because they did worse than the others of their model.",
+                &["provider", "model", "reason"],
+            )?,
+            ejected: gauges(
+                &r,
+                "sluice_endpoint_ejected",
+                "Whether an endpoint is left out for now.",
+                &["provider", "model"],
+            )?,
+            hedges: counters(
+                &r,
+                "sluice_hedges_total",
+                "Late streams whose next target was to be asked as well.",
                 &["route", "result"],
             )?,
             audit_records: counter(&r, "sluice_audit_records_total", "Audit records written.")?,

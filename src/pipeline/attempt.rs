@@ -133,6 +133,11 @@ impl Stage for Attempt {
             metering.metrics.first_token(metering.began.elapsed());
         }
         let seen = metering.seen.clone();
+        let pace = row.timeouts.pace().filter(|_| chat.stream);
+        let reply = match pace {
+            Some(pace) => reply.paced(pace),
+            None => reply,
+        };
         let reply = reply.timed(row.timeouts.idle.0, deadline, late());
         // Within the meter, so that it hears of this usage as of any other.
         let count = async move {
@@ -171,11 +176,16 @@ impl Attempt {
 impl Metering {
     /// Notes the attempt as soon as it is known whether there is an answer.
     fn note(&mut self, error: Option<&Error>) {
-        let (target, took) = (self.target.clone(), self.began.elapsed());
+        let took = self.began.elapsed();
         let error = error.map(|error| {
-            tracing::debug!(request_id = %self.context.id, target = %target.model, error = error.chain(), "attempt failed");
+            tracing::debug!(request_id = %self.context.id, target = %self.target.model, error = error.chain(), "attempt failed");
             error.facts().code
         });
+        self.write_down(took, error);
+    }
+
+    fn write_down(&mut self, took: Duration, error: Option<&'static str>) {
+        let target = self.target.clone();
         self.noted = self.context.trail.note(|notes| {
             (notes.attempts.len() < MOST_ATTEMPTS).then(|| {
                 notes.attempts.push(Try { target, took, error, usage: None });
@@ -239,6 +249,10 @@ impl Tap for Metering {
             End::Cancelled => Some("cancelled"),
         };
         self.metrics.ended(took, error);
+        if self.noted.is_none() {
+            // Given up before the first content.
+            self.write_down(took, error);
+        }
         self.renote(took, error);
         let Seen { usage, output, text_from } = std::mem::take(&mut *self.seen.lock());
         let begun =

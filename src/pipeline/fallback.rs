@@ -5,10 +5,13 @@
 //! route allows it, the next one is asked to go on from the text already sent
 //! (see [`continuing`]).
 mod continuing;
+mod hedging;
 
 use std::sync::Arc;
 
 use continuing::Continuing;
+use hedging::Asked;
+pub use hedging::Hedging;
 use serde_json::json;
 
 use crate::{
@@ -28,6 +31,8 @@ pub struct Fallback {
     pub table: Arc<Table>,
     /// Whether a model's name is configured, and so may be shown as a label.
     pub known: Arc<dyn Fn(&str) -> bool + Send + Sync>,
+    /// Asks two where the first is late.
+    pub hedging: Hedging,
     /// What it takes to go on with an answer that broke off.
     pub going_on: Arc<GoingOn>,
     /// Where changes of target are counted.
@@ -54,32 +59,32 @@ pub struct GoingOn {
 impl Stage for Fallback {
     async fn run<S: Answer>(&self, call: Call, next: Next<'_, S>) -> Result<Reply> {
         let caller = &call.context.caller;
-        let chain = self.table.chain(&call.chat.model, caller.user.as_deref(), &*self.known);
-        let chain = chain.ok_or_else(|| Error::UnknownModel(call.chat.model.clone()))?;
-        call.context.explain("fallback", || {
-            json!({"route": self.table.canonical(&call.chat.model), "targets": self.table.explained(&chain)})
-        });
+        let (model, sticky) = (&call.chat.model, caller.user.as_deref());
+        let chain = self.table.chain(model, sticky, call.chat.stream, &*self.known);
+        let chain = chain.ok_or_else(|| Error::UnknownModel(model.clone()))?;
+        call.context.explain(
+            "fallback",
+            || json!({"route": self.table.canonical(model), "targets": self.table.explained(&chain)}),
+        );
         let mut failed: Option<Error> = None;
-        for (index, target) in chain.iter().enumerate() {
-            call.trail().note(|notes| {
-                notes.fell_back = index > 0;
-                notes.target = Some(target.clone());
-            });
-            if index > 0 {
-                self.metrics.fallbacks.inc();
+        let mut index = 0;
+        while index < chain.len() {
+            self.turn_to(&call, &chain, index);
+            let (answered, asked) = self.hedging.ask(&call, &chain[index..], next).await;
+            if asked == Asked::Second {
+                index += 1;
+                self.turn_to(&call, &chain, index);
             }
-            let others = index + 1 < chain.len();
-            let error = match next.call(Call { target: Some(target.clone()), others, ..call.clone() }).await {
-                Ok(reply) if others && call.chat.stream => {
-                    return Ok(self.stand_by(reply, call, &chain[index + 1..], next));
-                }
-                Ok(reply) => return Ok(reply),
+            let others = &chain[index + 1..];
+            let error = match answered {
+                Ok(reply) if others.is_empty() || !call.chat.stream => return Ok(reply),
+                Ok(reply) => return Ok(self.stand_by(reply, call, others, next)),
                 Err(error) => error,
             };
             call.context.explain("fallback", || {
-                let next = error.facts().failover && others;
+                let next = error.facts().failover && !others.is_empty();
                 json!({
-                    "failed": format!("{}/{}", target.provider, target.model),
+                    "failed": format!("{}/{}", chain[index].provider, chain[index].model),
                     "error": error.facts().code,
                     "then": if next { "the next target is asked" } else { "no other target is asked" },
                 })
@@ -95,12 +100,25 @@ impl Stage for Fallback {
                 ) => Some(earlier),
                 (_, error) => Some(error),
             };
+            // Of two that were asked neither is asked again.
+            index += 1 + usize::from(asked == Asked::First);
         }
         Err(failed.unwrap_or_else(|| Error::UnknownModel(call.chat.model.clone())))
     }
 }
 
 impl Fallback {
+    /// Notes who is asked.
+    fn turn_to(&self, call: &Call, chain: &[Arc<Target>], index: usize) {
+        call.trail().note(|notes| {
+            notes.fell_back = index > 0;
+            notes.target = Some(chain[index].clone());
+        });
+        if index > 0 {
+            self.metrics.fallbacks.inc();
+        }
+    }
+
     /// Keeps the others ready to go on with a streamed answer, where that is allowed and can be right.
     fn stand_by<S: Answer>(
         &self,

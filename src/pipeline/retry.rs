@@ -2,7 +2,10 @@
 //!
 //! Waits are random below an exponentially growing bound ("full jitter"); a
 //! wait that the provider asks for is kept to, or not waited for at all.
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use super::settings::Retry as Settings;
 use crate::{
@@ -10,7 +13,7 @@ use crate::{
     error::Result,
     observe::Metrics,
     reply::Reply,
-    route::RetryBudget,
+    route::AttemptBudget,
     stage::{Answer, Next, Stage},
 };
 
@@ -23,14 +26,14 @@ pub struct Retry {
     /// How often, and how soon.
     pub settings: Settings,
     /// Bounds all retries together.
-    pub budget: Arc<RetryBudget>,
+    pub budget: Arc<AttemptBudget>,
     /// Where retries are counted.
     pub metrics: Arc<Metrics>,
 }
 
 impl Stage for Retry {
     async fn run<S: Answer>(&self, call: Call, next: Next<'_, S>) -> Result<Reply> {
-        self.budget.deposit();
+        self.budget.deposit(call.context.began);
         let mut attempt = 1;
         loop {
             let error = match next.call(call.clone()).await {
@@ -42,7 +45,7 @@ impl Stage for Retry {
             }
             let wait = self.wait(attempt, error.upstream_wait(), call.others);
             let Some(wait) = wait.filter(|wait| *wait < call.context.time_left()) else { return Err(error) };
-            if !self.budget.withdraw() {
+            if !self.budget.withdraw(Instant::now()) {
                 self.metrics.retries_denied.inc();
                 return Err(error);
             }

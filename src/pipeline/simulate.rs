@@ -74,7 +74,7 @@ impl Stage for Foresee {
 impl Answer for Forecast {
     async fn answer(&self, call: Call) -> Result<Reply> {
         let user = call.context.caller.user.as_deref();
-        let chain = self.table.chain(&call.chat.model, user, &*self.known);
+        let chain = self.table.chain(&call.chat.model, user, call.chat.stream, &*self.known);
         let chain = chain.ok_or_else(|| Error::UnknownModel(call.chat.model.clone()))?;
         let (chat, most) = (call.chat.clone(), call.chat.max_tokens);
         let counted = tokio::task::spawn_blocking(move || tokens::estimate(&chat, "", None));

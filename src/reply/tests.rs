@@ -26,6 +26,8 @@ enum Wrap {
     SealBroken,
     Primed,
     StopAt(usize),
+    Rescued(bool),
+    Paced,
 }
 
 #[derive(Default)]
@@ -66,6 +68,23 @@ impl Rewrite for Same {
         let Some(left) = &mut self.0 else { return Flow::Continue };
         *left = left.saturating_sub(1);
         if *left == 0 { Flow::Stop } else { Flow::Continue }
+    }
+}
+
+/// Goes on with another answer, if there is one left.
+struct Spare(bool);
+
+impl Rescue for Spare {
+    fn event(&mut self, event: Event, out: &mut VecDeque<Event>) -> Result<()> {
+        out.push_back(event);
+        Ok(())
+    }
+    fn end(&mut self, _: &mut VecDeque<Event>) -> Result<()> {
+        Ok(())
+    }
+    fn rescue(self, error: Error) -> BoxFuture<'static, Result<(Self, Events)>> {
+        let spare = upstream(vec![Event::text("spare"), Event::finish(Finish::Stop)], Close::Well);
+        Box::pin(async move { if self.0 { Ok((Self(false), spare.into_parts().1)) } else { Err(error) } })
     }
 }
 
@@ -114,6 +133,8 @@ fn wraps() -> impl Strategy<Value = Vec<Wrap>> {
         Just(Wrap::SealBroken),
         Just(Wrap::Primed),
         (1_usize..4).prop_map(Wrap::StopAt),
+        proptest::bool::ANY.prop_map(Wrap::Rescued),
+        Just(Wrap::Paced),
     ];
     proptest::collection::vec(wrap, 1..8)
 }
@@ -145,6 +166,8 @@ proptest! {
                     Some(inner.hold(Guard(heard)))
                 }
                 Wrap::Keep => Some(inner.rewrite(Same(None))),
+                Wrap::Rescued(spare) => Some(inner.rescued(Spare(*spare))),
+                Wrap::Paced => Some(inner.paced(Pace { floor: 1, window: Duration::from_secs(1) })),
                 Wrap::StopAt(most) => Some(inner.rewrite(Same(Some(*most)))),
                 Wrap::Timed => Some(inner.timed(Duration::from_secs(60), later, Error::Timeout { phase: "total" })),
                 Wrap::Then => Some(inner.then(async { Ok(vec![Event::text("last")]) })),
@@ -187,6 +210,7 @@ proptest! {
         let plain = read(upstream(events.clone(), close), most);
         let same = upstream(events.clone(), close)
             .rewrite(Same(None))
+            .rescued(Spare(false))
             .timed(Duration::from_secs(60), later, Error::Timeout { phase: "total" })
             .hold(())
             .rewrite(Same(None));

@@ -3,7 +3,11 @@ use std::{collections::HashMap, hash::Hasher, sync::Arc};
 
 use serde_json::{Value, json};
 
-use super::{Breaker, BreakerSettings, Breakers, RouteSettings, Timeouts};
+use super::{
+    Breaker, BreakerSettings, Breakers, RouteSettings, RoutingSettings, Strategy, Timeouts, Vital, Vitals,
+    order::{Choice, Choices},
+    outlier::Group,
+};
 use crate::{
     call::{Caller, Target},
     observe::{Metrics, ProviderMetrics},
@@ -29,6 +33,8 @@ pub struct Row {
     pub embed: Arc<ProviderMetrics>,
     /// How long it is waited for.
     pub timeouts: Timeouts,
+    /// How well it does; nothing where nobody needs to know.
+    pub vital: Option<Arc<Vital>>,
 }
 
 /// One route.
@@ -38,8 +44,8 @@ struct Entry {
     name: Arc<str>,
     /// Whether the next target goes on with an answer that broke off.
     continues: bool,
-    /// Who answers, and their weights.
-    versions: Vec<(Arc<Target>, u32)>,
+    /// Who answers.
+    choices: Choices,
     /// Who is asked next.
     fallback: Vec<Arc<Target>>,
 }
@@ -64,6 +70,12 @@ pub struct Plan<'a> {
     pub breaker: &'a BreakerSettings,
     /// The breakers, which outlive the table.
     pub breakers: &'a Breakers,
+    /// How targets are chosen.
+    pub routing: &'a RoutingSettings,
+    /// How well they do, which outlives the table.
+    pub vitals: &'a Vitals,
+    /// What a typical call of a model costs, in billionths of a US dollar.
+    pub price: &'a dyn Fn(&str) -> u64,
     /// The metrics.
     pub metrics: &'a Arc<Metrics>,
 }
@@ -83,25 +95,21 @@ impl Table {
                 label: "other".into(),
                 slot: 0,
             };
-            let slot = this.row(plan, target, plan.timeouts).slot;
+            let slot = this.row(plan, target, plan.timeouts, None).slot;
             for pattern in patterns {
                 this.patterns.push(Pattern { provider: provider.clone(), pattern: pattern.clone(), slot });
             }
         }
         for (name, route) in plan.routes {
             let timeouts = route.timeouts.as_ref().unwrap_or(plan.timeouts);
-            let versions = route.targets.iter().map(|target| {
-                let model: Arc<str> = target.model.as_str().into();
-                let version = target.version.as_deref().map_or(model.clone(), Into::into);
-                let provider = target.provider.as_str().into();
-                let target_ = Target { provider, label: model.clone(), model, version, slot: 0 };
-                (this.row(plan, target_, timeouts), target.weight)
-            });
-            let versions = versions.collect();
-            this.routes.insert(name.clone(), {
-                let (name, continues) = (name.as_str().into(), route.continues);
-                Arc::new(Entry { name, continues, versions, fallback: Vec::new() })
-            });
+            let choices = this.choices(plan, route, timeouts);
+            let entry = Entry {
+                name: name.as_str().into(),
+                continues: route.continues,
+                choices,
+                fallback: Vec::new(),
+            };
+            this.routes.insert(name.clone(), Arc::new(entry));
             this.aliases.extend(route.aliases.iter().map(|alias| (alias.clone(), name.clone())));
         }
         for (name, route) in plan.routes {
@@ -118,7 +126,41 @@ impl Table {
         this
     }
 
-    fn row(&mut self, plan: &Plan<'_>, mut target: Target, timeouts: &Timeouts) -> Arc<Target> {
+    fn choices(&mut self, plan: &Plan<'_>, route: &RouteSettings, timeouts: &Timeouts) -> Choices {
+        let here = route.prefer_region.as_ref().or(plan.routing.prefer_region.as_ref());
+        let twins = |model: &str| route.targets.iter().filter(|target| target.model == model).count() > 1;
+        let choice = |settings: &super::TargetSettings| {
+            let model: Arc<str> = settings.model.as_str().into();
+            let version = settings.version.as_deref().map_or(model.clone(), Into::into);
+            let provider = settings.provider.as_str().into();
+            let target = Target { provider, label: model.clone(), model, version, slot: 0 };
+            let compared = twins(&settings.model) && plan.routing.outlier.enabled;
+            let known = compared || plan.routing.hedge.enabled || route.strategy == Strategy::Latency;
+            let vital = known.then(|| plan.vitals.of(&target));
+            let target = self.row(plan, target, timeouts, vital.clone());
+            let away = here.is_some() && settings.region.as_ref() != here;
+            Choice { target, weight: settings.weight, away, price: (plan.price)(&settings.model), vital }
+        };
+        let all: Vec<Choice> = route.targets.iter().map(choice).collect();
+        let group = |first: &Choice| {
+            let same = all.iter().filter(|choice| choice.target.model == first.target.model);
+            let members = same.filter_map(|choice| Some((choice.target.clone(), choice.vital.clone()?)));
+            Group::new(members.collect(), &plan.routing.outlier, plan.metrics)
+        };
+        let firsts = all.iter().enumerate().filter(|(at, choice)| {
+            !all[..*at].iter().any(|earlier| earlier.target.model == choice.target.model)
+        });
+        let groups = firsts.filter_map(|(_, choice)| group(choice)).collect();
+        Choices::new(route.strategy, all, groups)
+    }
+
+    fn row(
+        &mut self,
+        plan: &Plan<'_>,
+        mut target: Target,
+        timeouts: &Timeouts,
+        vital: Option<Arc<Vital>>,
+    ) -> Arc<Target> {
         target.slot = self.rows.len();
         let target = Arc::new(target);
         self.rows.push(Row {
@@ -126,6 +168,7 @@ impl Table {
             chat: Arc::new(plan.metrics.of("chat", &target)),
             embed: Arc::new(plan.metrics.of("embeddings", &target)),
             timeouts: timeouts.clone(),
+            vital,
         });
         target
     }
@@ -133,9 +176,9 @@ impl Table {
     /// The targets of a fallback's name: a route's, heaviest first, or one `provider/model`.
     fn first_targets(&mut self, plan: &Plan<'_>, name: &str) -> Vec<Arc<Target>> {
         if let Some(entry) = self.routes.get(self.canonical(name)) {
-            let mut versions = entry.versions.clone();
-            versions.sort_by_key(|(_, weight)| std::cmp::Reverse(*weight));
-            return versions.into_iter().map(|(target, _)| target).collect();
+            let mut choices = entry.choices.all.clone();
+            choices.sort_by_key(|choice| std::cmp::Reverse(choice.weight));
+            return choices.into_iter().map(|choice| choice.target).collect();
         }
         let Some((provider, model)) = name.split_once('/') else { return Vec::new() };
         if !plan.providers.iter().any(|(known, _)| known == provider) {
@@ -149,21 +192,23 @@ impl Table {
             model,
             slot: 0,
         };
-        vec![self.row(plan, target, plan.timeouts)]
+        vec![self.row(plan, target, plan.timeouts, None)]
     }
 
     /// The targets that may answer for a model's name, in the order in which
-    /// they are asked. `sticky` is what keeps a user with one version.
+    /// they are asked. `sticky` is what keeps a user with one version; `streamed`
+    /// says which latency counts.
     pub fn chain(
         &self,
         name: &str,
         sticky: Option<&str>,
+        streamed: bool,
         known: impl Fn(&str) -> bool,
     ) -> Option<Vec<Arc<Target>>> {
         let name = self.canonical(name);
         if let Some(entry) = self.routes.get(name) {
             let mut chain = Vec::with_capacity(1 + entry.fallback.len());
-            chain.push(entry.choose(name, sticky).clone());
+            entry.choices.order(name, sticky, streamed, &mut chain);
             chain.extend(entry.fallback.iter().cloned());
             return Some(chain);
         }
@@ -218,7 +263,7 @@ impl Table {
 
     /// The names of the routes, and each one's first provider.
     pub fn names<'a>(&'a self) -> Vec<(&'a str, &'a str)> {
-        let owner = |entry: &'a Entry| entry.versions.first().map(|(target, _)| &*target.provider);
+        let owner = |entry: &'a Entry| entry.choices.all.first().map(|choice| &*choice.target.provider);
         let named = self.routes.iter().filter_map(|(name, entry)| Some((name.as_str(), owner(entry)?)));
         let mut rows: Vec<(&str, &str)> = named.collect();
         rows.sort_unstable();
@@ -247,30 +292,9 @@ impl Table {
     }
 }
 
-impl Entry {
-    fn choose(&self, route: &str, sticky: Option<&str>) -> &Arc<Target> {
-        let total: u64 = self.versions.iter().map(|(_, weight)| u64::from(*weight)).sum();
-        let mut point = if self.versions.len() == 1 {
-            0
-        } else {
-            match sticky {
-                Some(user) => stable(route, user) % total.max(1),
-                None => rand::random::<u64>() % total.max(1),
-            }
-        };
-        for (target, weight) in &self.versions {
-            if point < u64::from(*weight) {
-                return target;
-            }
-            point -= u64::from(*weight);
-        }
-        &self.versions[0].0
-    }
-}
-
 /// A hash that is the same in every process and every release (FNV-1a,
 /// 64 bits, folded by a multiplication so that low bits are mixed too).
-fn stable(route: &str, user: &str) -> u64 {
+pub(super) fn stable(route: &str, user: &str) -> u64 {
     struct Fnv(u64);
     impl Hasher for Fnv {
         fn finish(&self) -> u64 {
@@ -309,6 +333,9 @@ mod tests {
             timeouts: &Timeouts::default(),
             breaker: &BreakerSettings::default(),
             breakers: &Breakers::new(metrics.breaker.clone()),
+            routing: &RoutingSettings::default(),
+            vitals: &Vitals::default(),
+            price: &|_| 0,
             metrics: &metrics,
         })
     }
@@ -318,7 +345,7 @@ mod tests {
         let routes = r#"{"m": {"targets": [{"provider": "p", "model": "v1", "weight": 80},
             {"provider": "p", "model": "v2", "weight": 20}]}}"#;
         let table = table(routes, &[("p".into(), vec![])]);
-        let version = |user: &str| table.chain("m", Some(user), |_| false).unwrap()[0].model.clone();
+        let version = |user: &str| table.chain("m", Some(user), true, |_| false).unwrap()[0].model.clone();
         let second = (0..10_000).filter(|n| &*version(&format!("user-{n}")) == "v2").count();
         assert!((1800..2200).contains(&second), "{second}");
         assert_eq!(version("user-7"), version("user-7"));
@@ -334,7 +361,7 @@ mod tests {
         let routes = r#"{"m": {"targets": [{"provider": "p", "model": "a"}], "fallback": ["x"]},
             "n": {"targets": [{"provider": "q", "model": "b"}], "aliases": ["x"]}}"#;
         let table = table(routes, &[("p".into(), vec![]), ("q".into(), vec![])]);
-        let chain = table.chain("m", None, |_| false).unwrap();
+        let chain = table.chain("m", None, true, |_| false).unwrap();
         let models: Vec<&str> = chain.iter().map(|target| &*target.model).collect();
         assert_eq!(models, ["a", "b"], "a fallback that is left out is found out when it is needed");
     }
@@ -345,7 +372,7 @@ mod tests {
             "n": {"targets": [{"provider": "q", "model": "b"}]}}"#;
         let table = table(routes, &[("p".into(), vec!["gpt-*".into()]), ("q".into(), vec![])]);
         let chain = |name: &str| {
-            let chain = table.chain(name, None, |_| false)?;
+            let chain = table.chain(name, None, true, |_| false)?;
             Some(chain.iter().map(|t| format!("{}/{}", t.provider, t.model)).collect::<Vec<_>>().join(" "))
         };
         assert_eq!(chain("m").as_deref(), Some("p/a q/b q/z"));

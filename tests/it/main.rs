@@ -40,6 +40,7 @@ mod real_model;
 mod reload;
 mod responses;
 mod resume;
+mod routing;
 mod sdk;
 mod stores;
 mod stream;

@@ -17,9 +17,6 @@ use crate::{
 
 /// A longer text than this is not given to another model to go on with, in bytes.
 const LONGEST: usize = 1 << 20;
-/// What the words that tell a model to go on make it repeat, at most, in tokens.
-const REPEATED: u64 = 128;
-
 /// Stands by while an answer goes by.
 pub(super) struct Continuing<S> {
     rest: Rest<S>,
@@ -218,7 +215,7 @@ impl<S: Answer> Continuing<S> {
         let most = self.call.chat.max_tokens?;
         let written = self.broken.as_ref().map_or(0, |broken| broken.before.output);
         let left = u64::from(most).saturating_sub(written);
-        if left == 0 { Some(0) } else { u32::try_from(left + repeated).ok() }
+        Some(if left == 0 { 0 } else { u32::try_from(left + repeated).unwrap_or(u32::MAX) })
     }
 
     /// Asks a target to go on. `None`: it does not.
@@ -239,12 +236,15 @@ impl<S: Answer> Continuing<S> {
     }
 
     async fn try_ask(&mut self, target: &Arc<Target>, prefill: Prefill) -> Result<Events> {
-        let told = prefill == Prefill::No;
-        let most = self.tokens_left(if told { REPEATED } else { 0 });
+        let Some(broken) = &self.broken else { return Err(no_proof()) };
+        let last = last_words(&broken.text);
+        // What it is told to repeat is no part of the answer: about a token for three bytes.
+        let repeated = if prefill == Prefill::No { last.len() as u64 / 3 + 8 } else { 0 };
+        let most = self.tokens_left(repeated);
         let Some(broken) = &mut self.broken else { return Err(no_proof()) };
         let mut chat = (*self.call.chat).clone();
         chat.max_tokens = most;
-        continuation::ask(&mut chat, &broken.text, &broken.text[last_words(&broken.text)], prefill);
+        continuation::ask(&mut chat, &broken.text, &broken.text[last], prefill);
         let call = Call {
             chat: Arc::new(chat),
             target: Some(target.clone()),
