@@ -39,7 +39,7 @@ use crate::{
     price::Prices,
     prompt::Prompts,
     provider::{self, Provider, continuation::Prefill},
-    replay::{Replay, replies::Replies, streams::Streams},
+    replay::{Replay, replies::Replies, shelf, streams::Streams},
     route::{AttemptBudget, Breakers, Plan, Table, Vitals},
     stack::{self, Rehearsal, Stages},
     store::{
@@ -51,7 +51,7 @@ use crate::{
 };
 
 /// The tables of every mechanism that keeps something in the database.
-const TABLES: &[Tables] = &[auth::book::TABLES];
+const TABLES: &[Tables] = &[auth::book::TABLES, shelf::TABLES];
 
 /// What lasts through reloads.
 pub(super) struct Lasting {
@@ -101,7 +101,7 @@ impl Lasting {
         };
         let pepper = Pepper::find(&config.auth, &config.store, stores.sql.kind())?;
         Ok(Self {
-            replay: replay(config, &metrics),
+            replay: replay(config, &metrics, &stores).await,
             keys: auth::Book::open(&stores.sql, pepper.map(Arc::new)).await?,
             stores,
             breakers: Arc::new(Breakers::new(metrics.breaker.clone())),
@@ -166,14 +166,15 @@ impl Parts {
 }
 
 /// Makes what gives answers once more. Lasts as long as the process.
-fn replay(config: &Config, metrics: &Metrics) -> Replay {
-    let (idempotency, resume) = (&config.idempotency, &config.resume);
-    Replay {
-        replies: idempotency.enabled.then(|| Arc::new(Replies::new(idempotency, metrics))),
-        streams: resume.enabled.then(|| Arc::new(Streams::new(resume, metrics))),
-        grace: resume.grace.0,
-        tasks: TaskTracker::new(),
-    }
+async fn replay(config: &Config, metrics: &Metrics, stores: &Stores) -> Replay {
+    let Config { idempotency, resume, .. } = config;
+    let replies = match idempotency.enabled {
+        true => Some(Arc::new(Replies::open(idempotency, metrics, stores).await)),
+        false => None,
+    };
+    let tasks = TaskTracker::new();
+    let streams = Streams::new(resume, metrics, stores.redis.clone(), tasks.clone());
+    Replay { replies, streams: resume.enabled.then(|| Arc::new(streams)), grace: resume.grace.0, tasks }
 }
 
 /// Accounts for answers whose provider did not say what they took.

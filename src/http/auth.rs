@@ -42,7 +42,7 @@ fn permitted(caller: &Caller, path: &str) -> Result<()> {
 }
 
 /// The key in the headers, and whether it came in `X-API-Key`.
-fn presented(headers: &HeaderMap) -> (Option<&str>, bool) {
+pub(super) fn presented(headers: &HeaderMap) -> (Option<&str>, bool) {
     if let Some(value) = headers.get(AUTHORIZATION).and_then(|value| value.to_str().ok()) {
         let (scheme, key) = value.split_once(' ').unwrap_or((value, ""));
         return (

@@ -83,10 +83,10 @@ pub(super) enum Written {
 pub(super) async fn drive(
     mut body: Body,
     recording: &Arc<Recording>,
-    grace: Duration,
+    abandoned: impl Future<Output = ()>,
     mut write: impl FnMut(&[u8]) -> bool,
 ) -> Written {
-    let mut abandoned = pin!(recording.abandoned(grace));
+    let mut abandoned = pin!(abandoned);
     loop {
         let next = async {
             recording.room().await;

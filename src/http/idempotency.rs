@@ -35,6 +35,7 @@ use crate::{
     replay::{
         recording::{Budget, Recording},
         replies::{Claim, Found, Name, Print, Reply},
+        sealed::Seal,
     },
 };
 
@@ -106,8 +107,9 @@ async fn once(app: &App, router: Router, request: Request<Body>) -> Result<Respo
     let path = parts.uri.path_and_query().map_or("/", |path| path.as_str());
     let name = Name::new(&caller, key);
     let print = Print::new(parts.method.as_str(), path, &body);
-    let claim = match replies.claim(name, print) {
-        Found::Nothing(claim) => claim,
+    let seal = Seal::new(&inbound::shown(&parts), key);
+    let claim = match replies.claim(name, print, seal).await {
+        Found::Nothing(claim) => *claim,
         Found::Running => return Err(Error::IdempotencyKeyInUse { retry_after: SHORTLY }),
         Found::Other => return Err(Error::IdempotencyKeyReused),
         Found::Kept(reply) => return Ok(replayed(&reply)),
@@ -176,7 +178,7 @@ impl First {
         let body = body.to_bytes();
         if self.is_final(parts.status, &parts.headers) && body.len() <= self.most {
             let headers = self.headers(&parts.headers);
-            self.claim.keep(Reply { status: parts.status.as_u16(), headers, body: body.clone() });
+            self.claim.keep(Reply { status: parts.status.as_u16(), headers, body: body.clone() }).await;
         } else {
             self.claim.pass();
         }
@@ -201,14 +203,15 @@ impl First {
             // What nobody reads and what cannot be kept need not be said.
             size <= self.most || recording.has_readers()
         };
-        match follow::drive(body, &recording, self.grace, write).await {
+        let abandoned = recording.abandoned(self.grace);
+        match follow::drive(body, &recording, abandoned, write).await {
             Written::Abandoned => self.claim.pass(),
             Written::Over(last) => {
                 let whole = recording.whole().filter(|said| said.len() + last.len() <= self.most);
                 match whole.filter(|_| self.is_final(status, &HeaderMap::new())) {
                     Some(said) => {
                         let body = [said, last.clone()].concat().into();
-                        self.claim.keep(Reply { status: status.as_u16(), headers, body });
+                        self.claim.keep(Reply { status: status.as_u16(), headers, body }).await;
                     }
                     None => self.claim.pass(),
                 }

@@ -115,6 +115,14 @@ pub async fn whole(app: &App, headers: &HeaderMap, body: Body) -> Result<Bytes> 
     read_body(headers, body, limit, within).await
 }
 
+/// The API key as it was shown, to seal with; empty where none was.
+pub fn shown(parts: &Parts) -> String {
+    let (key, _) = auth::presented(&parts.headers);
+    let query = parts.uri.query().filter(|query| key.is_none() && query.contains("api_key"));
+    let from_query = query.and_then(|query| parameter(query, "api_key"));
+    key.map(str::to_owned).or(from_query).unwrap_or_default()
+}
+
 /// Where the connection comes from.
 fn address(parts: &Parts) -> Option<IpAddr> {
     parts.extensions.get::<Arrival>().map(|arrival| arrival.address.ip().to_canonical())

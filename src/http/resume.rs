@@ -1,9 +1,12 @@
 //! Native streams that outlive a connection: kept as they are spoken, gone on with after
 //! `Last-Event-ID`, and, where that is asked for, spoken on while the reader is away.
-use std::sync::Arc;
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use axum::{body::Body, response::Response};
-use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
+use http::{HeaderName, HeaderValue, StatusCode, request::Parts};
 
 use super::{
     App, answer,
@@ -18,17 +21,18 @@ use crate::{
     call::Context,
     caller::Caller,
     error::{Error, Result},
-    replay::streams::{EventId, Id},
+    replay::streams::{EventId, Id, Stream},
     reply::Reply,
 };
 
 static RESUME: HeaderName = HeaderName::from_static("x-sluice-resume");
 
 /// Whether the stream is to go on while its reader is away.
-pub(super) fn wanted(headers: &HeaderMap, query: &str, fields: &mut Fields) -> bool {
+pub(super) fn wanted(parts: &Parts, fields: &mut Fields) -> bool {
+    let query = parts.uri.query().unwrap_or_default();
     let yes = |word: &str| matches!(word, "1" | "true");
     fields.flag("resume").unwrap_or(false)
-        || headers.get(&RESUME).is_some_and(|value| value.to_str().is_ok_and(yes))
+        || parts.headers.get(&RESUME).is_some_and(|value| value.to_str().is_ok_and(yes))
         || (query.contains("resume") && inbound::parameter(query, "resume").is_some_and(|word| yes(&word)))
 }
 
@@ -38,13 +42,15 @@ pub(super) fn streamed(
     reply: Reply,
     context: &Arc<Context>,
     session: Option<String>,
+    parts: &Parts,
     wanted: bool,
 ) -> Response {
     let notes = context.trail.notes();
     let (head, events) = reply.into_parts();
     let streams = app.replay().streams.as_ref();
     let lasting = streams.is_some_and(|streams| wanted || streams.settings.always);
-    let recorder = streams.map(|streams| streams.begin(&context.caller, &context.id, lasting));
+    let recorder =
+        streams.map(|streams| streams.begin(&context.caller, &context.id, lasting, || inbound::shown(parts)));
     let stream = recorder.as_ref().map(|recorder| recorder.stream.clone());
     let id = stream.as_ref().map_or_else(Id::random, |stream| stream.id);
     let native = Native::new(&head, context.clone(), &notes, session, id);
@@ -55,10 +61,11 @@ pub(super) fn streamed(
         Some(stream) => {
             let recording = stream.recording.clone();
             let reader = recording.read(0);
-            let grace = app.replay().grace;
-            app.replay().tasks.spawn(async move {
+            let app = app.clone();
+            app.replay().tasks.clone().spawn(async move {
+                let abandoned = abandoned(&app, &stream);
                 // The body writes what it says to the recording by itself.
-                if let Written::Abandoned = follow::drive(writing, &recording, grace, |_| true).await {
+                if let Written::Abandoned = follow::drive(writing, &recording, abandoned, |_| true).await {
                     tracing::debug!(request_id = %stream.request, "nobody came back for the stream");
                 }
             });
@@ -68,15 +75,53 @@ pub(super) fn streamed(
     answer::event_response(said, &notes)
 }
 
+/// Waits until nobody has read a stream for its grace, here or at another gateway.
+async fn abandoned(app: &App, stream: &Stream) {
+    let Some(streams) = &app.replay().streams else { return };
+    loop {
+        stream.recording.abandoned(streams.settings.grace.0).await;
+        while streams.is_read_elsewhere(stream.id).await {
+            tokio::time::sleep(LOOK).await;
+        }
+        if !stream.recording.has_readers() {
+            return;
+        }
+    }
+}
+
+/// How often it is looked whether somebody reads at another gateway.
+const LOOK: Duration = Duration::from_secs(1);
+/// How long an event that a reader has is waited for, where another gateway wrote it, and how often it is looked for.
+const BEHIND: Duration = Duration::from_secs(2);
+const PEEK: Duration = Duration::from_millis(25);
+
+/// The stream that an event is of, and where it goes on after it.
+async fn found(app: &App, parts: &Parts, caller: &Caller, last: &str) -> Option<(Arc<Stream>, u64)> {
+    let id = last.parse::<EventId>().ok()?;
+    let streams = app.replay().streams.as_ref()?;
+    let stream = match streams.find(caller, id.stream) {
+        Some(stream) => stream,
+        None => streams.fetch(caller, id.stream, &inbound::shown(parts)).await?,
+    };
+    let until = Instant::now() + BEHIND;
+    loop {
+        if let Some(at) = stream.recording.after(id.event) {
+            return Some((stream, at));
+        }
+        // What another gateway said may still be on its way.
+        let comes = id.event > stream.recording.first() && !stream.recording.is_over();
+        if !comes || !streams.is_shared() || Instant::now() >= until {
+            return None;
+        }
+        tokio::time::sleep(PEEK).await;
+    }
+}
+
 /// The rest of a stream, after the last event that its reader has.
-pub(super) fn resumed(app: &App, caller: &Caller, last: &str) -> Result<Response> {
+pub(super) async fn resumed(app: &App, parts: &Parts, last: &str) -> Result<Response> {
+    let caller = inbound::caller(app, parts)?;
     let count = |result: &str| app.metrics().resumes.with_label_values(&[result]).inc();
-    let found = last.parse::<EventId>().ok().and_then(|id| {
-        let stream = app.replay().streams.as_ref()?.find(caller, id.stream)?;
-        let at = stream.recording.after(id.event)?;
-        Some((stream, at))
-    });
-    let Some((stream, at)) = found else {
+    let Some((stream, at)) = found(app, parts, &caller, last).await else {
         count("unknown");
         return Err(Error::UnknownStream);
     };

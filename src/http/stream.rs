@@ -155,8 +155,7 @@ async fn ask(app: &App, request: HttpRequest<Body>) -> Result<Response> {
     if let Some(last) = last_event(request.headers(), &query)
         && !head_only
     {
-        let caller = inbound::caller(app, &request.into_parts().0)?;
-        return resume::resumed(app, &caller, &last);
+        return resume::resumed(app, &request.into_parts().0, &last).await;
     }
     let inbound = inbound::read(app, request).await?;
     let mut fields = match inbound.body.is_empty() {
@@ -170,7 +169,7 @@ async fn ask(app: &App, request: HttpRequest<Body>) -> Result<Response> {
             fields.default(if name == "prompt" { "question" } else { name }, value);
         }
     }
-    let wanted = resume::wanted(&inbound.parts.headers, &query, &mut fields);
+    let wanted = resume::wanted(&inbound.parts, &mut fields);
     let mut question = Question::from(fields, false, &app.running())?;
     question.chat.stream = true;
     if head_only {
@@ -186,7 +185,7 @@ async fn ask(app: &App, request: HttpRequest<Body>) -> Result<Response> {
     let (context, session) = (call.context.clone(), question.session);
     // Boxed already: the pipeline is a service.
     let failed = match app.running().pipeline.clone().oneshot(call).await {
-        Ok(reply) => return Ok(resume::streamed(app, reply, &context, session, wanted)),
+        Ok(reply) => return Ok(resume::streamed(app, reply, &context, session, &inbound.parts, wanted)),
         Err(failed) => failed,
     };
     if !failed.is_behind_us() {

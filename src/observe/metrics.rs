@@ -69,7 +69,7 @@ pub struct Metrics {
     /// Audit records that could not be written.
     pub audit_failures: IntCounter,
     /// Requests with an `Idempotency-Key` by `result`: `first`, `running`, `replayed`, `reused`;
-    /// replies that are not kept: `unkept`, `evicted`.
+    /// those that only this gateway knows of: `local`; replies that are not kept: `unkept`, `evicted`.
     pub idempotency: IntCounterVec,
     /// Bytes of the replies that are kept for repeats.
     pub idempotency_bytes: IntGauge,
@@ -314,7 +314,7 @@ impl Metrics {
         for reason in ["gone", "late", "refused"] {
             this.redis_failures.with_label_values(&[reason]);
         }
-        for result in ["first", "running", "replayed", "reused", "unkept", "evicted"] {
+        for result in ["first", "running", "replayed", "reused", "unkept", "evicted", "local"] {
             this.idempotency.with_label_values(&[result]);
         }
         for result in ["resumed", "over", "unknown"] {

@@ -3,10 +3,17 @@
 //! [`replies`] keeps whole replies for requests that are repeated with the same
 //! `Idempotency-Key`; [`streams`] keeps what streams have said for readers who
 //! lost their connection. Both rest on a [`recording`]: what an answer has
-//! said, written by one, read by any number.
+//! said, written by one, read by any number. Both are in memory, and besides
+//! where they outlive the process or are shared: [`shelf`] is the database,
+//! `claims` and `mirror` are Redis. What is there is [`sealed`].
+mod claims;
+mod kept;
+mod mirror;
 pub mod recording;
 pub mod replies;
+pub mod sealed;
 pub mod settings;
+pub mod shelf;
 pub mod streams;
 
 use std::{sync::Arc, time::Duration};

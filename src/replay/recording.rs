@@ -83,7 +83,41 @@ struct State {
 struct Place {
     id: u64,
     at: u64,
+    /// Whether it only copies: a writer does not wait for it.
+    copies: bool,
     waker: Option<Waker>,
+}
+
+/// Where a piece stands: what was said before it, in bytes and in events.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Start {
+    /// In bytes.
+    pub at: u64,
+    /// In events.
+    pub events: u64,
+}
+
+impl Start {
+    /// Goes on behind a piece.
+    pub fn go_on(&mut self, piece: &[u8]) {
+        self.at += piece.len() as u64;
+        self.events += blocks(piece).filter(|(_, is_event)| *is_event).count() as u64;
+    }
+
+    /// As it is written before a piece that answers a request.
+    pub fn packed(&self, request: &str) -> Vec<u8> {
+        let request = &request.as_bytes()[..request.len().min(usize::from(u8::MAX))];
+        let length = [request.len() as u8];
+        [&self.at.to_le_bytes()[..], &self.events.to_le_bytes(), &length, request].concat()
+    }
+
+    /// Reads what was written before a piece, the request, and the piece.
+    pub fn unpacked(text: &[u8]) -> Option<(Self, &str, &[u8])> {
+        let number = |from: usize| Some(u64::from_le_bytes(text.get(from..from + 8)?.try_into().ok()?));
+        let end = 17 + usize::from(*text.get(16)?);
+        let request = std::str::from_utf8(text.get(17..end)?).ok()?;
+        Some((Self { at: number(0)?, events: number(8)? }, request, &text[end..]))
+    }
 }
 
 #[derive(Clone, Copy, Debug, Default)]
@@ -98,8 +132,9 @@ impl State {
     }
 
     fn seen(&self) -> Seen {
-        let slowest = self.readers.iter().map(|place| place.at).min();
-        Seen { readers: self.readers.len(), slowest: slowest.unwrap_or_else(|| self.end()) }
+        let readers = || self.readers.iter().filter(|place| !place.copies);
+        let slowest = readers().map(|place| place.at).min();
+        Seen { readers: readers().count(), slowest: slowest.unwrap_or_else(|| self.end()) }
     }
 
     fn wake(&mut self) {
@@ -114,6 +149,16 @@ impl Recording {
     pub fn new(limit: usize, budget: Arc<Budget>, waiting: bool) -> Self {
         let seen = waiting.then(|| watch::Sender::new(Seen::default()));
         Self { state: Mutex::default(), limit, budget, seen }
+    }
+
+    /// A recording that goes on where another one was heard first.
+    pub fn seeded(limit: usize, budget: Arc<Budget>, start: Start) -> Self {
+        let this = Self::new(limit, budget, false);
+        {
+            let mut state = this.state.lock();
+            (state.begin, state.dropped) = (start.at, start.events);
+        }
+        this
     }
 
     fn limit(&self) -> usize {
@@ -181,6 +226,11 @@ impl Recording {
         Some(state.begin + end as u64)
     }
 
+    /// How many events were dropped at the front.
+    pub fn first(&self) -> u64 {
+        self.state.lock().dropped
+    }
+
     /// Whether nothing is left to be read from `at` on, and nothing more comes.
     pub fn is_read(&self, at: u64) -> bool {
         let state = self.state.lock();
@@ -189,12 +239,21 @@ impl Recording {
 
     /// Reads from `at` on.
     pub fn read(self: &Arc<Self>, at: u64) -> Reader {
+        self.reader(&mut self.state.lock(), at, false)
+    }
+
+    /// Copies all that is there and all that comes, unseen by the writer.
+    pub fn copied(self: &Arc<Self>) -> (Reader, Start) {
         let mut state = self.state.lock();
+        let start = Start { at: state.begin, events: state.dropped };
+        (self.reader(&mut state, start.at, true), start)
+    }
+
+    fn reader(self: &Arc<Self>, state: &mut State, at: u64, copies: bool) -> Reader {
         let id = state.next;
         state.next += 1;
-        state.readers.push(Place { id, at, waker: None });
-        self.tell(&state);
-        drop(state);
+        state.readers.push(Place { id, at, copies, waker: None });
+        self.tell(state);
         Reader { recording: self.clone(), id }
     }
 
@@ -227,7 +286,7 @@ impl Recording {
 
     /// Whether somebody reads.
     pub fn has_readers(&self) -> bool {
-        !self.state.lock().readers.is_empty()
+        self.state.lock().seen().readers > 0
     }
 }
 
@@ -268,7 +327,9 @@ impl Reader {
         }
         let rest = &state.text[((place.at - state.begin) as usize).min(state.text.len())..];
         if !rest.is_empty() {
-            let piece = Bytes::copy_from_slice(&rest[..rest.len().min(PIECE)]);
+            // Whole events: who reads in pieces counts them.
+            let cut = memchr::memmem::rfind(&rest[..rest.len().min(PIECE)], EVENT_END);
+            let piece = Bytes::copy_from_slice(&rest[..cut.map_or(rest.len(), |at| at + EVENT_END.len())]);
             place.at += piece.len() as u64;
             self.recording.tell(state);
             return Poll::Ready(Read::Piece(piece));
@@ -290,130 +351,4 @@ impl Drop for Reader {
 }
 
 #[cfg(test)]
-mod tests {
-    use std::future::poll_fn;
-
-    use proptest::prelude::*;
-
-    use super::*;
-
-    /// An event; before some stands a comment.
-    fn event(index: u64) -> String {
-        let comment = if index % 5 == 3 { ": a comment\n\n" } else { "" };
-        format!("{comment}id: {index}\ndata: {}\n\n", "x".repeat((index % 7) as usize))
-    }
-
-    fn recording(limit: usize, waiting: bool) -> Arc<Recording> {
-        Arc::new(Recording::new(limit, Budget::new(1 << 30), waiting))
-    }
-
-    fn now(reader: &mut Reader) -> Poll<Read> {
-        reader.poll(&mut Context::from_waker(Waker::noop()))
-    }
-
-    /// All that is there.
-    fn all(reader: &mut Reader) -> String {
-        let mut text = Vec::new();
-        while let Poll::Ready(Read::Piece(piece)) = now(reader) {
-            text.extend_from_slice(&piece);
-        }
-        String::from_utf8(text).unwrap()
-    }
-
-    proptest! {
-        /// Whatever the pieces and the limit: who goes on after an event that is kept reads each later one once.
-        #[test]
-        fn every_event_is_followed_by_the_next(pieces in prop::collection::vec(1u64..6, 1..40), limit in 40usize..2000) {
-            let recording = recording(limit, false);
-            let mut count = 0;
-            for size in pieces {
-                let text: String = (count + 1..=count + size).map(event).collect();
-                recording.append(text.as_bytes());
-                count += size;
-                prop_assert!(recording.state.lock().text.len() <= limit + limit / 4 + 200);
-            }
-            recording.finish();
-            let dropped = recording.state.lock().dropped;
-            for after in 0..=count + 1 {
-                let found = recording.after(after);
-                prop_assert_eq!(found.is_some(), (dropped..=count).contains(&after));
-                if let Some(at) = found {
-                    let rest: String = (after + 1..=count).map(event).collect();
-                    let events = |text: String| text.replace(": a comment\n\n", "");
-                    prop_assert_eq!(events(all(&mut recording.read(at))), events(rest));
-                    prop_assert_eq!(recording.is_read(at), after == count);
-                }
-            }
-        }
-    }
-
-    #[tokio::test]
-    async fn a_reader_follows_the_writer_to_the_end() {
-        let recording = recording(1 << 20, false);
-        let mut reader = recording.read(0);
-        let read = tokio::spawn(async move {
-            let mut text = String::new();
-            while let Read::Piece(piece) = poll_fn(|cx| reader.poll(cx)).await {
-                text.push_str(std::str::from_utf8(&piece).unwrap());
-            }
-            text
-        });
-        for index in 1..=50 {
-            recording.append(event(index).as_bytes());
-            tokio::task::yield_now().await;
-        }
-        recording.finish();
-        assert_eq!(read.await.unwrap(), (1..=50).map(event).collect::<String>());
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn a_writer_that_waits_drops_nothing_unread_and_has_room_when_it_was_read() {
-        let recording = recording(100, true);
-        let mut reader = recording.read(0);
-        (1..=40).for_each(|index| recording.append(event(index).as_bytes()));
-        assert!(timeout(Duration::from_secs(1), recording.room()).await.is_err());
-        assert_eq!(all(&mut reader), (1..=40).map(event).collect::<String>());
-        recording.room().await;
-        recording.append(event(41).as_bytes());
-        assert!(recording.state.lock().text.len() < 160);
-        assert!(recording.whole().is_none());
-    }
-
-    #[test]
-    fn a_reader_who_is_too_slow_for_a_writer_that_does_not_wait_is_told() {
-        let recording = recording(100, false);
-        let mut reader = recording.read(0);
-        (1..=40).for_each(|index| recording.append(event(index).as_bytes()));
-        assert_eq!(now(&mut reader), Poll::Ready(Read::Lost));
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn a_recording_is_abandoned_when_nobody_comes_back_in_time() {
-        let recording = recording(100, true);
-        let grace = Duration::from_secs(30);
-        let reader = recording.read(0);
-        let (shared, began) = (recording.clone(), tokio::time::Instant::now());
-        let abandoned = tokio::spawn(async move { shared.abandoned(grace).await });
-        tokio::time::sleep(Duration::from_secs(100)).await;
-        drop(reader);
-        tokio::time::sleep(Duration::from_secs(20)).await;
-        let back = recording.read(0);
-        tokio::time::sleep(Duration::from_secs(100)).await;
-        assert!(!abandoned.is_finished());
-        drop(back);
-        abandoned.await.unwrap();
-        assert_eq!(began.elapsed().as_secs(), 250);
-    }
-
-    #[test]
-    fn too_much_in_all_leaves_a_tail_of_each_and_the_end_gives_all_back() {
-        let budget = Budget::new(100 << 10);
-        let many: Vec<_> = (0..50).map(|_| Recording::new(1 << 20, budget.clone(), false)).collect();
-        for index in 1..=3000 {
-            many.iter().for_each(|recording| recording.append(event(index).as_bytes()));
-        }
-        assert!(budget.used() <= 50 * (TAIL + TAIL / 4), "{}", budget.used());
-        drop(many);
-        assert_eq!(budget.used(), 0);
-    }
-}
+mod tests;

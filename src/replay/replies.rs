@@ -3,82 +3,37 @@
 //! Who comes first with a key has the claim on it and answers; who comes while
 //! that runs is told so; who comes later gets the first reply. A key belongs to
 //! its caller, and to one request: method, path and body are fingerprinted.
+//!
+//! What is kept is in memory, and besides, sealed, in Redis where one is
+//! configured, so that all gateways know of it, or else in the database, so
+//! that it outlives the process. While Redis is away each gateway knows its own.
 use std::{
     collections::{HashMap, VecDeque},
     sync::Arc,
     time::{Duration, Instant},
 };
 
-use bytes::Bytes;
-use http::{HeaderName, HeaderValue};
 use parking_lot::Mutex;
 use prometheus::{IntCounterVec, IntGauge};
-use sha2::{Digest, Sha256};
 
-use super::settings::Idempotency as Settings;
-use crate::{caller::Caller, observe::Metrics};
-
-/// What a caller's key is kept under: a digest, so that the store tells no key.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct Name([u8; 32]);
-
-/// The fingerprint of a request.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Print([u8; 32]);
-
-impl Name {
-    /// The name of `key`, as `caller` uses it.
-    pub fn new(caller: &Caller, key: &str) -> Self {
-        Self(digest(&[caller.tenant().as_bytes(), caller.rights.id.as_bytes(), key.as_bytes()]))
-    }
-}
-
-impl Print {
-    /// The fingerprint of a request: its bytes count, not what they mean.
-    pub fn new(method: &str, path: &str, body: &[u8]) -> Self {
-        Self(digest(&[method.as_bytes(), path.as_bytes(), body]))
-    }
-}
-
-/// A digest in which no part can be taken for the end of another.
-fn digest(parts: &[&[u8]]) -> [u8; 32] {
-    let mut sha = Sha256::new();
-    for part in parts {
-        sha.update((part.len() as u64).to_le_bytes());
-        sha.update(part);
-    }
-    sha.finalize().into()
-}
-
-/// A reply that is kept.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Reply {
-    /// Its status.
-    pub status: u16,
-    /// Its headers, as far as they speak of the answer.
-    pub headers: Vec<(HeaderName, HeaderValue)>,
-    /// Its body.
-    pub body: Bytes,
-}
-
-impl Reply {
-    /// About how much memory it takes, in bytes.
-    fn size(&self) -> usize {
-        let headers: usize =
-            self.headers.iter().map(|(name, value)| name.as_str().len() + value.len() + HEADER).sum();
-        self.body.len() + headers + ENTRY
-    }
-}
-
-/// What a header and an entry take besides their text, in bytes.
-const HEADER: usize = 64;
-const ENTRY: usize = 256;
+pub use super::kept::{Name, Print, Reply};
+use super::{
+    claims::{self, Lease, Shared},
+    kept::{ENTRY, now},
+    sealed::Seal,
+    settings::Idempotency as Settings,
+    shelf::{Row, Shelf},
+};
+use crate::{
+    observe::Metrics,
+    store::{Stores, sql::Kind},
+};
 
 /// What a key stands for.
 #[derive(Debug)]
 pub enum Found {
     /// Nothing yet: the caller answers.
-    Nothing(Claim),
+    Nothing(Box<Claim>),
     /// A request that is being answered.
     Running,
     /// Another request.
@@ -95,6 +50,8 @@ pub struct Replies {
     /// The largest reply that is kept, in bytes of its body.
     pub max_reply: usize,
     max_bytes: usize,
+    stores: Option<Stores>,
+    shelf: Option<Shelf>,
     requests: IntCounterVec,
     bytes: IntGauge,
 }
@@ -102,7 +59,7 @@ pub struct Replies {
 #[derive(Debug, Default)]
 struct State {
     entries: HashMap<Name, Entry>,
-    /// What is kept, oldest first.
+    /// What is kept, the first to be forgotten first.
     order: VecDeque<(Instant, Name)>,
     bytes: usize,
 }
@@ -110,52 +67,152 @@ struct State {
 #[derive(Debug)]
 enum Entry {
     Running(Print),
-    Kept { print: Print, reply: Arc<Reply> },
+    Kept { print: Print, kept: Kept, until: Instant },
+}
+
+/// A reply, as it is in memory.
+#[derive(Clone, Debug)]
+enum Kept {
+    Open(Arc<Reply>),
+    /// As the database had it.
+    Sealed(Arc<[u8]>),
+}
+
+impl Kept {
+    fn size(&self) -> usize {
+        match self {
+            Self::Open(reply) => reply.size(),
+            Self::Sealed(sealed) => sealed.len() + ENTRY,
+        }
+    }
+
+    fn opened(&self, name: Name, seal: &Seal) -> Option<Arc<Reply>> {
+        match self {
+            Self::Open(reply) => Some(reply.clone()),
+            Self::Sealed(sealed) => Reply::unpacked(seal.open(&name.0, sealed.to_vec())?).map(Arc::new),
+        }
+    }
 }
 
 impl Replies {
-    /// An empty store.
+    /// An empty store, in memory alone.
     pub fn new(settings: &Settings, metrics: &Metrics) -> Self {
         Self {
             state: Mutex::default(),
             keep: settings.keep.0,
             max_reply: settings.max_reply.0,
             max_bytes: settings.max_bytes.0,
+            stores: None,
+            shelf: None,
             requests: metrics.idempotency.clone(),
             bytes: metrics.idempotency_bytes.clone(),
         }
     }
 
+    /// A store that others share, or that outlives the process, with what is in it.
+    pub async fn open(settings: &Settings, metrics: &Metrics, stores: &Stores) -> Self {
+        let mut this = Self::new(settings, metrics);
+        if stores.redis.is_none() && stores.sql.kind() != Kind::Memory {
+            let (shelf, rows) = Shelf::open(stores.sql.clone(), settings.max_bytes.0).await;
+            for Row { name, print, ends, sealed } in rows.into_iter().rev() {
+                this.put(name, print, ends, Kept::Sealed(sealed.into()));
+            }
+            this.shelf = Some(shelf);
+        }
+        this.stores = Some(stores.clone());
+        this
+    }
+
     /// Looks what a key stands for, and claims it where it is free.
-    pub fn claim(self: &Arc<Self>, name: Name, print: Print) -> Found {
-        let mut state = self.state.lock();
-        state.forget(Instant::now());
-        let (found, word) = match state.entries.get(&name) {
-            Some(Entry::Running(first) | Entry::Kept { print: first, .. }) if *first != print => {
-                (Found::Other, "reused")
-            }
-            Some(Entry::Running(_)) => (Found::Running, "running"),
-            Some(Entry::Kept { reply, .. }) => (Found::Kept(reply.clone()), "replayed"),
-            None => {
-                state.entries.insert(name, Entry::Running(print));
-                (Found::Nothing(Claim { replies: self.clone(), name, print, over: false }), "first")
-            }
+    pub async fn claim(self: &Arc<Self>, name: Name, print: Print, seal: Seal) -> Found {
+        let found = self.claim_anywhere(name, print, seal).await;
+        let word = match found {
+            Found::Nothing(_) => "first",
+            Found::Running => "running",
+            Found::Other => "reused",
+            Found::Kept(_) => "replayed",
         };
-        drop(state);
-        self.requests.with_label_values(&[word]).inc();
+        self.count(word);
         found
     }
 
-    fn put(&self, name: Name, print: Print, reply: Reply) {
+    async fn claim_anywhere(self: &Arc<Self>, name: Name, print: Print, seal: Seal) -> Found {
+        let mut claim = match self.claim_here(name, print, seal) {
+            Found::Nothing(claim) => claim,
+            found => return found,
+        };
+        let Some(redis) = self.stores.as_ref().and_then(|stores| stores.redis.as_ref()) else {
+            return Found::Nothing(claim);
+        };
+        match claims::claim(redis, name, print).await {
+            Ok(Shared::Claimed(lease)) => claim.lease = Some(lease),
+            Ok(Shared::Running(first) | Shared::Kept(first, ..)) if first != print => return Found::Other,
+            Ok(Shared::Running(_)) => return Found::Running,
+            Ok(Shared::Kept(_, ends, sealed)) => {
+                let kept = Kept::Sealed(sealed.into());
+                if let Some(reply) = kept.opened(name, &claim.seal) {
+                    // The next repeat need not ask Redis.
+                    claim.put(ends, Kept::Open(reply.clone()));
+                    return Found::Kept(reply);
+                }
+            }
+            // Each gateway goes on by what it knows itself.
+            Err(_) => self.count("local"),
+        }
+        Found::Nothing(claim)
+    }
+
+    fn claim_here(self: &Arc<Self>, name: Name, print: Print, seal: Seal) -> Found {
+        loop {
+            let mut state = self.state.lock();
+            state.forget(Instant::now());
+            let kept = match state.entries.get(&name) {
+                Some(Entry::Running(first) | Entry::Kept { print: first, .. }) if *first != print => {
+                    return Found::Other;
+                }
+                Some(Entry::Running(_)) => return Found::Running,
+                Some(Entry::Kept { kept, .. }) => kept.clone(),
+                None => {
+                    state.entries.insert(name, Entry::Running(print));
+                    let replies = self.clone();
+                    let claim = Claim { replies, name, print, seal, lease: None, over: false };
+                    return Found::Nothing(Box::new(claim));
+                }
+            };
+            drop(state);
+            if let Some(reply) = kept.opened(name, &seal) {
+                return Found::Kept(reply);
+            }
+            // Kept for an API key that has been replaced since.
+            self.state.lock().remove(name);
+        }
+    }
+
+    fn put(&self, name: Name, print: Print, ends: i64, kept: Kept) {
+        let left = Duration::from_micros(u64::try_from(ends - now()).unwrap_or(0)).min(self.keep);
+        let mut forgotten = Vec::new();
         let mut state = self.state.lock();
-        let size = reply.size();
-        state.entries.insert(name, Entry::Kept { print, reply: Arc::new(reply) });
-        state.order.push_back((Instant::now() + self.keep, name));
-        state.bytes += size;
-        while state.bytes > self.max_bytes && state.forget_oldest() {
-            self.requests.with_label_values(&["evicted"]).inc();
+        state.remove(name);
+        state.bytes += kept.size();
+        let until = Instant::now() + left;
+        state.entries.insert(name, Entry::Kept { print, kept, until });
+        state.order.push_back((until, name));
+        while state.bytes > self.max_bytes {
+            let Some(name) = state.forget_oldest() else { break };
+            forgotten.push(name);
         }
         self.bytes.set(state.bytes as i64);
+        drop(state);
+        for name in forgotten {
+            self.count("evicted");
+            if let Some(shelf) = &self.shelf {
+                shelf.forget(name);
+            }
+        }
+    }
+
+    fn count(&self, word: &str) {
+        self.requests.with_label_values(&[word]).inc();
     }
 }
 
@@ -167,12 +224,20 @@ impl State {
         }
     }
 
-    fn forget_oldest(&mut self) -> bool {
-        let Some((_, name)) = self.order.pop_front() else { return false };
-        if let Some(Entry::Kept { reply, .. }) = self.entries.remove(&name) {
-            self.bytes -= reply.size();
+    fn forget_oldest(&mut self) -> Option<Name> {
+        let (due, name) = self.order.pop_front()?;
+        // The name may have been claimed anew since.
+        if matches!(self.entries.get(&name), Some(Entry::Kept { until, .. }) if *until == due) {
+            self.remove(name);
         }
-        true
+        Some(name)
+    }
+
+    /// Takes out what is kept, but no claim.
+    fn remove(&mut self, name: Name) {
+        let Some(Entry::Kept { kept, .. }) = self.entries.get(&name) else { return };
+        self.bytes -= kept.size();
+        self.entries.remove(&name);
     }
 }
 
@@ -182,19 +247,40 @@ pub struct Claim {
     replies: Arc<Replies>,
     name: Name,
     print: Print,
+    seal: Seal,
+    lease: Option<Lease>,
     over: bool,
 }
 
 impl Claim {
     /// Lets the key go: the reply is none to be kept.
     pub fn pass(self) {
-        self.replies.requests.with_label_values(&["unkept"]).inc();
+        self.replies.count("unkept");
     }
 
-    /// Keeps the reply for repeats.
-    pub fn keep(mut self, reply: Reply) {
+    /// Keeps the reply for repeats. When this is over it is where it is kept,
+    /// unless that cannot be reached: then it is in memory alone.
+    pub async fn keep(mut self, reply: Reply) {
+        let ends = now() + self.replies.keep.as_micros() as i64;
+        if self.lease.is_some() || self.replies.shelf.is_some() {
+            let sealed = self.seal.close(&self.name.0, reply.packed()).unwrap_or_default();
+            let kept = match (&mut self.lease, &self.replies.shelf) {
+                (Some(lease), _) => lease.keep(self.print, ends, &sealed, self.replies.keep).await,
+                (None, Some(table)) => {
+                    table.put(Row { name: self.name, print: self.print, ends, sealed }).await
+                }
+                (None, None) => true,
+            };
+            if !kept {
+                self.replies.count("local");
+            }
+        }
+        self.put(ends, Kept::Open(Arc::new(reply)));
+    }
+
+    fn put(&mut self, ends: i64, kept: Kept) {
+        self.replies.put(self.name, self.print, ends, kept);
         self.over = true;
-        self.replies.put(self.name, self.print, reply);
     }
 }
 
@@ -208,10 +294,10 @@ impl Drop for Claim {
 
 #[cfg(test)]
 mod tests {
-    use proptest::prelude::*;
+    use futures_util::FutureExt;
 
     use super::*;
-    use crate::settings::Size;
+    use crate::{caller::Caller, settings::Size};
 
     fn replies(max_bytes: usize) -> Arc<Replies> {
         let settings = Settings { max_bytes: Size(max_bytes), ..Settings::default() };
@@ -222,8 +308,12 @@ mod tests {
         Reply { status: 200, headers: Vec::new(), body: body.to_owned().into() }
     }
 
-    fn name(key: &str) -> Name {
-        Name::new(&Caller::named("k", "t"), key)
+    fn claim(replies: &Arc<Replies>, key: &str, print: Print) -> Found {
+        replies.claim_here(Name::new(&Caller::named("k", "t"), key), print, Seal::new("sk", key))
+    }
+
+    fn keep(claim: Claim, body: &str) {
+        claim.keep(reply(body)).now_or_never().expect("memory does not wait");
     }
 
     const ONE: Print = Print([1; 32]);
@@ -231,7 +321,7 @@ mod tests {
 
     fn claimed(found: Found) -> Claim {
         match found {
-            Found::Nothing(claim) => claim,
+            Found::Nothing(claim) => *claim,
             other => panic!("{other:?}"),
         }
     }
@@ -239,62 +329,55 @@ mod tests {
     #[test]
     fn the_first_answers_and_the_rest_wait_or_get_its_reply() {
         let replies = replies(1 << 20);
-        let first = claimed(replies.claim(name("a"), ONE));
-        assert!(matches!(replies.claim(name("a"), ONE), Found::Running));
-        assert!(matches!(replies.claim(name("a"), TWO), Found::Other));
-        first.keep(reply("x"));
-        let Found::Kept(kept) = replies.claim(name("a"), ONE) else { panic!("nothing was kept") };
+        let first = claimed(claim(&replies, "a", ONE));
+        assert!(matches!(claim(&replies, "a", ONE), Found::Running));
+        assert!(matches!(claim(&replies, "a", TWO), Found::Other));
+        keep(first, "x");
+        let Found::Kept(kept) = claim(&replies, "a", ONE) else { panic!("nothing was kept") };
         assert_eq!(kept.body, "x");
-        assert!(matches!(replies.claim(name("a"), TWO), Found::Other));
+        assert!(matches!(claim(&replies, "a", TWO), Found::Other));
     }
 
     #[test]
     fn a_claim_that_comes_to_nothing_frees_the_key() {
         let replies = replies(1 << 20);
-        drop(claimed(replies.claim(name("a"), ONE)));
-        drop(claimed(replies.claim(name("a"), TWO)));
+        drop(claimed(claim(&replies, "a", ONE)));
+        drop(claimed(claim(&replies, "a", TWO)));
         assert!(replies.state.lock().entries.is_empty());
-    }
-
-    #[test]
-    fn a_key_belongs_to_its_tenant_and_its_key() {
-        let of = |key: &str, tenant: &str, word: &str| Name::new(&Caller::named(key, tenant), word);
-        assert_eq!(of("k", "t", "a"), of("k", "t", "a"));
-        for other in [of("k", "t2", "a"), of("k2", "t", "a"), of("k", "t", "b"), of("kt", "", "a")] {
-            assert_ne!(other, of("k", "t", "a"));
-        }
     }
 
     #[test]
     fn what_is_old_makes_room() {
         let replies = replies(4 * (ENTRY + 100));
         for index in 0..100 {
-            claimed(replies.claim(name(&index.to_string()), ONE)).keep(reply(&"x".repeat(100)));
+            keep(claimed(claim(&replies, &index.to_string(), ONE)), &"x".repeat(100));
         }
         assert_eq!(replies.state.lock().entries.len(), 4);
-        assert!(matches!(replies.claim(name("99"), ONE), Found::Kept(_)));
-        drop(claimed(replies.claim(name("0"), ONE)));
+        assert!(matches!(claim(&replies, "99", ONE), Found::Kept(_)));
+        drop(claimed(claim(&replies, "0", ONE)));
     }
 
     #[test]
     fn what_was_kept_for_long_enough_is_forgotten() {
         let replies = replies(1 << 20);
-        claimed(replies.claim(name("a"), ONE)).keep(reply("x"));
+        keep(claimed(claim(&replies, "a", ONE)), "x");
         replies.state.lock().forget(Instant::now() + Duration::from_secs(24 * 3600 + 1));
         assert_eq!(replies.state.lock().bytes, 0);
-        drop(claimed(replies.claim(name("a"), TWO)));
+        drop(claimed(claim(&replies, "a", TWO)));
     }
 
-    proptest! {
-        #[test]
-        fn no_part_of_a_request_is_taken_for_another(a in ".{0,8}", b in ".{0,8}", c in ".{0,8}", cut in 0usize..8) {
-            let whole = format!("{a}{b}");
-            let cut = (0..=cut.min(whole.len())).rev().find(|at| whole.is_char_boundary(*at)).unwrap_or(0);
-            let (x, y) = whole.split_at(cut);
-            let same = (x, y) == (a.as_str(), b.as_str());
-            let one = Print::new("POST", &a, format!("{b}{c}").as_bytes());
-            let other = Print::new("POST", x, format!("{y}{c}").as_bytes());
-            prop_assert_eq!(one == other, same);
-        }
+    #[test]
+    fn what_was_sealed_for_another_api_key_is_as_good_as_gone() {
+        let replies = replies(1 << 20);
+        let name = Name::new(&Caller::named("k", "t"), "a");
+        let seal = |key| Seal::new(key, "a");
+        let sealed = seal("sk-old").close(&name.0, reply("x").packed()).unwrap();
+        replies.put(name, ONE, now() + 1_000_000, Kept::Sealed(sealed.into()));
+        assert!(
+            matches!(replies.claim_here(name, ONE, seal("sk-old")), Found::Kept(kept) if *kept == reply("x"))
+        );
+        assert!(matches!(replies.claim_here(name, TWO, seal("sk-new")), Found::Other));
+        drop(claimed(replies.claim_here(name, ONE, seal("sk-new"))));
+        assert_eq!(replies.state.lock().bytes, 0);
     }
 }

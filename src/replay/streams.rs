@@ -10,18 +10,31 @@ use std::{
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use parking_lot::Mutex;
 use prometheus::IntGauge;
+use tokio::{runtime::Handle, time::sleep};
+use tokio_util::task::TaskTracker;
 
 use super::{
+    mirror::{Heard, Mirror},
     recording::{Budget, Recording},
+    sealed::Seal,
     settings::Resume as Settings,
 };
 use crate::{
     caller::{Caller, Rights},
     observe::Metrics,
+    store::redis::Redis,
 };
 
 /// What a stream takes besides its text, in bytes.
 const ENTRY: usize = 512;
+/// How often another gateway's stream is listened to, and while nobody here reads it.
+const LISTEN: Duration = Duration::from_millis(50);
+const LISTEN_IDLY: Duration = Duration::from_millis(500);
+/// How long another gateway's stream is waited for while Redis is away.
+const DEAF: Duration = Duration::from_secs(30);
+/// What is said where another gateway's stream breaks off.
+const BROKEN: &[u8] =
+    b"data: [ERROR: the gateway that wrote this answer has gone; ask anew]\n\ndata: [DONE]\n\n";
 
 /// The name of a stream: 96 random bits, so that nobody guesses another's.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
@@ -95,6 +108,17 @@ pub struct Stream {
     owner: Arc<Rights>,
 }
 
+impl Stream {
+    /// Whose it is, and which: what is sealed for one is for no other.
+    pub(super) fn place(&self) -> String {
+        place(self.id, &self.owner)
+    }
+}
+
+fn place(id: Id, owner: &Rights) -> String {
+    format!("{}\0{}\0{}", id.as_str(), owner.id, owner.tenant.name)
+}
+
 /// The streams that run, and those that ended lately.
 #[derive(Debug)]
 pub struct Streams {
@@ -103,6 +127,8 @@ pub struct Streams {
     /// The settings.
     pub settings: Settings,
     bytes: IntGauge,
+    mirror: Option<Mirror>,
+    tasks: TaskTracker,
 }
 
 #[derive(Debug, Default)]
@@ -120,24 +146,90 @@ impl Known {
 }
 
 impl Streams {
-    /// None yet.
-    pub fn new(settings: &Settings, metrics: &Metrics) -> Self {
-        let budget = Budget::new(settings.max_bytes.0);
-        let bytes = metrics.resume_bytes.clone();
-        Self { known: Mutex::default(), budget, settings: settings.clone(), bytes }
+    /// None yet. What they say goes to Redis, too, where there is one.
+    pub fn new(settings: &Settings, metrics: &Metrics, redis: Option<Redis>, tasks: TaskTracker) -> Self {
+        Self {
+            known: Mutex::default(),
+            budget: Budget::new(settings.max_bytes.0),
+            settings: settings.clone(),
+            bytes: metrics.resume_bytes.clone(),
+            mirror: redis.map(|redis| Mirror::new(redis, settings)),
+            tasks,
+        }
     }
 
-    /// A stream begins. With `waiting` its writer waits for its readers.
-    pub fn begin(self: &Arc<Self>, owner: &Caller, request: &Arc<str>, waiting: bool) -> Recorder {
-        let recording = Recording::new(self.settings.max_stream.0, self.budget.clone(), waiting);
-        let stream = Arc::new(Stream {
-            id: Id::random(),
-            request: request.clone(),
-            recording: Arc::new(recording),
-            owner: owner.rights.clone(),
-        });
-        self.known.lock().streams.insert(stream.id, stream.clone());
-        Recorder { streams: self.clone(), stream }
+    /// A stream begins. One that is `lasting` outlives its readers, and its writer waits for them.
+    /// `shown` is the API key that its caller shows.
+    pub fn begin(
+        self: &Arc<Self>,
+        owner: &Caller,
+        request: &Arc<str>,
+        lasting: bool,
+        shown: impl FnOnce() -> String,
+    ) -> Recorder {
+        let recording = Recording::new(self.settings.max_stream.0, self.budget.clone(), lasting);
+        let stream = self.keep(Id::random(), owner, request.clone(), recording);
+        let mut recorder = Recorder { streams: self.clone(), stream, copied: None };
+        if let Some(mirror) = &self.mirror {
+            let copied = Copied {
+                seal: Seal::new(&shown(), recorder.stream.id.as_str()),
+                mirror: mirror.clone(),
+                stream: recorder.stream.clone(),
+            };
+            // What ends with its reader is copied when it has ended, all at once.
+            match lasting {
+                true => drop(self.tasks.spawn(copied.run())),
+                false => recorder.copied = Some(copied),
+            }
+        }
+        recorder
+    }
+
+    fn keep(&self, id: Id, owner: &Caller, request: Arc<str>, recording: Recording) -> Arc<Stream> {
+        let recording = Arc::new(recording);
+        let stream = Arc::new(Stream { id, request, recording, owner: owner.rights.clone() });
+        self.known.lock().streams.insert(id, stream.clone());
+        stream
+    }
+
+    /// Whether other gateways have streams that their readers may go on with here.
+    pub fn is_shared(&self) -> bool {
+        self.mirror.is_some()
+    }
+
+    /// Whether somebody reads a stream at another gateway.
+    pub async fn is_read_elsewhere(&self, id: Id) -> bool {
+        match &self.mirror {
+            Some(mirror) => mirror.is_wanted(id).await,
+            None => false,
+        }
+    }
+
+    /// A stream of this caller's that another gateway writes, or wrote.
+    pub async fn fetch(self: &Arc<Self>, caller: &Caller, id: Id, shown: &str) -> Option<Arc<Stream>> {
+        let mirror = self.mirror.clone()?;
+        let seal = Seal::new(shown, id.as_str());
+        let place = place(id, &caller.rights);
+        let mut last = String::new();
+        let mut first = mirror.hear(id, &place, &seal, &mut last, true).await.ok()?;
+        let (start, request) = first.start.take()?;
+        while first.more && !first.over {
+            let next = mirror.hear(id, &place, &seal, &mut last, true).await.ok()?;
+            first.text.extend_from_slice(&next.text);
+            (first.more, first.over) = (next.more, next.over);
+        }
+        // Another reader may have fetched it in the meantime.
+        if let Some(stream) = self.find(caller, id) {
+            return Some(stream);
+        }
+        let recording = Recording::seeded(self.settings.max_stream.0, self.budget.clone(), start);
+        let stream = self.keep(id, caller, request, recording);
+        let recorder = Recorder { streams: self.clone(), stream: stream.clone(), copied: None };
+        recorder.append(&first.text);
+        if !first.over {
+            self.tasks.spawn(async move { listen(recorder, mirror, seal, place, last).await });
+        }
+        Some(stream)
     }
 
     /// A stream of this caller's. Somebody else's is as good as none.
@@ -167,12 +259,62 @@ impl Streams {
     }
 }
 
+/// Writes on what another gateway says, until it has said all or has gone.
+async fn listen(recorder: Recorder, mirror: Mirror, seal: Seal, place: String, mut last: String) {
+    let (id, recording) = (recorder.stream.id, recorder.stream.recording.clone());
+    let mut deaf = Duration::ZERO;
+    loop {
+        let reads = recording.has_readers();
+        let pause = if reads { LISTEN } else { LISTEN_IDLY };
+        let Ok(heard) = mirror.hear(id, &place, &seal, &mut last, reads).await else {
+            deaf += pause;
+            if deaf > DEAF {
+                return recorder.append(BROKEN);
+            }
+            sleep(pause).await;
+            continue;
+        };
+        deaf = Duration::ZERO;
+        let Heard { text, over, alive, more, .. } = heard;
+        if !text.is_empty() {
+            recorder.append(&text);
+        }
+        if over {
+            return;
+        }
+        if !alive && text.is_empty() {
+            return recorder.append(BROKEN);
+        }
+        if !more {
+            sleep(pause).await;
+        }
+    }
+}
+
+/// A stream on its way to Redis.
+#[derive(Debug)]
+struct Copied {
+    mirror: Mirror,
+    seal: Seal,
+    stream: Arc<Stream>,
+}
+
+impl Copied {
+    async fn run(self) {
+        if let Err(error) = self.mirror.copy(&self.stream, &self.seal).await {
+            tracing::debug!(%error, request_id = %self.stream.request, "another gateway cannot go on with a stream");
+        }
+    }
+}
+
 /// Writes what a stream says. Dropped, the stream is over.
 #[derive(Debug)]
 pub struct Recorder {
     streams: Arc<Streams>,
     /// The stream.
     pub stream: Arc<Stream>,
+    /// What is still to be done for other gateways.
+    copied: Option<Copied>,
 }
 
 impl Recorder {
@@ -183,11 +325,6 @@ impl Recorder {
             self.streams.tidy();
         }
     }
-
-    /// How long the stream goes on while nobody reads it.
-    pub fn grace(&self) -> Duration {
-        self.streams.settings.grace.0
-    }
 }
 
 impl Drop for Recorder {
@@ -196,6 +333,9 @@ impl Drop for Recorder {
         let until = Instant::now() + self.streams.settings.keep.0;
         self.streams.known.lock().ended.push_back((until, self.stream.id));
         self.streams.tidy();
+        if let (Some(copied), Ok(_)) = (self.copied.take(), Handle::try_current()) {
+            self.streams.tasks.spawn(copied.run());
+        }
     }
 }
 
@@ -207,7 +347,7 @@ mod tests {
     use crate::settings::{Size, Span};
 
     fn streams(settings: &Settings) -> Arc<Streams> {
-        Arc::new(Streams::new(settings, &Metrics::new().unwrap()))
+        Arc::new(Streams::new(settings, &Metrics::new().unwrap(), None, TaskTracker::new()))
     }
 
     fn caller() -> Caller {
@@ -217,7 +357,7 @@ mod tests {
     #[test]
     fn a_stream_is_its_callers_alone() {
         let streams = streams(&Settings::default());
-        let recorder = streams.begin(&caller(), &"r".into(), false);
+        let recorder = streams.begin(&caller(), &"r".into(), false, String::new);
         let id = recorder.stream.id;
         assert!(streams.find(&caller(), id).is_some());
         for other in [Caller::named("k2", "t"), Caller::named("k", "t2")] {
@@ -229,7 +369,7 @@ mod tests {
     #[test]
     fn a_stream_is_forgotten_some_time_after_its_end() {
         let streams = streams(&Settings { keep: Span::millis(0), ..Settings::default() });
-        let recorder = streams.begin(&caller(), &"r".into(), false);
+        let recorder = streams.begin(&caller(), &"r".into(), false, String::new);
         let id = recorder.stream.id;
         recorder.append(b"data: x\n\n");
         assert!(streams.find(&caller(), id).is_some(), "it still runs");
@@ -244,7 +384,7 @@ mod tests {
         let streams = streams(&Settings { max_bytes: Size(max), ..Settings::default() });
         let mut last = Id::random();
         for _ in 0..2000 {
-            let recorder = streams.begin(&caller(), &"r".into(), false);
+            let recorder = streams.begin(&caller(), &"r".into(), false, String::new);
             (0..20).for_each(|_| recorder.append(b"data: some words\n\n"));
             last = recorder.stream.id;
         }

@@ -38,6 +38,7 @@ mod overload;
 mod query;
 mod real_model;
 mod reload;
+mod replicas;
 mod responses;
 mod resume;
 mod routing;
