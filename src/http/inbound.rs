@@ -68,7 +68,7 @@ pub async fn read(app: &App, request: Request<Body>) -> Result<Inbound> {
     let began = Instant::now();
     let (parts, body) = request.into_parts();
     let running = app.running();
-    let caller = shown(&running.keys, &parts)?;
+    let caller = known(&running.keys, &parts)?;
     json(&parts.headers)?;
     let deadline =
         began + patience(&parts.headers)?.unwrap_or(Duration::MAX).min(running.server.request_timeout.0);
@@ -99,10 +99,10 @@ fn priority(headers: &HeaderMap) -> Result<Priority> {
 
 /// Who calls, and may: for requests without a body.
 pub fn caller(app: &App, parts: &Parts) -> Result<Caller> {
-    shown(&app.running().keys, parts)
+    known(&app.running().keys, parts)
 }
 
-fn shown(keys: &Keyring, parts: &Parts) -> Result<Caller> {
+fn known(keys: &Keyring, parts: &Parts) -> Result<Caller> {
     auth::caller(keys, &parts.headers, (parts.uri.path(), parts.uri.query()), address(parts))
 }
 
