@@ -21,8 +21,8 @@ impl Redis {
     pub async fn start() -> Self {
         let folder = tempfile::tempdir().unwrap();
         let make = |port: u16| {
-            let mut command = Command::new("redis-server");
-            command.args([
+            let mut command = tied("KILL");
+            command.arg("redis-server").args([
                 "--port",
                 &port.to_string(),
                 "--bind",
@@ -245,10 +245,17 @@ fn programs() -> Option<PathBuf> {
 }
 
 fn as_postgres(is_root: bool, program: &Path) -> Command {
-    if !is_root {
-        return Command::new(program);
+    let mut command = tied("QUIT");
+    if is_root {
+        command.args(["--reuid=postgres", "--regid=postgres", "--clear-groups"]);
     }
+    command.arg(program);
+    command
+}
+
+/// A program that is ended when its test is gone, even one that was killed.
+fn tied(signal: &str) -> Command {
     let mut command = Command::new("setpriv");
-    command.args(["--reuid=postgres", "--regid=postgres", "--clear-groups"]).arg(program);
+    command.args(["--pdeathsig", signal]);
     command
 }
