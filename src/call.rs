@@ -8,7 +8,10 @@ use parking_lot::Mutex;
 use serde_json::Value;
 
 pub use crate::caller::{Caller, Priority};
-use crate::chat::{Request, Usage};
+use crate::{
+    chat::{Cost, Request, Usage},
+    purse::{Purse, Share},
+};
 
 /// One question on its way through the gateway. Cloning copies no message.
 #[derive(Clone, Debug)]
@@ -21,12 +24,14 @@ pub struct Call {
     pub target: Option<Arc<Target>>,
     /// Whether another target is left to be asked: then nobody waits long for this one.
     pub others: bool,
+    /// What pays for attempts, where a budget applies; set by the `budget` stage.
+    pub purse: Option<Arc<dyn Purse>>,
 }
 
 impl Call {
     /// A call that begins.
     pub fn new(context: Context, chat: Request) -> Self {
-        Self { context: Arc::new(context), chat: Arc::new(chat), target: None, others: false }
+        Self { context: Arc::new(context), chat: Arc::new(chat), target: None, others: false, purse: None }
     }
 
     /// The chat, to be changed. Copies it only if another attempt still holds it.
@@ -149,6 +154,8 @@ pub struct Notes {
     pub confidence: Option<f64>,
     /// What it took, all attempts together.
     pub usage: Option<Usage>,
+    /// What an answer from the cache would have cost.
+    pub saved: Cost,
     /// Answers that somebody has yet to count.
     pub uncounted: Vec<Arc<Uncounted>>,
     /// How often another target went on with an answer that had broken off.
@@ -183,6 +190,8 @@ pub struct Uncounted {
     pub known: Option<Usage>,
     /// Which of the attempts this was.
     pub attempt: Option<usize>,
+    /// What is settled when it is counted.
+    pub share: Option<Arc<dyn Share>>,
     /// Who wants to hear what it took.
     pub listeners: Listeners,
 }
@@ -233,6 +242,11 @@ pub struct Attempt {
 }
 
 impl Notes {
+    /// What the call has cost, all attempts together.
+    pub fn cost(&self) -> Cost {
+        self.usage.and_then(|usage| usage.cost).unwrap_or_default()
+    }
+
     /// Adds what an attempt took.
     pub fn took(&mut self, usage: Usage, attempt: Option<usize>) {
         self.usage = Some(self.usage.map_or(usage, |before| before.plus(usage)));

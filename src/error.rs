@@ -78,6 +78,33 @@ pub enum Error {
         /// When a request will be admitted.
         retry_after: Duration,
     },
+    /// A budget does not suffice for what the call may cost.
+    #[error("{message}")]
+    BudgetSpent {
+        /// Which budget, and when it starts anew.
+        message: String,
+        /// Until then.
+        wait: Duration,
+    },
+    /// The answer would cost more than was set aside for it.
+    #[error(
+        "the answer was cut: it is longer than was asked for, and would cost more than was set aside for it"
+    )]
+    OverReservation,
+    /// What the model costs is not known, and a budget applies.
+    #[error(
+        "model `{0}` may not be used where a budget applies: for it or one of its fallbacks there is no price"
+    )]
+    Unpriced(String),
+    /// Nothing can be written into the budget's books.
+    #[error("the budget cannot be checked right now; try again shortly")]
+    BooksAway {
+        /// When to try again.
+        retry_after: Duration,
+        /// Why, for the log.
+        #[source]
+        source: Cause,
+    },
     /// The gateway has no place left.
     #[error("the gateway is at capacity; try again shortly")]
     Overloaded {
@@ -200,6 +227,9 @@ fn told(fields: &[FieldError]) -> String {
     told.collect::<Vec<_>>().join("; ")
 }
 
+/// A caller who has to wait longer for a budget is told in words only.
+const LONGEST_ADVICE: Duration = Duration::from_secs(3600);
+
 /// How an error looks from outside, and what may be done about it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Facts {
@@ -266,6 +296,14 @@ impl Error {
             Self::RateLimited { .. } => {
                 row(S::TOO_MANY_REQUESTS, "rate_limit_error", "rate_limit_exceeded", NOTHING)
             }
+            Self::BudgetSpent { .. } => {
+                row(S::TOO_MANY_REQUESTS, "insufficient_quota", "insufficient_quota", NOTHING)
+            }
+            Self::OverReservation => row(S::BAD_GATEWAY, "server_error", "over_reservation", NOTHING),
+            Self::Unpriced(_) => row(S::FORBIDDEN, "permission_error", "unpriced_model", NOTHING),
+            Self::BooksAway { .. } => {
+                row(S::SERVICE_UNAVAILABLE, "server_error", "budget_unavailable", NOTHING)
+            }
             Self::Overloaded { .. } => row(S::SERVICE_UNAVAILABLE, "server_error", "overloaded", NOTHING),
             Self::ProviderFull { .. } => {
                 row(S::SERVICE_UNAVAILABLE, "server_error", "provider_full", (false, true, false))
@@ -320,10 +358,13 @@ impl Error {
             | Self::Overloaded { retry_after }
             | Self::ProviderFull { retry_after }
             | Self::IdempotencyKeyInUse { retry_after }
+            | Self::BooksAway { retry_after, .. }
             | Self::CircuitOpen { retry_after } => Some(*retry_after),
             Self::UpstreamBusy { retry_after, .. } => Some(retry_after.unwrap_or(Duration::from_secs(1))),
             Self::UpstreamFailed { retry_after, .. } => *retry_after,
             Self::Draining | Self::StoreAway(_) => Some(Duration::from_secs(1)),
+            // Clients that obey would sleep for weeks.
+            Self::BudgetSpent { wait, .. } if *wait <= LONGEST_ADVICE => Some(*wait),
             _ => None,
         }
     }

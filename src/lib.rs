@@ -3,14 +3,14 @@
 //! In reading order, from the inside out.
 //!
 //! - [`chat`]: the conversation, in no provider's words: a request in, events out.
-//! - [`call`] (with its [`caller`]), [`reply`], [`error`], [`stage`]: the four ideas that everything else is
+//! - [`call`] (with its [`caller`] and [`purse`]), [`reply`], [`error`], [`stage`]: the four ideas that everything else is
 //!   made of. A question on its way in, an answer on its way back, what can go
 //!   wrong, and a step of the pipeline.
 //! - [`stack`]: **start here**: the steps, in the order in which a question meets them.
 //! - [`pipeline`]: the steps, one a file.
 //! - [`provider`] and [`wire`]: who answers, and the vendors' JSON.
 //! - [`knowledge`] and [`prompt`]: the documents that answers rest on, and how models are asked.
-//! - [`auth`], [`guard`], [`limit`], [`admit`], [`cache`], [`route`], [`audit`], [`price`], [`tokens`]: the
+//! - [`auth`], [`guard`], [`limit`], [`budget`], [`admit`], [`cache`], [`route`], [`audit`], [`price`], [`tokens`]: the
 //!   mechanisms that steps use.
 //! - [`store`]: Redis and the database, for what is shared or must last.
 //! - [`replay`]: what is said twice without asking a model twice: repeats of a request, readers who come back.
@@ -25,6 +25,7 @@ pub mod admit;
 pub mod app;
 pub mod audit;
 pub mod auth;
+pub mod budget;
 pub mod cache;
 pub mod call;
 pub mod caller;
@@ -42,6 +43,7 @@ pub mod price;
 pub mod prompt;
 pub mod provider;
 pub mod replay;
+pub mod purse;
 pub mod reply;
 pub mod route;
 pub mod settings;

@@ -21,7 +21,11 @@ struct Price {
     input: u64,
     output: u64,
     cached: u64,
+    cache_write: u64,
 }
+
+/// The models that run within the gateway: they cost nothing, whatever a list says of others.
+const EMBEDDED: [&str; 3] = ["extractive", "hashing", "sentiment"];
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -36,6 +40,7 @@ struct Row {
     input: f64,
     output: f64,
     cached: Option<f64>,
+    cache_write: Option<f64>,
 }
 
 impl Prices {
@@ -49,16 +54,29 @@ impl Prices {
     fn parse(text: &str) -> Result<Self, String> {
         let file: File = serde_saphyr::from_str(text).map_err(|error| error.to_string())?;
         let models = file.models.into_iter().map(|(name, row)| row.price(&name).map(|price| (name, price)));
-        Ok(Self { models: models.collect::<Result<_, _>>()?, unknown: file.unknown.price("unknown")? })
+        let mut models: HashMap<String, Price> = models.collect::<Result<_, _>>()?;
+        for name in EMBEDDED {
+            models.entry(name.into()).or_insert(Price { input: 0, output: 0, cached: 0, cache_write: 0 });
+        }
+        Ok(Self { models, unknown: file.unknown.price("unknown")? })
     }
 
     /// What an answer of `model` cost.
     pub fn cost(&self, model: &str, usage: &Usage) -> Cost {
         let price = self.find(model).unwrap_or(self.unknown);
         let cached = usage.cached.min(usage.input);
-        let read = (usage.input - cached).saturating_mul(price.input);
+        let written = usage.cache_write.min(usage.input - cached);
+        let read = (usage.input - cached - written).saturating_mul(price.input);
         let cost = read.saturating_add(cached.saturating_mul(price.cached));
+        let cost = cost.saturating_add(written.saturating_mul(price.cache_write));
         Cost(cost.saturating_add(usage.output.saturating_mul(price.output)))
+    }
+
+    /// The most that so many tokens of `model` cost; `None` where the list does not have it.
+    pub fn at_most(&self, model: &str, input: u64, output: u64) -> Option<Cost> {
+        let price = self.find(model)?;
+        let read = input.saturating_mul(price.input.max(price.cached).max(price.cache_write));
+        Some(Cost(read.saturating_add(output.saturating_mul(price.output))))
     }
 
     /// Whether the list has the model.
@@ -100,7 +118,8 @@ impl Row {
         };
         let input = nanos("input", self.input)?;
         let cached = self.cached.map_or(Ok(input), |cached| nanos("cached", cached))?;
-        Ok(Price { input, output: nanos("output", self.output)?, cached })
+        let cache_write = self.cache_write.map_or(Ok(input), |written| nanos("cache_write", written))?;
+        Ok(Price { input, output: nanos("output", self.output)?, cached, cache_write })
     }
 }
 

@@ -109,6 +109,11 @@ impl Reply {
         self.with(|inner| Rewritten { inner: Some(inner), rewrite, ready: VecDeque::new() })
     }
 
+    /// Fails the reply, and drops its upstream, at the first event that `watch` objects to.
+    pub fn guarded(self, watch: impl FnMut(&Event) -> Result<()> + Send + Unpin + 'static) -> Self {
+        self.with(|inner| Guarded { inner: Some(inner), watch })
+    }
+
     /// Fails the reply when it is silent for longer than `idle`, or, with `late`, when it is not over by `deadline`.
     pub fn timed(self, idle: Duration, deadline: Instant, late: Error) -> Self {
         self.with(|inner| Timed { inner, idle, deadline, late: Some(late), alarm: None, since: None })
@@ -295,6 +300,27 @@ impl<R: Rewrite> Stream for Rewritten<R> {
                 }
             }
         }
+    }
+}
+
+struct Guarded<W> {
+    inner: Option<Events>,
+    watch: W,
+}
+
+impl<W: FnMut(&Event) -> Result<()> + Unpin> Stream for Guarded<W> {
+    type Item = Result<Event>;
+    fn poll_next(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        let this = self.get_mut();
+        let Some(inner) = &mut this.inner else { return Poll::Ready(None) };
+        let item = ready!(inner.as_mut().poll_next(cx));
+        if let Some(Ok(event)) = &item
+            && let Err(error) = (this.watch)(event)
+        {
+            this.inner = None;
+            return Poll::Ready(Some(Err(error)));
+        }
+        Poll::Ready(item)
     }
 }
 

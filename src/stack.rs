@@ -12,6 +12,7 @@ use crate::{
         audit::Audit,
         authorize::Authorize,
         breaker::Breaker,
+        budget::Budget,
         bulkhead::Bulkhead,
         cache::Cache,
         check::CheckOutput,
@@ -35,6 +36,7 @@ pub struct Stages {
     pub measure: Measure,
     pub authorize: Authorize,
     pub limit: RateLimit,
+    pub budget: Budget,
     pub admit: Admit,
     pub screen: CheckInput,
     pub cache: Cache,
@@ -56,6 +58,7 @@ pub fn pipeline(stages: Stages) -> Pipeline {
             .layer(stage(stages.measure)) // counts and times what follows
             .layer(stage(stages.authorize)) // may this key use this model?
             .layer(stage(stages.limit)) // requests per minute: address, user, key, all
+            .layer(stage(stages.budget)) // the most that it can cost is set aside, until it is known what it did cost
             .layer(stage(stages.admit)) // a place among the calls, and among its model's, held until the stream ends
             .layer(stage(stages.screen)) // input: sizes, Unicode form, control characters
             .layer(stage(LastResort)) // a stated fallback answer, for callers who take one; never cached

@@ -12,8 +12,9 @@ const LEVELS: &[&[(&str, &[&str])]] = &[
     &[("chat", &[]), ("settings", &[])],
     &[
         ("error", &[]),
-        ("call", &["caller"]),
+        ("call", &["caller", "purse"]),
         ("caller", &[]),
+        ("purse", &["call", "error"]),
         ("reply", &["error"]),
         ("stage", &["call", "error", "reply"]),
         ("wire", &["error"]),
@@ -22,6 +23,7 @@ const LEVELS: &[&[(&str, &[&str])]] = &[
         ("admit", &["route"]),
         ("audit", &["observe"]),
         ("auth", &["store"]),
+        ("budget", &["observe", "price", "store", "tokens"]),
         ("cache", &[]),
         ("guard", &[]),
         ("knowledge", &[]),

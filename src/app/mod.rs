@@ -69,6 +69,7 @@ async fn run(loaded: Loaded, logs: &Logs) -> Result<(), String> {
         lasting.stores.clone(),
         lasting.replay.clone(),
         lasting.keys.clone(),
+        lasting.ledger.clone(),
     );
 
     let server_settings = parts.config.server.clone();
@@ -127,6 +128,7 @@ async fn run(loaded: Loaded, logs: &Logs) -> Result<(), String> {
     following.abort();
     let writer = app.writer().clone();
     let _ = tokio::task::spawn_blocking(move || writer.close()).await;
+    app.ledger().flush(Duration::from_secs(2)).await;
     app.stores().sql.close().await;
     Ok(())
 }

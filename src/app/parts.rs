@@ -9,6 +9,7 @@ use crate::{
     admit::{self, Gates},
     audit,
     auth::{self, Key, Keyring, Pepper},
+    budget::{Calendar, Ledger, Local, Passed, Shared, Told},
     cache,
     caller::Priority,
     chat::Usage,
@@ -24,6 +25,7 @@ use crate::{
         audit::Audit,
         authorize::Authorize,
         breaker::Breaker,
+        budget::Budget,
         bulkhead::Bulkhead,
         cache::Cache,
         check::CheckOutput,
@@ -63,6 +65,8 @@ pub(super) struct Lasting {
     pub(super) stores: Stores,
     pub(super) replay: Replay,
     pub(super) keys: auth::Book,
+    pub(super) ledger: Arc<Ledger>,
+    calendar: Arc<Calendar>,
     cache: Arc<cache::Cache>,
     gates: Arc<Gates>,
     counting: Mutex<Option<Counting>>,
@@ -103,6 +107,8 @@ impl Lasting {
         Ok(Self {
             replay: replay(config, &metrics, &stores).await,
             keys: auth::Book::open(&stores.sql, pepper.map(Arc::new)).await?,
+            ledger: Arc::new(ledger(config, &metrics, stores.redis.as_ref())?),
+            calendar: Arc::default(),
             stores,
             breakers: Arc::new(Breakers::new(metrics.breaker.clone())),
             vitals: Vitals::default(),
@@ -177,14 +183,28 @@ async fn replay(config: &Config, metrics: &Metrics, stores: &Stores) -> Replay {
     Replay { replies, streams: resume.enabled.then(|| Arc::new(streams)), grace: resume.grace.0, tasks }
 }
 
+/// Opens the books. Where no budget is set, that waits until there is one.
+fn ledger(config: &Config, metrics: &Arc<Metrics>, redis: Option<&Redis>) -> Result<Ledger, String> {
+    let metrics = metrics.clone();
+    let told: Told = Arc::new(move |passed: Passed| {
+        metrics.budget_alerts.with_label_values(&[passed.mark.to_string().as_str()]).inc();
+    });
+    if let Some(redis) = redis {
+        return Ok(Ledger::Redis(Shared::new(redis.clone(), told)));
+    }
+    let local = Local::new(&config.budget.journal, config.budget.max_accounts, told);
+    if local.exists() {
+        local.open().map_err(|why| format!("the budget journal cannot be used: {why}"))?;
+    }
+    Ok(Ledger::Local(local))
+}
+
 /// Accounts for answers whose provider did not say what they took.
 fn settle(prices: &Arc<Prices>, metrics: &Arc<Metrics>) -> audit::Settle {
     let (prices, metrics) = (prices.clone(), metrics.clone());
     Arc::new(move |uncounted| {
         let usage = tokens::estimate(&uncounted.chat, &uncounted.output, uncounted.known);
-        let usage = attempt::bill(&prices, &metrics.of("chat", &uncounted.target), &uncounted.target, usage);
-        uncounted.listeners.tell(&usage);
-        usage
+        attempt::account(&prices, &metrics, uncounted, usage)
     })
 }
 
@@ -239,6 +259,14 @@ fn stages(parts: &Parts, lasting: &Lasting, table: &Arc<Table>, version: &str) -
         measure: Measure { metrics: metrics.clone() },
         authorize: Authorize { table: table.clone() },
         limit: RateLimit { limits, table: table.clone(), metrics: metrics.clone() },
+        budget: Budget {
+            ledger: lasting.ledger.clone(),
+            settings: Arc::new(config.budget.clone()),
+            prices: prices.clone(),
+            table: table.clone(),
+            calendar: lasting.calendar.clone(),
+            metrics: metrics.clone(),
+        },
         admit: Admit { gates: gates.clone(), table: table.clone(), metrics: metrics.clone() },
         screen: CheckInput { settings: config.input.clone() },
         cache: Cache {
@@ -286,9 +314,7 @@ fn going_on(parts: &Parts, metrics: &Arc<Metrics>) -> GoingOn {
     GoingOn {
         most: parts.config.retry.continuations,
         prefill: Arc::new(move |target| Prefill::of(*kinds.get(&*target.provider)?, &target.model)),
-        bill: Arc::new(move |uncounted, usage| {
-            attempt::bill(&prices, &billed.of("chat", &uncounted.target), &uncounted.target, usage)
-        }),
+        bill: Arc::new(move |uncounted, usage| attempt::account(&prices, &billed, uncounted, usage)),
         metrics: metrics.clone(),
     }
 }

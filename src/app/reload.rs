@@ -120,6 +120,8 @@ fn at_next_start(old: &Config, new: &Config) -> Vec<&'static str> {
         ("store", old.store != new.store),
         ("idempotency", old.idempotency != new.idempotency),
         ("resume", old.resume != new.resume),
+        ("budget.journal", old.budget.journal != new.budget.journal),
+        ("budget.max_accounts", old.budget.max_accounts != new.budget.max_accounts),
         ("log.format", old.log.format != new.log.format),
     ];
     changed.into_iter().filter_map(|(name, changed)| changed.then_some(name)).collect()

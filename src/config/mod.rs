@@ -27,7 +27,7 @@ pub use schema::schema;
 use crate::{
     admit, audit,
     auth::{Auth, Tenants},
-    cache,
+    budget, cache,
     http::settings::Server,
     knowledge, limit, observe,
     pipeline::settings::{Input, Output, Retry},
@@ -52,6 +52,9 @@ pub struct Config {
     /// How much a caller may ask for.
     #[garde(dive)]
     pub limits: limit::Settings,
+    /// How much money may be spent.
+    #[garde(dive)]
+    pub budget: budget::Settings,
     /// How many calls may be under way.
     #[garde(dive)]
     pub admit: admit::Settings,
@@ -122,6 +125,7 @@ impl Default for Config {
             auth: Auth::default(),
             tenants: Tenants::new(),
             limits: limit::Settings::default(),
+            budget: budget::Settings::default(),
             admit: admit::Settings::default(),
             input: Input::default(),
             output: Output::default(),

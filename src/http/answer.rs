@@ -7,7 +7,7 @@ use tower::ServiceExt;
 use super::{App, body::body, error, error::Shape, explain, limits::limits, sse::Encoder};
 use crate::{
     call::{Cached, Call, Context, Notes},
-    chat::Completion,
+    chat::{Completion, Cost},
     reply::Head,
 };
 
@@ -31,8 +31,8 @@ pub async fn whole(
             let headers = response.headers_mut();
             about(headers, notes);
             headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
-            let cost = notes.usage.and_then(|usage| usage.cost).filter(|_| notes.cache != Cached::Hit);
-            put(headers, &names::X_COST_USD, cost.unwrap_or_default().to_string());
+            let cost = if notes.cache == Cached::Hit { Cost(0) } else { notes.cost() };
+            put(headers, &names::X_COST_USD, cost.to_string());
             response
         }),
         Err(failed) => refused(&failed, shape, &context),

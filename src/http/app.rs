@@ -13,6 +13,7 @@ use super::settings::Server;
 use crate::{
     audit::{Record, Writer},
     auth::{Book, Keyring},
+    budget::Ledger,
     call::{Caller, Context, Priority, Trace, Trail},
     error::Error,
     knowledge::SharedKnowledge,
@@ -37,6 +38,7 @@ struct Shared {
     stores: Stores,
     replay: Replay,
     keys: Book,
+    ledger: Arc<Ledger>,
     draining: AtomicBool,
     began: Instant,
 }
@@ -84,6 +86,7 @@ impl App {
         stores: Stores,
         replay: Replay,
         keys: Book,
+        ledger: Arc<Ledger>,
     ) -> Self {
         Self(Arc::new(Shared {
             running: ArcSwap::from_pointee(running),
@@ -93,6 +96,7 @@ impl App {
             stores,
             replay,
             keys,
+            ledger,
             draining: AtomicBool::new(false),
             began: Instant::now(),
         }))
@@ -139,6 +143,11 @@ impl App {
         // Also where nothing was read: a reload may have begun with an older page.
         self.running().keys.follow(&self.0.keys.page());
         read
+    }
+
+    /// What is spent, and of what.
+    pub fn ledger(&self) -> &Arc<Ledger> {
+        &self.0.ledger
     }
 
     /// How long the process has run.

@@ -6,7 +6,9 @@ use http::header;
 use schemars::{JsonSchema, SchemaGenerator, generate::SchemaSettings};
 use serde_json::{Map, Value, json};
 
-use super::{admin, error::Problem, predict::Prediction, query::Answer, routes};
+use super::{
+    admin, budgets::Budgets, error::Problem, predict::Prediction, query::Answer, routes,
+};
 use crate::call::Priority;
 
 /// The document; made once, when it is first asked for.
@@ -64,6 +66,7 @@ pub fn document() -> Value {
     let answer = reference::<Answer>(&mut schemas);
     let predict = reference::<PredictBody>(&mut schemas);
     let prediction = reference::<Prediction>(&mut schemas);
+    let budgets = reference::<Budgets>(&mut schemas);
     let problem = reference::<Problem>(&mut schemas);
     let wanted = reference::<admin::Wanted>(&mut schemas);
     let shown = reference::<admin::Shown>(&mut schemas);
@@ -111,6 +114,7 @@ pub fn document() -> Value {
         "/admin/simulate": {"post": operation(
             "What would become of a question (the body of `/query`, or of a chat completion), without asking a model",
             Some(&object), ("application/json", &object), p)},
+        "/admin/budgets": {"get": operation("What is spent, set aside and left of each budget", None, ("application/json", &budgets), p)},
         "/health": {"get": open("How the gateway is", "application/json")},
         "/livez": {"get": open("Whether the process answers", "application/json")},
         "/readyz": {"get": open("Whether requests are taken; 503 if not", "application/json")},

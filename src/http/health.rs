@@ -59,6 +59,7 @@ pub async fn metrics(State(app): State<App>, headers: HeaderMap) -> Response {
     app.metrics().audit_pending.set(app.writer().pending() as i64);
     app.metrics().keys.set(app.running().keys.len() as i64);
     app.metrics().keys_age.set(app.keys().age().as_secs() as i64);
+    super::budgets::measure(&app).await;
     let text = app.metrics().render();
     if accept.contains("application/openmetrics-text") {
         let kind = "application/openmetrics-text; version=1.0.0; charset=utf-8";

@@ -5,6 +5,7 @@ pub mod anthropic;
 mod app;
 pub mod auth;
 mod body;
+pub mod budgets;
 pub mod compat;
 pub mod docs;
 pub mod edge;
@@ -66,6 +67,7 @@ pub fn router(app: &App) -> Edge {
         .route("/admin/keys", get(admin::list).post(admin::create))
         .route("/admin/keys/{id}", get(admin::one).patch(admin::change).delete(admin::revoke))
         .route("/admin/simulate", post(simulate::post))
+        .route("/admin/budgets", get(budgets::get))
         .route("/health", get(health::health))
         .route("/livez", get(health::live))
         .route("/readyz", get(health::ready))

@@ -153,7 +153,7 @@ impl Answer {
             }
         }
         let cached = notes.cache == Cached::Hit;
-        let cost = notes.usage.and_then(|usage| usage.cost).filter(|_| !cached).unwrap_or(Cost(0));
+        let cost = if cached { Cost(0) } else { notes.cost() };
         let confidence = if notes.filtered.is_some() { 0.0 } else { confidence };
         Self {
             answer: text,

@@ -5,8 +5,8 @@
 use std::{sync::Arc, time::Duration};
 
 use prometheus::{
-    CounterVec, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec,
-    Opts, Registry, TextEncoder,
+    CounterVec, GaugeVec, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge,
+    IntGaugeVec, Opts, Registry, TextEncoder,
     core::{Collector, Desc},
     proto::MetricFamily,
 };
@@ -45,6 +45,12 @@ pub struct Metrics {
     pub limited: IntCounterVec,
     /// Where gateways share a Redis: whether it decided (`redis`) or this one alone (`local`), by `source`.
     pub limit_decisions: IntCounterVec,
+    /// Calls refused for money, by `reason`: the error's code.
+    pub budget_refusals: IntCounterVec,
+    /// The share of a budget that is spent, 0 to 1.
+    pub budget_ratio: GaugeVec,
+    /// Marks that budgets have passed, by `mark` in percent.
+    pub budget_alerts: IntCounterVec,
     /// Guards' findings by `guard` and `verdict`.
     pub guards: IntCounterVec,
     /// Further attempts at the same target.
@@ -213,6 +219,24 @@ impl Metrics {
                 "Calls checked against limits that gateways share, by who decided.",
                 &["source"],
             )?,
+            budget_refusals: counters(
+                &r,
+                "sluice_budget_refusals_total",
+                "Calls refused because of a budget.",
+                &["reason"],
+            )?,
+            budget_ratio: {
+                let opts = Opts::new("sluice_budget_spent_ratio", "Share of a budget that is spent, 0 to 1.");
+                let made = GaugeVec::new(opts, &["scope", "name", "period"])?;
+                r.register(Box::new(made.clone()))?;
+                made
+            },
+            budget_alerts: counters(
+                &r,
+                "sluice_budget_alerts_total",
+                "Budgets that passed a mark, in percent.",
+                &["mark"],
+            )?,
             guards: counters(
                 &r,
                 "sluice_guard_verdicts_total",
@@ -321,6 +345,9 @@ impl Metrics {
             this.resumes.with_label_values(&[result]);
         }
         // From 0 on, or an alert would not see the first one as an increase.
+        for mark in ["80", "100"] {
+            this.budget_alerts.with_label_values(&[mark]);
+        }
         for result in ["changed", "unchanged", "refused"] {
             this.reloads.with_label_values(&[result]);
         }

@@ -11,11 +11,13 @@ use parking_lot::Mutex;
 use serde_json::json;
 
 use crate::{
+    budget::bound::Cut,
     call::{Attempt as Try, Call, Context, Listeners, MOST_ATTEMPTS, Target, Uncounted},
-    chat::{Event, Purpose, Request, Usage},
+    chat::{Cost, Event, Purpose, Request, Usage},
     error::{Error, Result},
-    observe::ProviderMetrics,
+    observe::{Metrics, ProviderMetrics},
     price::Prices,
+    purse::Share,
     reply::{End, Reply, Tap},
     route::{Row, Table},
     stage::{Answer, Next, Stage},
@@ -79,6 +81,8 @@ struct Metering {
     began: Instant,
     noted: Option<usize>,
     seen: Arc<Mutex<Seen>>,
+    /// What pays for it, where a budget applies.
+    share: Option<Arc<dyn Share>>,
     over: bool,
 }
 
@@ -104,7 +108,12 @@ impl Stage for Attempt {
                 "usd_per_million_tokens": {"input": million(1_000_000, 0), "output": million(0, 1_000_000)},
             })
         });
-        let mut metering = self.metering(&call, target, row);
+        // Without money for it there is no attempt.
+        let share = match &call.purse {
+            Some(purse) => Some(purse.clone().cover(&call.chat, &target).await?),
+            None => None,
+        };
+        let mut metering = self.metering(&call, target, row, share.clone());
         let total = row.timeouts.total.0.min(left);
         let deadline = metering.began + total;
         // A client in a hurry says nothing about the target.
@@ -138,7 +147,11 @@ impl Stage for Attempt {
             Some(pace) => reply.paced(pace),
             None => reply,
         };
-        let reply = reply.timed(row.timeouts.idle.0, deadline, late());
+        let mut reply = reply.timed(row.timeouts.idle.0, deadline, late());
+        if let Some(share) = share.filter(|_| chat.stream) {
+            let mut cut = Cut::after(share.output_tokens());
+            reply = reply.guarded(move |event| cut.read(event));
+        }
         // Within the meter, so that it hears of this usage as of any other.
         let count = async move {
             let uncounted = {
@@ -154,7 +167,13 @@ impl Stage for Attempt {
 }
 
 impl Attempt {
-    fn metering(&self, call: &Call, target: Arc<Target>, row: &Row) -> Metering {
+    fn metering(
+        &self,
+        call: &Call,
+        target: Arc<Target>,
+        row: &Row,
+        share: Option<Arc<dyn Share>>,
+    ) -> Metering {
         let metrics = match call.chat.purpose {
             Purpose::Chat => &row.chat,
             Purpose::Embed { .. } => &row.embed,
@@ -168,6 +187,7 @@ impl Attempt {
             began: Instant::now(),
             noted: None,
             seen: Arc::default(),
+            share,
             over: false,
         }
     }
@@ -208,6 +228,25 @@ pub fn bill(prices: &Prices, metrics: &ProviderMetrics, target: &Target, usage: 
     let usage = Usage { cost: Some(prices.cost(&target.model, &usage)), ..usage };
     metrics.billed(&usage);
     usage
+}
+
+/// Accounts for an answer that was counted late.
+pub fn account(prices: &Prices, metrics: &Arc<Metrics>, uncounted: &Uncounted, usage: Usage) -> Usage {
+    let usage = bill(prices, &metrics.of("chat", &uncounted.target), &uncounted.target, usage);
+    if let Some(share) = &uncounted.share {
+        share.settle(usage.cost.unwrap_or_default());
+    }
+    uncounted.listeners.tell(&usage);
+    usage
+}
+
+/// Whether a provider may have read the question, and bill it, although nothing came of it.
+fn may_bill(error: &Error) -> bool {
+    match error {
+        Error::Timeout { phase } => *phase != "connect",
+        Error::Broken(_) | Error::DeadlineExceeded => true,
+        _ => false,
+    }
 }
 
 impl Tap for Metering {
@@ -255,17 +294,23 @@ impl Tap for Metering {
         }
         self.renote(took, error);
         let Seen { usage, output, text_from } = std::mem::take(&mut *self.seen.lock());
-        let begun =
-            self.noted.is_some() && !matches!(end, End::Failed(_) if usage.is_none() && output.is_empty());
+        let nothing = usage.is_none() && output.is_empty();
         match (end, usage) {
             (End::Complete, Some(usage)) => {
                 let usage = bill(&self.prices, &self.metrics, &self.target, usage);
+                if let Some(share) = &self.share {
+                    share.settle(usage.cost.unwrap_or_default());
+                }
                 self.context.trail.note(|notes| notes.took(usage, self.noted));
             }
+            // Nobody bills a question that was not taken.
+            (End::Failed(error), _) if nothing && !may_bill(error) => {
+                if let Some(share) = &self.share {
+                    share.settle(Cost(0));
+                }
+            }
             // Left before the first content: the provider has read the question at least.
-            (End::Cancelled, _) => self.leave_uncounted(output, text_from, usage),
-            (_, _) if begun => self.leave_uncounted(output, text_from, usage),
-            (_, _) => {}
+            (_, _) => self.leave_uncounted(output, text_from, usage),
         }
     }
 }
@@ -273,8 +318,8 @@ impl Tap for Metering {
 impl Metering {
     fn leave_uncounted(&self, output: String, text_from: Option<usize>, known: Option<Usage>) {
         let (chat, target, attempt) = (self.chat.clone(), self.target.clone(), self.noted);
-        let listeners = Listeners::default();
-        let uncounted = Uncounted { chat, target, output, text_from, known, attempt, listeners };
+        let (share, listeners) = (self.share.clone(), Listeners::default());
+        let uncounted = Uncounted { chat, target, output, text_from, known, attempt, share, listeners };
         self.context.trail.note(|notes| notes.uncounted.push(Arc::new(uncounted)));
     }
 }

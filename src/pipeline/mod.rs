@@ -5,6 +5,7 @@ pub mod audit;
 pub mod authorize;
 pub mod breaker;
 pub mod bulkhead;
+pub mod budget;
 pub mod cache;
 pub mod check;
 pub mod dispatch;

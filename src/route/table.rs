@@ -223,6 +223,19 @@ impl Table {
         Some(vec![Arc::new(Target { provider, version: model.clone(), model, label, slot })])
     }
 
+    /// Every model that may answer for a name, in its provider's words: all versions, all fallbacks.
+    pub fn each_model<'a>(&'a self, name: &'a str, mut each: impl FnMut(&'a str)) {
+        let name = self.canonical(name);
+        if let Some(entry) = self.routes.get(name) {
+            entry.versions.iter().for_each(|(target, _)| each(&target.model));
+            entry.fallback.iter().for_each(|target| each(&target.model));
+            return;
+        }
+        let by_provider =
+            name.split_once('/').filter(|(one, model)| self.pattern(Some(one), model).is_some());
+        each(by_provider.map_or(name, |(_, model)| model));
+    }
+
     fn pattern(&self, provider: Option<&str>, model: &str) -> Option<&Pattern> {
         self.patterns
             .iter()

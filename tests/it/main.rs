@@ -12,6 +12,7 @@ mod alerts;
 mod auth;
 mod bad_input;
 mod breaker;
+mod budget;
 mod cache;
 mod cancel;
 mod chaos;

@@ -43,6 +43,7 @@ impl Setup {
             "limits": {"requests_per_minute": {"user": null, "address": null}},
             "cache": {"enabled": false},
             "store": {"sqlite": folder.path().join("sluice.db")},
+            "budget": {"journal": folder.path().join("budget.journal")},
             "audit": {"file": folder.path().join("audit.jsonl")},
             "log": {"format": "json", "level": "info"},
         });
@@ -110,33 +111,32 @@ impl Setup {
         if let Some(folder) = &self.started_in {
             command.current_dir(folder);
         }
-        let mut child = command.spawn().unwrap();
-        let log: Arc<Mutex<Vec<String>>> = Arc::default();
-        let (lines, errors) = (log.clone(), child.stderr.take().unwrap());
-        std::thread::spawn(move || {
-            for line in BufReader::new(errors).lines().map_while(Result::ok) {
-                lines.lock().unwrap().push(line);
-            }
-        });
-        let mut gateway = Gateway {
-            address: ([127, 0, 0, 1], 0).into(),
-            child,
-            log,
-            value: self.value,
-            file,
-            folder: self.folder,
-        };
-        let listens = || gateway.log.lock().unwrap().iter().find_map(|line| address(line));
-        soon(Duration::from_secs(15), || listens().is_some() || exited(&gateway)).await;
-        gateway.address =
-            listens().unwrap_or_else(|| panic!("the gateway did not start:\n{}", gateway.log()));
+        let (child, log) = run(&mut command);
+        let address = ([127, 0, 0, 1], 0).into();
+        let mut gateway =
+            Gateway { address, command, child, log, value: self.value, file, folder: self.folder };
+        gateway.listens().await;
         gateway
     }
+}
+
+/// Starts the process, and gathers what it logs.
+fn run(command: &mut Command) -> (Child, Arc<Mutex<Vec<String>>>) {
+    let mut child = command.spawn().unwrap();
+    let log: Arc<Mutex<Vec<String>>> = Arc::default();
+    let (lines, errors) = (log.clone(), child.stderr.take().unwrap());
+    std::thread::spawn(move || {
+        for line in BufReader::new(errors).lines().map_while(Result::ok) {
+            lines.lock().unwrap().push(line);
+        }
+    });
+    (child, log)
 }
 
 /// A gateway that runs. Killed when dropped.
 pub struct Gateway {
     pub address: SocketAddr,
+    command: Command,
     child: Child,
     log: Arc<Mutex<Vec<String>>>,
     value: Value,
@@ -151,6 +151,11 @@ impl Gateway {
 
     pub async fn get(&self, path: &str) -> Answer {
         self.ask("GET", path).send().await
+    }
+
+    /// Asks for what a key with the role `admin` may see.
+    pub async fn get_as(&self, key: &str, path: &str) -> Answer {
+        self.ask("GET", path).bearer(key).send().await
     }
 
     pub async fn post(&self, path: &str, body: &Value) -> Answer {
@@ -205,6 +210,24 @@ impl Gateway {
     pub fn signal(&self, name: &str) {
         let status = Command::new("kill").args(["-s", name, &self.child.id().to_string()]).status().unwrap();
         assert!(status.success());
+    }
+
+    /// Ends it at once, without a word (`kill -9`).
+    pub fn kill(&mut self) {
+        self.child.kill().unwrap();
+        self.child.wait().unwrap();
+    }
+
+    /// Starts it again with the same files, at another address.
+    pub async fn restart(&mut self) {
+        (self.child, self.log) = run(&mut self.command);
+        self.listens().await;
+    }
+
+    async fn listens(&mut self) {
+        let listens = || self.log.lock().unwrap().iter().find_map(|line| address(line));
+        soon(Duration::from_secs(15), || listens().is_some() || exited(self)).await;
+        self.address = listens().unwrap_or_else(|| panic!("the gateway did not start:\n{}", self.log()));
     }
 
     /// Waits for the end of the process.

@@ -199,6 +199,15 @@ impl Act {
         self
     }
 
+    /// The tokens that are billed when it has been played to its end.
+    pub fn bills(&self) -> Option<(u32, u32)> {
+        match &self.kind {
+            Kind::Say(say) => say.usage,
+            Kind::Status { .. } | Kind::ErrorFirst => Some((0, 0)),
+            Kind::Raw(_) | Kind::Hang => None,
+        }
+    }
+
     /// The act as an answer to this request.
     pub fn plan(&self, request: &Seen) -> Plan {
         let mut plan = self.undisturbed(request);

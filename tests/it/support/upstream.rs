@@ -48,6 +48,9 @@ pub struct Seen {
     pub body: Value,
     /// When the client left although the reply had not ended.
     pub gone: Option<Instant>,
+    /// The tokens that it bills: those that a whole answer reports, none of an error. Absent where
+    /// the answer did not come to its end.
+    pub billed: Option<(u32, u32)>,
 }
 
 impl Seen {
@@ -84,10 +87,17 @@ struct Script {
     queue: VecDeque<Act>,
     default: Act,
     chances: Option<(Chances, StdRng)>,
+    choose: Option<Choose>,
 }
 
+/// Decides by what is asked.
+type Choose = Box<dyn Fn(&Seen) -> Act + Send>;
+
 impl Script {
-    fn next(&mut self) -> Act {
+    fn next(&mut self, request: &Seen) -> Act {
+        if let Some(choose) = &self.choose {
+            return choose(request);
+        }
         if let Some(act) = self.queue.pop_front() {
             return act;
         }
@@ -127,6 +137,11 @@ impl Upstream {
     /// What the next requests get, in order, before the default.
     pub fn script(&self, acts: impl IntoIterator<Item = Act>) {
         self.shared.script.lock().unwrap().queue.extend(acts);
+    }
+
+    /// From now on each request gets the act that is chosen for it.
+    pub fn choose(&self, choose: impl Fn(&Seen) -> Act + Send + 'static) {
+        self.shared.script.lock().unwrap().choose = Some(Box::new(choose));
     }
 
     /// From now on misbehaves at random, the same way for the same seed.
@@ -205,8 +220,8 @@ async fn converse(shared: &Shared, socket: TcpStream) {
     let (mut read, mut write) = socket.into_split();
     let mut early = Vec::new();
     while let Some(request) = read_request(&mut read, &mut early).await {
-        let act = shared.script.lock().unwrap().next();
-        let plan = act.plan(&request);
+        let act = shared.script.lock().unwrap().next(&request);
+        let (plan, bills) = (act.plan(&request), act.bills());
         let index = {
             let mut seen = shared.seen.lock().unwrap();
             seen.push(request);
@@ -218,7 +233,7 @@ async fn converse(shared: &Shared, socket: TcpStream) {
             () = left(&mut read, &mut early) => None,
         };
         match goes_on {
-            Some(true) => {}
+            Some(true) => shared.seen.lock().unwrap()[index].billed = bills,
             Some(false) => return,
             None => {
                 shared.seen.lock().unwrap()[index].gone = Some(Instant::now());
@@ -275,7 +290,7 @@ async fn read_request(read: &mut (impl AsyncRead + Unpin), buffer: &mut Vec<u8>)
         .filter_map(|line| line.split_once(':'))
         .map(|(name, value)| (name.to_ascii_lowercase(), value.trim().to_owned()))
         .collect();
-    let mut seen = Seen { method, path, headers, body: Value::Null, gone: None };
+    let mut seen = Seen { method, path, headers, body: Value::Null, gone: None, billed: None };
     let length: usize = seen.header("content-length").map_or(0, |text| text.parse().unwrap());
     assert!(seen.header("transfer-encoding").is_none(), "the gateway knows the length of what it sends");
     while buffer.len() < length {
