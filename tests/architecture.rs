@@ -35,6 +35,7 @@ const LEVELS: &[&[(&str, &[&str])]] = &[
         ("replay", &["observe", "store"]),
         ("route", &["observe", "provider"]),
         ("store", &["observe"]),
+        ("summary", &["audit", "store"]),
         ("tokens", &[]),
     ],
     &[("pipeline", &[])],

@@ -63,13 +63,16 @@ async fn run(loaded: Loaded, logs: &Logs) -> Result<(), String> {
     let running = parts::running(&parts, &lasting)?;
     let app = App::new(
         running,
-        lasting.metrics.clone(),
-        lasting.writer.clone(),
-        lasting.breakers.clone(),
-        lasting.stores.clone(),
-        lasting.replay.clone(),
-        lasting.keys.clone(),
-        lasting.ledger.clone(),
+        http::Lasting {
+            metrics: lasting.metrics.clone(),
+            writer: lasting.writer.clone(),
+            breakers: lasting.breakers.clone(),
+            stores: lasting.stores.clone(),
+            replay: lasting.replay.clone(),
+            keys: lasting.keys.clone(),
+            ledger: lasting.ledger.clone(),
+            summaries: lasting.summaries.clone(),
+        },
     );
 
     let server_settings = parts.config.server.clone();
@@ -129,6 +132,8 @@ async fn run(loaded: Loaded, logs: &Logs) -> Result<(), String> {
     let writer = app.writer().clone();
     let _ = tokio::task::spawn_blocking(move || writer.close()).await;
     app.ledger().flush(Duration::from_secs(2)).await;
+    let (summaries, kept) = app.summaries();
+    kept.flush(summaries).await;
     app.stores().sql.close().await;
     Ok(())
 }

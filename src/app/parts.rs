@@ -1,5 +1,5 @@
 //! From a configuration to the parts of a running gateway.
-use std::{collections::HashMap, sync::Arc};
+use std::{collections::HashMap, sync::Arc, time::UNIX_EPOCH};
 
 use parking_lot::Mutex;
 use sha2::{Digest, Sha256};
@@ -15,7 +15,7 @@ use crate::{
     chat::Usage,
     config::{self, Config},
     guard::{self, Rule},
-    http::Running,
+    http::{Running, simulate::SIMULATE},
     knowledge::{Knowledge, SharedKnowledge},
     limit::Limits,
     observe::{Metrics, logs::Logs},
@@ -49,11 +49,12 @@ use crate::{
         redis::Redis,
         sql::{Sql, Tables},
     },
+    summary::{self, Kept, Summaries},
     tokens,
 };
 
 /// The tables of every mechanism that keeps something in the database.
-const TABLES: &[Tables] = &[auth::book::TABLES, shelf::TABLES];
+const TABLES: &[Tables] = &[auth::book::TABLES, shelf::TABLES, summary::TABLES];
 
 /// What lasts through reloads.
 pub(super) struct Lasting {
@@ -66,6 +67,7 @@ pub(super) struct Lasting {
     pub(super) replay: Replay,
     pub(super) keys: auth::Book,
     pub(super) ledger: Arc<Ledger>,
+    pub(super) summaries: (Arc<Summaries>, Arc<Kept>),
     calendar: Arc<Calendar>,
     cache: Arc<cache::Cache>,
     gates: Arc<Gates>,
@@ -97,8 +99,9 @@ impl Lasting {
         let config = &parts.config;
         let metrics = Arc::new(Metrics::new().map_err(|error| error.to_string())?);
         let lines = logs.request_lines(&config.log);
-        let writer =
-            audit::Writer::start(&config.audit, lines, settle(&parts.prices, &metrics), metrics.clone());
+        let summaries = Arc::new(Summaries::default());
+        let ends = audit::Ends { settle: settle(&parts.prices, &metrics), done: done(summaries.clone()) };
+        let writer = audit::Writer::start(&config.audit, lines, ends, metrics.clone());
         let stores = Stores {
             redis: Redis::start(&config.store, &metrics).await?,
             sql: Sql::open(&config.store, TABLES, &metrics).await?,
@@ -109,6 +112,7 @@ impl Lasting {
             keys: auth::Book::open(&stores.sql, pepper.map(Arc::new)).await?,
             ledger: Arc::new(ledger(config, &metrics, stores.redis.as_ref())?),
             calendar: Arc::default(),
+            summaries: (summaries.clone(), Kept::start(stores.sql.clone(), &summaries)),
             stores,
             breakers: Arc::new(Breakers::new(metrics.breaker.clone())),
             vitals: Vitals::default(),
@@ -197,6 +201,18 @@ fn ledger(config: &Config, metrics: &Arc<Metrics>, redis: Option<&Redis>) -> Res
         local.open().map_err(|why| format!("the budget journal cannot be used: {why}"))?;
     }
     Ok(Ledger::Local(local))
+}
+
+/// Adds every call to its tenant's summary.
+fn done(summaries: Arc<Summaries>) -> audit::Done {
+    Arc::new(move |record, notes| {
+        if record.context.endpoint == SIMULATE {
+            // Nothing was asked of anybody.
+            return;
+        }
+        let at = record.at.duration_since(UNIX_EPOCH).map_or(0, |at| at.as_secs());
+        summaries.add(record, notes, at as i64);
+    })
 }
 
 /// Accounts for answers whose provider did not say what they took.

@@ -18,7 +18,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    call::{Context, Uncounted},
+    call::{Context, Notes, Uncounted},
     chat::{Request, Usage},
 };
 
@@ -68,3 +68,13 @@ pub struct Record {
 /// Counts what an answer took where its provider did not say, and accounts
 /// for it. Called on the writer's thread.
 pub type Settle = Arc<dyn Fn(&Uncounted) -> Usage + Send + Sync>;
+/// Hears of every call that is over, when all of it is known.
+pub type Done = Arc<dyn Fn(&Record, &Notes) + Send + Sync>;
+
+/// What else happens when a call is over.
+pub struct Ends {
+    /// Counts and accounts for what nobody counted.
+    pub settle: Settle,
+    /// Hears of the call.
+    pub done: Done,
+}

@@ -19,7 +19,7 @@ use arc_swap::ArcSwap;
 use parking_lot::Mutex;
 
 use super::{
-    Record, Settings, Settle,
+    Ends, Record, Settings,
     line::{self, Lines},
 };
 use crate::{
@@ -46,6 +46,7 @@ struct Shared {
     wake: Mutex<Option<Thread>>,
     /// Where the audit lines go. Locked while the disk is written to.
     file: Mutex<Option<File>>,
+    ends: Ends,
     metrics: Arc<Metrics>,
 }
 
@@ -135,7 +136,7 @@ impl Writer {
     pub fn start(
         settings: &Settings,
         log: Option<bool>,
-        settle: Settle,
+        ends: Ends,
         metrics: Arc<Metrics>,
     ) -> io::Result<Self> {
         let writer = Self(Arc::new(Shared {
@@ -147,10 +148,11 @@ impl Writer {
             writer: Mutex::default(),
             wake: Mutex::default(),
             file: Mutex::new(open(settings)?),
+            ends,
             metrics,
         }));
         let shared = writer.0.clone();
-        let thread = thread::Builder::new().name("audit".into()).spawn(move || shared.run(&settle))?;
+        let thread = thread::Builder::new().name("audit".into()).spawn(move || shared.run())?;
         *writer.0.wake.lock() = Some(thread.thread().clone());
         *writer.0.writer.lock() = Some(thread);
         Ok(writer)
@@ -177,6 +179,7 @@ impl Writer {
             self.0.queue.lock().uncounted.push(record);
         } else {
             let format = **self.0.format.load();
+            record.context.trail.note(|notes| (self.0.ends.done)(&record, notes));
             SPELLED.with_borrow_mut(|(audit, log)| {
                 format.spell(&record, audit, log);
                 let mut queue = self.0.queue.lock();
@@ -230,7 +233,7 @@ fn open(settings: &Settings) -> io::Result<Option<File>> {
 }
 
 impl Shared {
-    fn run(&self, settle: &Settle) {
+    fn run(&self) {
         let mut batch = Queue::default();
         loop {
             std::mem::swap(&mut batch, &mut *self.queue.lock());
@@ -249,19 +252,20 @@ impl Shared {
                 }
                 continue;
             }
-            self.write(&mut batch, settle);
+            self.write(&mut batch);
             self.taken.fetch_sub(batch.len(), Ordering::Relaxed);
             batch.clear();
         }
     }
 
-    fn write(&self, batch: &mut Queue, settle: &Settle) {
+    fn write(&self, batch: &mut Queue) {
         let format = **self.format.load();
         for record in &batch.uncounted {
             for uncounted in record.context.trail.note(|notes| std::mem::take(&mut notes.uncounted)) {
-                let usage = settle(&uncounted);
+                let usage = (self.ends.settle)(&uncounted);
                 record.context.trail.note(|notes| notes.took(usage, uncounted.attempt));
             }
+            record.context.trail.note(|notes| (self.ends.done)(record, notes));
             format.spell(record, &mut batch.audit, &mut batch.log);
         }
         let records = batch.len();

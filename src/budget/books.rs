@@ -22,6 +22,18 @@ pub enum Scope {
     User(Arc<str>, Arc<str>),
 }
 
+impl Scope {
+    /// Its kind, in a word.
+    pub fn kind(&self) -> &'static str {
+        match self {
+            Self::Global => "global",
+            Self::Tenant(_) => "tenant",
+            Self::Key(..) => "key",
+            Self::User(..) => "user",
+        }
+    }
+}
+
 /// One scope's money of one day or month.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Name {

@@ -24,7 +24,7 @@ pub use settings::{Settings, When};
 
 use crate::{
     call::Target,
-    chat::{Completion, Event},
+    chat::{Completion, Cost, Event},
     reply::Head,
 };
 
@@ -54,6 +54,8 @@ pub struct StoredNotes {
     pub context_used: usize,
     /// How far the answer can be relied on.
     pub confidence: Option<f64>,
+    /// What it has cost.
+    pub cost: Cost,
 }
 
 impl Stored {

@@ -23,6 +23,7 @@ use crate::{
     route::{Breakers, Table},
     stage::Pipeline,
     store::{Stores, sql::Failed},
+    summary::{Kept, Summaries},
 };
 
 /// What the handlers share. Cheap to clone.
@@ -39,8 +40,22 @@ struct Shared {
     replay: Replay,
     keys: Book,
     ledger: Arc<Ledger>,
+    summaries: (Arc<Summaries>, Arc<Kept>),
     draining: AtomicBool,
     began: Instant,
+}
+
+/// What lasts as long as the process, as it is handed over.
+#[expect(missing_docs, reason = "each is told of where `App` gives it out")]
+pub struct Lasting {
+    pub metrics: Arc<Metrics>,
+    pub writer: Writer,
+    pub breakers: Arc<Breakers>,
+    pub stores: Stores,
+    pub replay: Replay,
+    pub keys: Book,
+    pub ledger: Arc<Ledger>,
+    pub summaries: (Arc<Summaries>, Arc<Kept>),
 }
 
 /// What a reload replaces, as one.
@@ -78,16 +93,8 @@ impl Running {
 
 impl App {
     /// An app that runs.
-    pub fn new(
-        running: Running,
-        metrics: Arc<Metrics>,
-        writer: Writer,
-        breakers: Arc<Breakers>,
-        stores: Stores,
-        replay: Replay,
-        keys: Book,
-        ledger: Arc<Ledger>,
-    ) -> Self {
+    pub fn new(running: Running, lasting: Lasting) -> Self {
+        let Lasting { metrics, writer, breakers, stores, replay, keys, ledger, summaries } = lasting;
         Self(Arc::new(Shared {
             running: ArcSwap::from_pointee(running),
             metrics,
@@ -97,6 +104,7 @@ impl App {
             replay,
             keys,
             ledger,
+            summaries,
             draining: AtomicBool::new(false),
             began: Instant::now(),
         }))
@@ -148,6 +156,11 @@ impl App {
     /// What is spent, and of what.
     pub fn ledger(&self) -> &Arc<Ledger> {
         &self.0.ledger
+    }
+
+    /// How calls went: in this process, and in the database.
+    pub fn summaries(&self) -> &(Arc<Summaries>, Arc<Kept>) {
+        &self.0.summaries
     }
 
     /// How long the process has run.

@@ -7,7 +7,7 @@ use schemars::{JsonSchema, SchemaGenerator, generate::SchemaSettings};
 use serde_json::{Map, Value, json};
 
 use super::{
-    admin, budgets::Budgets, error::Problem, predict::Prediction, query::Answer, routes,
+    admin, budgets::Budgets, error::Problem, predict::Prediction, query::Answer, routes, summary::Summary,
 };
 use crate::call::Priority;
 
@@ -66,6 +66,9 @@ pub fn document() -> Value {
     let answer = reference::<Answer>(&mut schemas);
     let predict = reference::<PredictBody>(&mut schemas);
     let prediction = reference::<Prediction>(&mut schemas);
+    let summary = reference::<Summary>(&mut schemas);
+    let hours = json!([{"name": "hours", "in": "query", "schema": {"type": "integer", "minimum": 1, "maximum": 744, "default": 24},
+        "description": "How many hours back."}]);
     let budgets = reference::<Budgets>(&mut schemas);
     let problem = reference::<Problem>(&mut schemas);
     let wanted = reference::<admin::Wanted>(&mut schemas);
@@ -114,6 +117,7 @@ pub fn document() -> Value {
         "/admin/simulate": {"post": operation(
             "What would become of a question (the body of `/query`, or of a chat completion), without asking a model",
             Some(&object), ("application/json", &object), p)},
+        "/summary": {"get": with(operation("How the calls of the tenant went", None, ("application/json", &summary), p), &hours)},
         "/admin/budgets": {"get": operation("What is spent, set aside and left of each budget", None, ("application/json", &budgets), p)},
         "/health": {"get": open("How the gateway is", "application/json")},
         "/livez": {"get": open("Whether the process answers", "application/json")},

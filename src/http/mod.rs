@@ -33,6 +33,7 @@ pub mod settings;
 pub mod simulate;
 pub mod sse;
 pub mod stream;
+pub mod summary;
 
 use std::sync::Arc;
 
@@ -45,7 +46,7 @@ use axum::{
 use http::{HeaderValue, Request, header};
 use tower_http::cors::CorsLayer;
 
-pub use app::{App, Running};
+pub use app::{App, Lasting, Running};
 pub use edge::Edge;
 
 use crate::error::Error;
@@ -67,6 +68,7 @@ pub fn router(app: &App) -> Edge {
         .route("/admin/keys", get(admin::list).post(admin::create))
         .route("/admin/keys/{id}", get(admin::one).patch(admin::change).delete(admin::revoke))
         .route("/admin/simulate", post(simulate::post))
+        .route("/summary", get(summary::get))
         .route("/admin/budgets", get(budgets::get))
         .route("/health", get(health::health))
         .route("/livez", get(health::live))

@@ -23,6 +23,8 @@ pub const ROUTES: &[Route] = &[
     to("/predict", Role::App),
     to("/v1/models", Role::App),
     to("/v1/models/{id}", Role::App),
+    to("/summary", Role::Admin),
+    to("/admin/budgets", Role::Admin),
     to("/admin/keys", Role::Admin),
     to("/admin/keys/{id}", Role::Admin),
     to("/admin/simulate", Role::Admin),

@@ -16,6 +16,9 @@ use super::{
 };
 use crate::{call::Call, error::Result};
 
+/// The endpoint's path.
+pub const SIMULATE: &str = "/admin/simulate";
+
 /// The endpoint. It takes the body of `/query` or of a chat completion.
 pub async fn post(State(app): State<App>, request: HttpRequest<Body>) -> Response {
     let (id, path) = super::identity(&request);
@@ -39,7 +42,7 @@ async fn ask(app: &App, request: HttpRequest<Body>) -> Result<Response> {
         let question = Question::from(Fields::read(&inbound.body)?, false, &running)?;
         (question.chat, question.user, question.use_cache, question.priority)
     };
-    let mut context = inbound.context("/admin/simulate", user.as_deref());
+    let mut context = inbound.context(SIMULATE, user.as_deref());
     context.explain = Some(running.version.clone());
     context.use_cache &= use_cache;
     context.priority = priority.unwrap_or(context.priority);

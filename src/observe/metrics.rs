@@ -5,12 +5,13 @@
 use std::{sync::Arc, time::Duration};
 
 use prometheus::{
-    CounterVec, GaugeVec, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge,
-    IntGaugeVec, Opts, Registry, TextEncoder,
+    CounterVec, GaugeVec, Histogram, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts,
+    Registry, TextEncoder,
     core::{Collector, Desc},
     proto::MetricFamily,
 };
 
+use super::registered::{counter, counters, gauge, gauges, histogram, ratios};
 use crate::{call::Target, chat::Usage};
 
 /// All metrics. One value lives as long as the process, through every reload.
@@ -225,12 +226,12 @@ impl Metrics {
                 "Calls refused because of a budget.",
                 &["reason"],
             )?,
-            budget_ratio: {
-                let opts = Opts::new("sluice_budget_spent_ratio", "Share of a budget that is spent, 0 to 1.");
-                let made = GaugeVec::new(opts, &["scope", "name", "period"])?;
-                r.register(Box::new(made.clone()))?;
-                made
-            },
+            budget_ratio: ratios(
+                &r,
+                "sluice_budget_spent_ratio",
+                "Share of a budget that is spent, 0 to 1.",
+                &["scope", "name", "period"],
+            )?,
             budget_alerts: counters(
                 &r,
                 "sluice_budget_alerts_total",
@@ -470,40 +471,4 @@ impl<F: Fn(&PlaceGauges) + Send + Sync> Collector for AtRead<F> {
         (self.set)(&self.gauges);
         self.gauges.all().into_iter().flat_map(Collector::collect).collect()
     }
-}
-
-fn counter(r: &Registry, name: &str, help: &str) -> Result<IntCounter, prometheus::Error> {
-    let made = IntCounter::new(name, help)?;
-    r.register(Box::new(made.clone())).map(|()| made)
-}
-
-fn counters(
-    r: &Registry,
-    name: &str,
-    help: &str,
-    labels: &[&str],
-) -> Result<IntCounterVec, prometheus::Error> {
-    let made = IntCounterVec::new(Opts::new(name, help), labels)?;
-    r.register(Box::new(made.clone())).map(|()| made)
-}
-
-fn gauge(r: &Registry, name: &str, help: &str) -> Result<IntGauge, prometheus::Error> {
-    let made = IntGauge::new(name, help)?;
-    r.register(Box::new(made.clone())).map(|()| made)
-}
-
-fn gauges(r: &Registry, name: &str, help: &str, labels: &[&str]) -> Result<IntGaugeVec, prometheus::Error> {
-    let made = IntGaugeVec::new(Opts::new(name, help), labels)?;
-    r.register(Box::new(made.clone())).map(|()| made)
-}
-
-fn histogram(
-    r: &Registry,
-    name: &str,
-    help: &str,
-    buckets: &[f64],
-    labels: &[&str],
-) -> Result<HistogramVec, prometheus::Error> {
-    let made = HistogramVec::new(HistogramOpts::new(name, help).buckets(buckets.to_vec()), labels)?;
-    r.register(Box::new(made.clone())).map(|()| made)
 }

@@ -2,6 +2,8 @@
 //! budget that it falls under. Who falls under none pays nothing for this.
 use std::sync::Arc;
 
+use jiff::tz::TimeZone;
+use serde_json::json;
 use sha2::{Digest, Sha256};
 
 use crate::{
@@ -10,7 +12,7 @@ use crate::{
     },
     call::{Call, Context},
     caller::Caps,
-    chat::{Purpose, Request},
+    chat::{Cost, Purpose, Request},
     error::{Error, Result},
     observe::Metrics,
     price::Prices,
@@ -80,6 +82,13 @@ impl Budget {
         let claims = self.claims(&call.context, (now / 1000) as i64);
         let left = call.context.time_left() + self.settings.lease_margin.0;
         let expires = now.saturating_add(left.as_millis() as u64);
+        call.context.explain("budget", || {
+            let budgets = claims.iter().map(|claim| {
+                json!({"period": claim.name.period.name(), "scope": claim.name.scope.kind(), "cap_usd": Cost(claim.cap).usd()})
+            });
+            json!({"reserved_usd": Cost(amount).usd(), "at_most": {"input_tokens": bound.input, "output_tokens": bound.output},
+                "budgets": budgets.collect::<Vec<_>>()})
+        });
         let number = self.ledger.reserve(&claims, amount, expires).await?;
         Ok(Some((number, amount)))
     }
@@ -100,7 +109,7 @@ impl Budget {
         let mut claims = Vec::with_capacity(MOST_CLAIMS);
         let (caller, settings) = (&context.caller, &self.settings);
         let (rights, tenant) = (&caller.rights, caller.tenant());
-        let here = self.calendar.windows(now, &jiff::tz::TimeZone::UTC);
+        let here = self.calendar.windows(now, &rights.tenant.time_zone);
         let mut claim = |scope: Scope, caps: Caps, windows: crate::budget::Windows| {
             for (period, cap) in [(Period::Day, caps.day_usd), (Period::Month, caps.month_usd)] {
                 let Some(cap) = cap else { continue };
@@ -114,7 +123,7 @@ impl Budget {
             claim(Scope::User(tenant.clone(), short(user)), settings.user, here);
         }
         claim(Scope::Tenant(tenant.clone()), or(rights.tenant.budget, settings.tenant), here);
-        claim(Scope::Global, settings.global, here);
+        claim(Scope::Global, settings.global, self.calendar.windows(now, &TimeZone::UTC));
         claims
     }
 }

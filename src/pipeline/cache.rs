@@ -88,6 +88,7 @@ fn replay(call: &Call, stored: Arc<Stored>) -> Reply {
         notes.corpus_version.clone_from(&stored.notes.corpus_version);
         notes.context_used = stored.notes.context_used;
         notes.confidence = stored.notes.confidence;
+        notes.saved = stored.notes.cost;
     });
     let (head, many) = (Head { origin: Origin::Cache, ..stored.head.clone() }, stored.events.len());
     // The tokens are those of the answer; they were paid for once.
@@ -128,6 +129,7 @@ impl Tap for Filling {
                 corpus_version: notes.corpus_version.clone(),
                 context_used: notes.context_used,
                 confidence: notes.confidence,
+                cost: notes.cost(),
             };
             // The last resort of one moment is not the answer of the next.
             (stored, notes.target.clone().filter(|_| !notes.fell_back))

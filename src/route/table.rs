@@ -227,7 +227,7 @@ impl Table {
     pub fn each_model<'a>(&'a self, name: &'a str, mut each: impl FnMut(&'a str)) {
         let name = self.canonical(name);
         if let Some(entry) = self.routes.get(name) {
-            entry.versions.iter().for_each(|(target, _)| each(&target.model));
+            entry.choices.all.iter().for_each(|choice| each(&choice.target.model));
             entry.fallback.iter().for_each(|target| each(&target.model));
             return;
         }

@@ -32,7 +32,7 @@ async fn post(gateway: &Gateway, path: &str, body: &Value) -> Answer {
     gateway.ask("POST", path).bearer(KEY).json(body).send().await
 }
 
-async fn stream(gateway: &Gateway, path: &str, body: &Value) -> Sse {
+async fn streamed(gateway: &Gateway, path: &str, body: &Value) -> Sse {
     gateway.ask("POST", path).bearer(KEY).json(body).stream().await
 }
 
@@ -347,9 +347,9 @@ async fn a_spent_budget_says_which_and_when_it_starts_anew_in_each_apis_words() 
     );
     assert!(message.contains("It starts anew at 20"), "{message}");
     assert_eq!(refused.header("x-should-retry"), Some("false"));
-    let native = gateway
-        .post("/query", &json!({"question": "Hi", "user_id": "u", "mode": "chat", "model": "main"}))
-        .await;
+    let native =
+        post(&gateway, "/query", &json!({"question": "Hi", "user_id": "u", "mode": "chat", "model": "main"}))
+            .await;
     let problem = native.expect(429);
     assert_eq!(problem["type"], "urn:sluice:problem:insufficient_quota");
     assert!(problem["detail"].as_str().unwrap().starts_with("You've reached the daily budget"));
@@ -360,8 +360,7 @@ async fn a_spent_budget_says_which_and_when_it_starts_anew_in_each_apis_words() 
     assert!(gateway.metric("sluice_budget_refusals_total", &[("reason", "insufficient_quota")]).await >= 3.0);
     // What costs nothing needs no money.
     post(&gateway, "/predict", &json!({"text": "good"})).await.expect(200);
-    gateway
-        .post("/query", &json!({"question": "What is Sluice?", "user_id": "u", "model": "extractive"}))
+    post(&gateway, "/query", &json!({"question": "What is Sluice?", "user_id": "u", "model": "extractive"}))
         .await
         .expect(200);
 }
@@ -407,13 +406,13 @@ async fn a_stream_past_its_reservation_is_cut_and_paid_for() {
     let upstream = Upstream::start(Act::say(&"word ".repeat(4000)).chunks_of(10).every(ms(1))).await;
     let (setup, _folder) = setup(&upstream, &global(1.0));
     let gateway = setup.start().await;
-    let mut stream = stream(&gateway, "/v1/chat/completions", &chat("Go on", true)).await;
+    let mut stream = streamed(&gateway, "/v1/chat/completions", &chat("Go on", true)).await;
     let (chunks, done) = stream.chunks().await;
     let last = chunks.last().unwrap();
     assert_eq!(last["error"]["code"], "over_reservation", "{last}");
     assert!(!done || chunks.len() < 100);
     upstream.gone(ms(2000)).await;
-    let mut native = stream(
+    let mut native = streamed(
         &gateway,
         "/stream",
         &json!({"prompt": "Go on", "model": "main", "mode": "chat", "max_tokens": 20}),

@@ -46,4 +46,5 @@ mod routing;
 mod sdk;
 mod stores;
 mod stream;
+mod summary;
 mod upstream_works;
