@@ -57,7 +57,7 @@ pub fn pipeline(stages: Stages) -> Pipeline {
             .layer(stage(stages.audit)) // outermost: a refused call leaves its record too
             .layer(stage(stages.measure)) // counts and times what follows
             .layer(stage(stages.authorize)) // may this key use this model?
-            .layer(stage(stages.limit)) // requests per minute: address, user, key, all
+            .layer(stage(stages.limit)) // requests, tokens, calls in flight: of six scopes, or of none
             .layer(stage(stages.budget)) // the most that it can cost is set aside, until it is known what it did cost
             .layer(stage(stages.admit)) // a place among the calls, and among its model's, held until the stream ends
             .layer(stage(stages.screen)) // input: sizes, Unicode form, control characters

@@ -114,13 +114,20 @@ fn put(headers: &mut HeaderMap, name: &'static HeaderName, value: String) {
     }
 }
 
-/// Names that replies have, made once: a name given as text is checked and copied every time.
+/// Names that requests and replies have, made once: a name given as text is checked and copied every time.
 pub(super) mod names {
     use http::HeaderName;
 
     pub(in crate::http) static X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
     pub(in crate::http) static REQUEST_ID: HeaderName = HeaderName::from_static("request-id");
     pub(in crate::http) static X_CACHE: HeaderName = HeaderName::from_static("x-cache");
+    pub(in crate::http) static X_API_KEY: HeaderName = HeaderName::from_static("x-api-key");
+    pub(in crate::http) static X_PRIORITY: HeaderName = HeaderName::from_static("x-priority");
+    pub(in crate::http) static X_REQUEST_TIMEOUT_MS: HeaderName =
+        HeaderName::from_static("x-request-timeout-ms");
+    pub(in crate::http) static X_SLUICE_EXPLAIN: HeaderName = HeaderName::from_static("x-sluice-explain");
+    pub(in crate::http) static ANTHROPIC_VERSION: HeaderName = HeaderName::from_static("anthropic-version");
+    pub(in crate::http) static TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
     pub(super) static X_COST_USD: HeaderName = HeaderName::from_static("x-cost-usd");
     pub(super) static X_MODEL_VERSION: HeaderName = HeaderName::from_static("x-model-version");
     pub(super) static X_PROMPT_VERSION: HeaderName = HeaderName::from_static("x-prompt-version");

@@ -3,7 +3,7 @@ use std::net::IpAddr;
 
 use http::{HeaderMap, header::AUTHORIZATION};
 
-use super::routes;
+use super::{answer::names, routes};
 use crate::{
     auth::Keyring,
     caller::Caller,
@@ -50,6 +50,6 @@ pub(super) fn presented(headers: &HeaderMap) -> (Option<&str>, bool) {
             false,
         );
     }
-    let key = headers.get("x-api-key").and_then(|value| value.to_str().ok());
+    let key = headers.get(&names::X_API_KEY).and_then(|value| value.to_str().ok());
     (key.map(str::trim), key.is_some())
 }

@@ -9,8 +9,8 @@ use axum::{
 use http::{HeaderValue, Request as HttpRequest, header};
 
 use super::{
-    App, answer, anthropic, error::Shape, inbound, inbound::Inbound, openai, openai::models::Row,
-    respond_error,
+    App, answer, answer::names, anthropic, error::Shape, inbound, inbound::Inbound, openai,
+    openai::models::Row, respond_error,
 };
 use crate::{
     call::Call,
@@ -144,7 +144,7 @@ fn listed(
     render: impl FnOnce(&[Row<'_>], bool) -> Result<Vec<u8>>,
 ) -> Response {
     let (id, path) = super::identity(&request);
-    let anthropic = request.headers().contains_key("anthropic-version");
+    let anthropic = request.headers().contains_key(&names::ANTHROPIC_VERSION);
     let shape = if anthropic { Shape::Anthropic } else { Shape::OpenAi };
     let listed = || {
         let caller = inbound::caller(app, &request.into_parts().0)?;

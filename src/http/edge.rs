@@ -68,7 +68,7 @@ impl Edge {
         let id = inbound::id(request.headers());
         let path = request.uri().path();
         let anthropic = path.starts_with("/v1/messages");
-        let shape = Shape::of(path, request.headers().contains_key("anthropic-version"));
+        let shape = Shape::of(path, request.headers().contains_key(&names::ANTHROPIC_VERSION));
         let mut response = if self.0.app.is_draining() && !is_probe(path) {
             error::response(&Error::Draining, shape, &id)
         } else {

@@ -4,7 +4,7 @@ use std::time::Duration;
 use http::HeaderMap;
 use serde_json::{Map, Value, json};
 
-use super::error::Shape;
+use super::{answer::names, error::Shape};
 use crate::{
     call::{Attempt, Caller, Context, Notes, Target},
     caller::Role,
@@ -13,7 +13,7 @@ use crate::{
 
 /// Whether the caller asks for an explanation, and may have it.
 pub fn asked(headers: &HeaderMap, caller: &Caller) -> Result<bool> {
-    match headers.get("x-sluice-explain").map(http::HeaderValue::as_bytes) {
+    match headers.get(&names::X_SLUICE_EXPLAIN).map(http::HeaderValue::as_bytes) {
         None | Some(b"0") => Ok(false),
         Some(b"1") if caller.rights.roles.has(Role::Admin) => Ok(true),
         Some(b"1") => Err(Error::Forbidden("`x-sluice-explain` needs a key with the role `admin`".into())),

@@ -77,7 +77,7 @@ impl Service<Request<Body>> for Routes {
 
 async fn answer(app: App, router: Router, request: Request<Body>) -> Response {
     let (id, path) = super::identity(&request);
-    let anthropic = request.headers().contains_key("anthropic-version");
+    let anthropic = request.headers().contains_key(&names::ANTHROPIC_VERSION);
     let shape = Shape::of(request.uri().path(), anthropic);
     match once(&app, router, request).await {
         Ok(response) => response,

@@ -12,7 +12,7 @@ use http::{HeaderMap, Request, header, request::Parts};
 use http_body_util::{BodyExt, LengthLimitError, Limited};
 use uuid::Uuid;
 
-use super::{App, auth, explain};
+use super::{App, answer::names, auth, explain};
 use crate::{
     auth::Keyring,
     call::{Caller, Context, Priority, Trace, Trail},
@@ -36,7 +36,7 @@ const LONGEST_ID: usize = 128;
 /// The request's id: the client's own where it is sane (visible ASCII, at most
 /// 128 characters), else a UUIDv7.
 pub fn id(headers: &HeaderMap) -> Arc<str> {
-    let own = headers.get("x-request-id").and_then(|value| value.to_str().ok());
+    let own = headers.get(&names::X_REQUEST_ID).and_then(|value| value.to_str().ok());
     let sane = |id: &&str| (1..=LONGEST_ID).contains(&id.len()) && id.bytes().all(|b| b.is_ascii_graphic());
     match own.filter(sane) {
         Some(id) => id.into(),
@@ -80,7 +80,7 @@ pub async fn read(app: &App, request: Request<Body>) -> Result<Inbound> {
 
 /// How long the client waits for the answer, where it says so, in milliseconds.
 fn patience(headers: &HeaderMap) -> Result<Option<Duration>> {
-    let Some(value) = headers.get("x-request-timeout-ms") else { return Ok(None) };
+    let Some(value) = headers.get(&names::X_REQUEST_TIMEOUT_MS) else { return Ok(None) };
     let millis = value.to_str().ok().and_then(|text| text.parse().ok()).filter(|millis| *millis > 0);
     let problem = "must be a whole number of milliseconds above 0";
     millis
@@ -90,7 +90,7 @@ fn patience(headers: &HeaderMap) -> Result<Option<Duration>> {
 
 /// How urgent the client says that it is.
 fn priority(headers: &HeaderMap) -> Result<Priority> {
-    let Some(value) = headers.get("x-priority") else { return Ok(Priority::default()) };
+    let Some(value) = headers.get(&names::X_PRIORITY) else { return Ok(Priority::default()) };
     let named = value.to_str().ok().and_then(Priority::named);
     named.ok_or_else(|| {
         Error::invalid("x-priority", format!("must be one of `{}`", Priority::NAMES.join("`, `")))
@@ -191,7 +191,7 @@ fn no_cache(headers: &HeaderMap) -> bool {
 /// The caller's trace where its `traceparent` is sound, else a new one; our own span either way.
 fn trace(headers: &HeaderMap) -> Trace {
     let parent =
-        headers.get("traceparent").and_then(|value| value.to_str().ok()).filter(|value| sound(value));
+        headers.get(&names::TRACEPARENT).and_then(|value| value.to_str().ok()).filter(|value| sound(value));
     let span = rand::random::<u64>() | 1;
     let Some(parent) = parent else {
         let mut id = String::with_capacity(32);

@@ -127,7 +127,7 @@ async fn wrong_method(request: Request<Body>) -> Response {
 }
 
 fn routing_error(error: &Error, request: &Request<Body>) -> Response {
-    let anthropic = request.headers().contains_key("anthropic-version");
+    let anthropic = request.headers().contains_key(&answer::names::ANTHROPIC_VERSION);
     error::response(error, Shape::of(request.uri().path(), anthropic), &identity(request).0)
 }
 
