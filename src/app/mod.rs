@@ -126,7 +126,9 @@ async fn run(loaded: Loaded, logs: &Logs) -> Result<(), String> {
     }
     // Dropped before the end of the process, a call that is cut off still settles and leaves its record.
     cut.cancel();
-    let _ = tokio::time::timeout(SETTLE, tracker.wait()).await;
+    app.replay().cut.cancel();
+    let settled = async { tokio::join!(tracker.wait(), answering.wait()) };
+    let _ = tokio::time::timeout(SETTLE, settled).await;
     reloading.abort();
     following.abort();
     let writer = app.writer().clone();

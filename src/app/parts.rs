@@ -3,7 +3,7 @@ use std::{collections::HashMap, sync::Arc, time::UNIX_EPOCH};
 
 use parking_lot::Mutex;
 use sha2::{Digest, Sha256};
-use tokio_util::task::TaskTracker;
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
     admit::{self, Gates},
@@ -184,7 +184,8 @@ async fn replay(config: &Config, metrics: &Metrics, stores: &Stores) -> Replay {
     };
     let tasks = TaskTracker::new();
     let streams = Streams::new(resume, metrics, stores.redis.clone(), tasks.clone());
-    Replay { replies, streams: resume.enabled.then(|| Arc::new(streams)), grace: resume.grace.0, tasks }
+    let streams = resume.enabled.then(|| Arc::new(streams));
+    Replay { replies, streams, grace: resume.grace.0, tasks, cut: CancellationToken::new() }
 }
 
 /// Opens the books. Where no budget is set, that waits until there is one.

@@ -131,7 +131,7 @@ async fn once(app: &App, router: Router, request: Request<Body>) -> Result<Respo
     let request = Request::from_parts(parts, Body::from(body));
     let (sender, receiver) = oneshot::channel();
     // A task of its own: it goes on when the client leaves, so that the repeat finds a reply.
-    app.replay().tasks.spawn(first.answer(router, request, sender));
+    app.replay().spawn(first.answer(router, request, sender));
     match receiver.await {
         Ok(Ok(response)) => Ok(response),
         Ok(Err(panic)) => std::panic::resume_unwind(panic),

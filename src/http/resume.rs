@@ -62,7 +62,7 @@ pub(super) fn streamed(
             let recording = stream.recording.clone();
             let reader = recording.read(0);
             let app = app.clone();
-            app.replay().tasks.clone().spawn(async move {
+            app.replay().clone().spawn(async move {
                 let abandoned = abandoned(&app, &stream);
                 // The body writes what it says to the recording by itself.
                 if let Written::Abandoned = follow::drive(writing, &recording, abandoned, |_| true).await {

@@ -18,7 +18,7 @@ pub mod streams;
 
 use std::{sync::Arc, time::Duration};
 
-use tokio_util::task::TaskTracker;
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use self::{replies::Replies, streams::Streams};
 
@@ -33,4 +33,14 @@ pub struct Replay {
     pub grace: Duration,
     /// Answers that go on although their reader left: a process that ends waits for them.
     pub tasks: TaskTracker,
+    /// When this is cancelled they are cut off.
+    pub cut: CancellationToken,
+}
+
+impl Replay {
+    /// Lets an answer go on by itself. Cut off, it is dropped at once, so that its call still settles.
+    pub fn spawn(&self, answer: impl Future<Output = ()> + Send + 'static) {
+        let cut = self.cut.clone();
+        self.tasks.spawn(async move { cut.run_until_cancelled_owned(answer).await });
+    }
 }

@@ -30,6 +30,8 @@ const ENTRY: usize = 512;
 /// How often another gateway's stream is listened to, and while nobody here reads it.
 const LISTEN: Duration = Duration::from_millis(50);
 const LISTEN_IDLY: Duration = Duration::from_millis(500);
+/// How long the first words of another gateway's stream are waited for.
+const COMES: Duration = Duration::from_secs(1);
 /// How long another gateway's stream is waited for while Redis is away.
 const DEAF: Duration = Duration::from_secs(30);
 /// What is said where another gateway's stream breaks off.
@@ -211,8 +213,16 @@ impl Streams {
         let seal = Seal::new(shown, id.as_str());
         let place = place(id, &caller.rights);
         let mut last = String::new();
-        let mut first = mirror.hear(id, &place, &seal, &mut last, true).await.ok()?;
-        let (start, request) = first.start.take()?;
+        let until = Instant::now() + COMES;
+        let (mut first, (start, request)) = loop {
+            let mut heard = mirror.hear(id, &place, &seal, &mut last, true).await.ok()?;
+            match heard.start.take() {
+                Some(start) => break (heard, start),
+                // Its reader may be quicker here than its first words are.
+                None if last.is_empty() && Instant::now() < until => sleep(LISTEN / 2).await,
+                None => return None,
+            }
+        };
         while first.more && !first.over {
             let next = mirror.hear(id, &place, &seal, &mut last, true).await.ok()?;
             first.text.extend_from_slice(&next.text);
@@ -227,7 +237,8 @@ impl Streams {
         let recorder = Recorder { streams: self.clone(), stream: stream.clone(), copied: None };
         recorder.append(&first.text);
         if !first.over {
-            self.tasks.spawn(async move { listen(recorder, mirror, seal, place, last).await });
+            // A process that ends waits for its readers, not for what they would read.
+            tokio::spawn(listen(recorder, mirror, seal, place, last));
         }
         Some(stream)
     }

@@ -235,3 +235,22 @@ async fn a_call_that_nobody_waits_for_is_waited_for_at_the_end() {
     assert!(gateway.exit(ms(5000)).await.unwrap().success());
     assert!(soon(ms(100), || upstream.seen()[0].gone.is_none()).await, "the call came to its end");
 }
+
+#[tokio::test]
+async fn a_call_that_goes_on_by_itself_and_is_cut_at_the_end_leaves_its_record() {
+    for path in ["/v1/chat/completions", "/stream"] {
+        let upstream = Upstream::start(Act::default().hang_after(3)).await;
+        let patient = json!({"server": {"drain": "60s"}, "timeouts": {"first_token": "60s", "idle": "60s"}});
+        let mut gateway = Setup::one(Wire::OpenAi, &upstream).set(&patient).start().await;
+        let mut body = chat(true);
+        (body["prompt"], body["mode"], body["resume"]) = ("Hi".into(), "chat".into(), true.into());
+        let mut stream = ask(&gateway, path, "k", &body).stream().await;
+        stream.next().await.unwrap();
+        drop(stream);
+        gateway.signal("TERM");
+        assert!(gateway.exit(ms(300)).await.is_none(), "it is waited for");
+        gateway.signal("TERM");
+        assert!(gateway.exit(ms(10_000)).await.unwrap().success());
+        assert_eq!(gateway.audit(1).await[0]["outcome"], "cancelled", "{path}");
+    }
+}
