@@ -1,5 +1,6 @@
 //! From a configuration to a running gateway, through reloads, to its end.
 //! The only file that names concrete parts.
+mod alerts;
 mod parts;
 mod reload;
 

@@ -5,11 +5,12 @@ use parking_lot::Mutex;
 use sha2::{Digest, Sha256};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
+use super::alerts::Alerts;
 use crate::{
     admit::{self, Gates},
     audit,
     auth::{self, Key, Keyring, Pepper},
-    budget::{Calendar, Ledger, Local, Passed, Shared, Told},
+    budget::{Calendar, Ledger, Local, Shared, Told},
     cache,
     caller::Priority,
     chat::Usage,
@@ -67,6 +68,7 @@ pub(super) struct Lasting {
     pub(super) replay: Replay,
     pub(super) keys: auth::Book,
     pub(super) ledger: Arc<Ledger>,
+    alerts: Alerts,
     pub(super) summaries: (Arc<Summaries>, Arc<Kept>),
     calendar: Arc<Calendar>,
     cache: Arc<cache::Cache>,
@@ -99,7 +101,7 @@ impl Lasting {
         let config = &parts.config;
         let metrics = Arc::new(Metrics::new().map_err(|error| error.to_string())?);
         let lines = logs.request_lines(&config.log);
-        let summaries = Arc::new(Summaries::default());
+        let (summaries, alerts) = (Arc::new(Summaries::default()), Alerts::start(metrics.clone()));
         let ends = audit::Ends { settle: settle(&parts.prices, &metrics), done: done(summaries.clone()) };
         let writer = audit::Writer::start(&config.audit, lines, ends, metrics.clone());
         let stores = Stores {
@@ -110,7 +112,8 @@ impl Lasting {
         Ok(Self {
             replay: replay(config, &metrics, &stores).await,
             keys: auth::Book::open(&stores.sql, pepper.map(Arc::new)).await?,
-            ledger: Arc::new(ledger(config, &metrics, stores.redis.as_ref())?),
+            ledger: Arc::new(ledger(config, alerts.told(), stores.redis.as_ref())?),
+            alerts,
             calendar: Arc::default(),
             summaries: (summaries.clone(), Kept::start(stores.sql.clone(), &summaries)),
             stores,
@@ -189,11 +192,7 @@ async fn replay(config: &Config, metrics: &Metrics, stores: &Stores) -> Replay {
 }
 
 /// Opens the books. Where no budget is set, that waits until there is one.
-fn ledger(config: &Config, metrics: &Arc<Metrics>, redis: Option<&Redis>) -> Result<Ledger, String> {
-    let metrics = metrics.clone();
-    let told: Told = Arc::new(move |passed: Passed| {
-        metrics.budget_alerts.with_label_values(&[passed.mark.to_string().as_str()]).inc();
-    });
+fn ledger(config: &Config, told: Told, redis: Option<&Redis>) -> Result<Ledger, String> {
     if let Some(redis) = redis {
         return Ok(Ledger::Redis(Shared::new(redis.clone(), told)));
     }
@@ -228,6 +227,7 @@ fn settle(prices: &Arc<Prices>, metrics: &Arc<Metrics>) -> audit::Settle {
 /// Makes all that a reload replaces.
 pub(super) fn running(parts: &Parts, lasting: &Lasting) -> Result<Running, String> {
     let config = &parts.config;
+    lasting.alerts.set(&config.budget)?;
     let version = version(config);
     let names: Vec<(String, Vec<String>)> =
         config.providers.iter().map(|(name, provider)| (name.clone(), provider.models.clone())).collect();

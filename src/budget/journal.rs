@@ -8,6 +8,7 @@
 use std::{
     fs::{File, OpenOptions},
     io::{self, Read, Seek, SeekFrom, Write},
+    os::unix::fs::OpenOptionsExt,
     path::{Path, PathBuf},
     sync::Arc,
 };
@@ -48,7 +49,8 @@ impl Journal {
         if let Some(folder) = path.parent().filter(|folder| !folder.as_os_str().is_empty()) {
             std::fs::create_dir_all(folder)?;
         }
-        let mut file = OpenOptions::new().read(true).write(true).create(true).truncate(false).open(path)?;
+        let mut file =
+            OpenOptions::new().read(true).write(true).create(true).truncate(false).mode(0o600).open(path)?;
         if file.try_lock().is_err() {
             return Err(io::Error::new(io::ErrorKind::WouldBlock, "another gateway uses this file"));
         }
@@ -131,7 +133,8 @@ impl Shorter {
     /// Writes it and brings it to the disk. Takes long; needs nobody to wait.
     pub(super) fn write(self) -> io::Result<(File, u64)> {
         let mut options = OpenOptions::new();
-        let mut file = options.read(true).write(true).create(true).truncate(true).open(&self.path)?;
+        let mut file =
+            options.read(true).write(true).create(true).truncate(true).mode(0o600).open(&self.path)?;
         if file.try_lock().is_err() {
             return Err(io::Error::new(io::ErrorKind::WouldBlock, "another gateway uses this file"));
         }

@@ -11,6 +11,7 @@ mod failure;
 pub mod frames;
 pub mod hashing;
 pub mod openai;
+pub mod post;
 pub mod sentiment;
 mod settings;
 mod text;

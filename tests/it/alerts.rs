@@ -78,7 +78,12 @@ fn each_alert_says_what_to_do() {
 /// A gateway that has answered, failed, and opened a breaker.
 async fn busy_gateway() -> Gateway {
     let upstream = Upstream::start(Act::failed()).await;
-    let settings = json!({"retry": {"attempts": 1}, "breaker": {"failures": 1, "open_for": "10m"}});
+    let folder = tempfile::tempdir().unwrap();
+    let prices = folder.path().join("prices.yaml");
+    std::fs::write(&prices, "models: {model-a: {input: 1, output: 2}}\nunknown: {input: 5, output: 15}\n")
+        .unwrap();
+    let settings = json!({"retry": {"attempts": 1}, "breaker": {"failures": 1, "open_for": "10m"},
+        "prices": prices, "budget": {"global": {"day_usd": 1.0}}});
     let gateway = Setup::one(Wire::OpenAi, &upstream).set(&settings).start().await;
     let chat = json!({"model": "solo", "messages": [{"role": "user", "content": "Hi"}]});
     gateway.post("/v1/chat/completions", &chat).await.expect(502);

@@ -470,3 +470,31 @@ async fn a_budget_lasts_through_reloads_restarts_and_cached_answers_cost_nothing
         gateway.metric("sluice_budget_spent_ratio", &[("scope", "global"), ("period", "month")]).await;
     assert!(ratio > 0.0);
 }
+
+#[tokio::test]
+async fn each_mark_is_told_once_as_log_metric_and_signed_webhook() {
+    let (upstream, hook) = (Upstream::answering().await, Upstream::answering().await);
+    // The webhook fails at first: it is asked again.
+    hook.script([Act::failed(), Act::status(204, &json!({}))]);
+    let mut budget = global(40.0 * bill((11, 7)) as f64 / 1e9);
+    budget["webhook"] = format!("http://{}/hook", hook.address).into();
+    budget["webhook_secret"] = json!({"env": "TEST_HOOK_SECRET"});
+    let (setup, _folder) = setup(&upstream, &budget);
+    let gateway = setup.env("TEST_HOOK_SECRET", "hunter2").start().await;
+    let mut statuses = Vec::new();
+    for _ in 0..50 {
+        statuses.push(post(&gateway, "/v1/chat/completions", &chat("Hi", false)).await.status);
+    }
+    assert!(statuses.contains(&200) && statuses.last() == Some(&429), "{statuses:?}");
+    let told = || hook.seen().iter().filter(|seen| seen.path == "/hook").count();
+    assert!(soon(Duration::from_secs(20), || told() >= 3).await, "the webhook was not asked again");
+    let first = hook.seen().remove(0);
+    assert_eq!((&first.body["event"], &first.body["scope"]), (&json!("budget.passed"), &json!("global")));
+    assert!(first.header("x-sluice-signature").unwrap().starts_with("sha256="));
+    assert!((gateway.metric("sluice_budget_alerts_total", &[]).await - 2.0).abs() < 0.1);
+    let log = gateway.log();
+    for mark in ["80", "100"] {
+        assert!(log.matches(&format!("a budget is spent to {mark} %")).count() == 1, "{log}");
+    }
+    assert!(!log.contains("hunter2") && !log.contains("/hook"));
+}

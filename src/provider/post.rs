@@ -1,0 +1,53 @@
+//! Sends JSON to an address of the operator's: for webhooks, outside of any call.
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::{
+    HeaderMap, HeaderValue, Method, Request, StatusCode, Uri,
+    header::{CONTENT_TYPE, USER_AGENT},
+};
+use http_body_util::Full;
+
+use super::connections::Connections;
+use crate::error::{Error, Result};
+
+/// How long a connection may take.
+const CONNECT: Duration = Duration::from_secs(5);
+/// How long an answer may take.
+const ANSWER: Duration = Duration::from_secs(10);
+
+/// An address that JSON is sent to.
+#[derive(Debug)]
+pub struct Post {
+    uri: Uri,
+    connections: Connections,
+}
+
+impl Post {
+    /// The address. The error does not repeat it, as it may hold a secret.
+    pub fn new(url: &str) -> Result<Self, String> {
+        let uri: Uri = url.parse().map_err(|error| format!("it is not an address: {error}"))?;
+        if !matches!(uri.scheme_str(), Some("http" | "https")) {
+            return Err("the address has to begin with `http://` or `https://`".to_owned());
+        }
+        let connections = Connections::new(&uri, CONNECT);
+        Ok(Self { uri, connections })
+    }
+
+    /// Sends a body, and tells the status of the answer.
+    pub async fn send(&self, body: &Bytes, more: &HeaderMap) -> Result<StatusCode> {
+        let request = || {
+            let mut request = Request::new(Full::new(body.clone()));
+            *request.method_mut() = Method::POST;
+            *request.uri_mut() = self.uri.clone();
+            let headers = request.headers_mut();
+            headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+            headers
+                .insert(USER_AGENT, HeaderValue::from_static(concat!("sluice/", env!("CARGO_PKG_VERSION"))));
+            headers.extend(more.clone());
+            request
+        };
+        let answered = tokio::time::timeout(ANSWER, self.connections.send(request)).await;
+        answered.map_err(|_| Error::Timeout { phase: "total" })?.map(|response| response.status())
+    }
+}
