@@ -2,10 +2,9 @@
 //!
 //! Pure: no clock, no disk. Every change is a [`Change`], which is what the
 //! journal holds; replaying them makes the same books.
-use std::{
-    collections::{BTreeSet, HashMap},
-    sync::Arc,
-};
+use std::{collections::BTreeSet, sync::Arc};
+
+use foldhash::HashMap;
 
 use super::window::Period;
 
