@@ -162,6 +162,8 @@ pub struct Notes {
     pub continued: u32,
     /// Whether a person was promised to look at it.
     pub review: bool,
+    /// Whether a stated answer stood in for one that could not be had.
+    pub stood_in: bool,
     /// How long it waited for a place.
     pub queued: Duration,
     /// What the stages decided, in their own words, for a caller who asked for that; at most [`MOST_DECISIONS`].

@@ -366,7 +366,7 @@ impl Books {
                     } else {
                         account.reserved = account.reserved.saturating_sub(amount);
                     }
-                    account.spent += cost;
+                    account.spent = account.spent.saturating_add(*cost);
                     account.holds = account.holds.saturating_sub(1);
                 });
             }
@@ -378,8 +378,8 @@ impl Books {
                 self.due.insert((due(held.expires, true), *call));
                 self.each(&on, |account, _| {
                     account.reserved = account.reserved.saturating_sub(amount);
-                    account.spent += amount;
-                    account.unsettled += amount;
+                    account.spent = account.spent.saturating_add(amount);
+                    account.unsettled = account.unsettled.saturating_add(amount);
                 });
             }
             Change::Tell { account, mark } => {

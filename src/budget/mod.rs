@@ -107,8 +107,12 @@ impl Refusal {
     fn error(self) -> Error {
         match self {
             Self::Short(short) => short.error(now_ms()),
-            // Calls of those who have an account already go on.
-            Self::Full => Error::Overloaded { retry_after: Duration::from_secs(60) },
+            // Calls of those who have an account already go on; accounts that nothing was spent of
+            // make room within a minute.
+            Self::Full => Error::BooksAway {
+                retry_after: Duration::from_secs(60),
+                source: "there are as many accounts as `budget.max_accounts` allows".into(),
+            },
             Self::Away(why) => Error::BooksAway { retry_after: Duration::from_secs(1), source: why.into() },
         }
     }

@@ -26,6 +26,10 @@ pub struct Funds {
     state: Mutex<State>,
 }
 
+/// No attempt costs more than a million US dollars, whatever a provider says: sums stay within
+/// what both kinds of books can hold.
+const MOST_COST: u64 = 1_000_000 * 1_000_000_000;
+
 /// All in billionths of a US dollar.
 #[derive(Debug)]
 struct State {
@@ -131,9 +135,10 @@ impl Share for Part {
             // The books have the truth all the same.
             tracing::warn!(cost_usd = %cost, bound_usd = %Cost(self.worst), "a provider billed more than was possible by what it was asked");
         }
+        let cost = cost.0.min(MOST_COST);
         self.funds.leave(|state| {
             state.open = state.open.saturating_sub(self.worst);
-            state.spent = state.spent.saturating_add(cost.0);
+            state.spent = state.spent.saturating_add(cost);
         });
     }
 }

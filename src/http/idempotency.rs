@@ -227,7 +227,10 @@ impl First {
         if headers.get(header::CACHE_CONTROL).is_some_and(|value| value == "no-store") {
             return false;
         }
-        let outcome = self.trail.note(|notes| notes.outcome);
+        let (outcome, stood_in) = self.trail.note(|notes| (notes.outcome, notes.stood_in));
+        if stood_in {
+            return false;
+        }
         if status.is_success() {
             // A stream that broke off has a good status all the same.
             return outcome.is_none_or(|outcome| outcome == "complete");

@@ -310,7 +310,15 @@ impl Tap for Metering {
                 }
             }
             // Left before the first content: the provider has read the question at least.
-            (_, _) => self.leave_uncounted(output, text_from, usage),
+            (end, _) => {
+                // A provider goes on writing a whole answer that nobody waits for any more, and
+                // bills it unseen; so does one that writes more than it was asked for.
+                if !self.chat.stream || matches!(end, End::Failed(Error::OverReservation)) {
+                    // Unsettled, it is charged in full.
+                    self.share = None;
+                }
+                self.leave_uncounted(output, text_from, usage);
+            }
         }
     }
 }

@@ -44,6 +44,7 @@ impl Stage for LastResort {
         }
         context.trail.note(|notes| {
             notes.review = !busy;
+            notes.stood_in = true;
             notes.confidence = Some(0.0);
         });
         let mut done = Completion::of_text(if busy { BUSY } else { UNAVAILABLE }, None);

@@ -254,3 +254,16 @@ async fn a_call_that_goes_on_by_itself_and_is_cut_at_the_end_leaves_its_record()
         assert_eq!(gateway.audit(1).await[0]["outcome"], "cancelled", "{path}");
     }
 }
+
+#[tokio::test]
+async fn an_answer_that_only_stands_in_for_one_is_not_kept() {
+    let upstream = Upstream::start(Act::failed()).await;
+    let gateway = Setup::one(Wire::OpenAi, &upstream).start().await;
+    let question = json!({"question": "Hi", "user_id": "u", "mode": "chat"});
+    for asked in [1, 2] {
+        let before = upstream.asked();
+        let answer = ask(&gateway, "/query", "word", &question).send().await;
+        assert_eq!(answer.expect(200)["fallback"], true, "attempt {asked}");
+        assert!(!is_replay(&answer) && upstream.asked() > before, "attempt {asked}");
+    }
+}
