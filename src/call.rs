@@ -131,6 +131,7 @@ pub struct Trail(Arc<Mutex<Notes>>);
 
 /// What is noted about a call.
 #[derive(Clone, Debug, Default)]
+#[expect(clippy::struct_excessive_bools, reason = "they are independent of each other")]
 pub struct Notes {
     /// What the cache did.
     pub cache: Cached,
