@@ -1,7 +1,7 @@
 # Sluice in a container: docs/containers.md tells how to build and run it.
 #
 # Every image that is fetched is an ARG: where no registry is reachable, name
-# one of your own. It needs Rust 1.90 or later, a C compiler, make, and the
+# one of your own. It needs Rust 1.94 or later, a C compiler, make, and the
 # certificates of ca-certificates. No line names a syntax image, for the same reason.
 ARG RUST_IMAGE=rust:1.95
 
