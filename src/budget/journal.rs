@@ -57,6 +57,15 @@ impl Journal {
         let mut bytes = Vec::new();
         file.read_to_end(&mut bytes)?;
         let (books, sound) = read(&bytes)?;
+        if let Some(at) = goes_on(&bytes[sound..]) {
+            // Cut here, what is written further on would be free to be spent once more.
+            let why = format!(
+                "it is damaged between bytes {sound} and {}, and whole changes follow; put a copy of it in its place, \
+                 or move it away, and all budgets begin with nothing spent",
+                sound + at
+            );
+            return Err(io::Error::new(io::ErrorKind::InvalidData, why));
+        }
         let cut = (bytes.len() - sound) as u64;
         if cut > 0 || bytes.is_empty() {
             file.set_len(sound as u64)?;
@@ -161,6 +170,11 @@ pub(super) fn read(bytes: &[u8]) -> io::Result<(Books, usize)> {
         sound += length;
     }
     Ok((books, sound))
+}
+
+/// Where a whole record begins beyond what cannot be read: then that is no torn end.
+fn goes_on(rest: &[u8]) -> Option<usize> {
+    (1..rest.len()).find(|at| record(&rest[*at..]).is_some())
 }
 
 /// The first record, if it is whole, and its length.

@@ -342,6 +342,22 @@ fn a_torn_end_is_removed_and_a_strange_file_is_not_touched() {
 }
 
 #[test]
+fn a_file_that_is_damaged_before_its_end_is_refused_and_not_touched() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("journal");
+    let (books, _) = local(&path);
+    let call = books.reserve(&claims(1), 100, u64::MAX / 4).unwrap();
+    books.settle(call, 60);
+    let mut bytes = std::fs::read(&path).unwrap();
+    bytes[super::journal::HEADER.len() + 10] ^= 1;
+    let damaged = folder.path().join("damaged");
+    std::fs::write(&damaged, &bytes).unwrap();
+    let why = local(&damaged).0.open().unwrap_err();
+    assert!(why.contains("whole changes follow"), "{why}");
+    assert_eq!(std::fs::read(&damaged).unwrap(), bytes);
+}
+
+#[test]
 fn many_threads_never_pass_a_cap() {
     let folder = tempfile::tempdir().unwrap();
     let (books, _) = local(&folder.path().join("journal"));

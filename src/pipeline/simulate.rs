@@ -12,7 +12,7 @@ use crate::{
     admit::Standing,
     cache::{Cache, Policy},
     call::{Call, Target},
-    chat::{Completion, Purpose, Usage},
+    chat::{Completion, Purpose, Request, Usage},
     error::{Error, Result},
     limit::Limits,
     price::Prices,
@@ -76,18 +76,15 @@ impl Answer for Forecast {
         let user = call.context.caller.user.as_deref();
         let chain = self.table.chain(&call.chat.model, user, call.chat.stream, &*self.known);
         let chain = chain.ok_or_else(|| Error::UnknownModel(call.chat.model.clone()))?;
-        let (chat, most) = (call.chat.clone(), call.chat.max_tokens);
+        let (chat, most) = (call.chat.clone(), most_written(&call.chat));
         let counted = tokio::task::spawn_blocking(move || tokens::estimate(&chat, "", None));
         let input = counted.await.map_err(Error::internal)?.input;
-        let mut usage = Usage { input, output: u64::from(most.unwrap_or_default()), ..Usage::default() };
-        if matches!(call.chat.purpose, Purpose::Embed { .. }) {
-            usage.output = 0;
-        }
+        let usage = Usage { input, output: most.unwrap_or_default(), ..Usage::default() };
         let mut taken = None;
         let targets: Vec<Value> = chain
             .iter()
             .map(|target| {
-                let (told, asked) = self.target(target, &usage, taken.is_some());
+                let (told, asked) = self.target(target, &usage, most.is_some(), taken.is_some());
                 if asked {
                     taken.get_or_insert(target);
                 }
@@ -109,7 +106,7 @@ impl Answer for Forecast {
 
 impl Forecast {
     /// What is to be said of a target, and whether it lets a call through now.
-    fn target(&self, target: &Target, usage: &Usage, others_first: bool) -> (Value, bool) {
+    fn target(&self, target: &Target, usage: &Usage, bounded: bool, others_first: bool) -> (Value, bool) {
         let breaker = self.table.row_of(target).map_or("closed", |row| row.breaker.state());
         let places = self.gates.providers.get(&*target.provider).map(|provider| provider.gate().view());
         let full = places.is_some_and(|view| view.taken >= view.places);
@@ -127,8 +124,16 @@ impl Forecast {
             "breaker": breaker,
             "places": places,
             "priced": self.prices.has(&target.model),
-            "cost_usd_at_most": self.prices.cost(&target.model, usage).usd(),
+            "cost_usd_at_most": bounded.then(|| self.prices.cost(&target.model, usage).usd()),
         });
         (told, asked)
+    }
+}
+
+/// The most tokens that may be written, over all choices; `None` where the caller sets no bound.
+fn most_written(chat: &Request) -> Option<u64> {
+    match chat.purpose {
+        Purpose::Embed { .. } => Some(0),
+        Purpose::Chat => chat.max_tokens.map(|most| u64::from(most) * u64::from(chat.choice_count())),
     }
 }
