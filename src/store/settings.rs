@@ -22,7 +22,7 @@ pub struct Settings {
     /// Connections to Postgres at the same time.
     #[garde(range(min = 1, max = 1000))]
     pub connections: u32,
-    /// How long the database may take. No request waits for it.
+    /// How long the database may take. Only requests with an Idempotency-Key wait for it, up to 500ms.
     #[garde(skip)]
     pub timeout: Span,
     /// Where the URL of a Redis is (`redis://host:6379` or `rediss://…`), which several gateways share.
