@@ -83,8 +83,10 @@ pub enum Error {
     BudgetSpent {
         /// Which budget, and when it starts anew.
         message: String,
-        /// Until then.
+        /// Until then, or until it may be worth another try.
         wait: Duration,
+        /// Whether it would suffice, but for what is set aside for calls under way.
+        held: bool,
     },
     /// The answer would cost more than was set aside for it.
     #[error(

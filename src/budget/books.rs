@@ -6,67 +6,10 @@ use std::{collections::BTreeSet, sync::Arc};
 
 use foldhash::HashMap;
 
-use super::window::Period;
-
-/// Whose money.
-#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub enum Scope {
-    /// Everybody's.
-    Global,
-    /// A tenant's.
-    Tenant(Arc<str>),
-    /// A key's, by its tenant and id.
-    Key(Arc<str>, Arc<str>),
-    /// A user's, by the tenant and the application's word for the person.
-    User(Arc<str>, Arc<str>),
-}
-
-impl Scope {
-    /// Its kind, in a word.
-    pub fn kind(&self) -> &'static str {
-        match self {
-            Self::Global => "global",
-            Self::Tenant(_) => "tenant",
-            Self::Key(..) => "key",
-            Self::User(..) => "user",
-        }
-    }
-}
-
-/// One scope's money of one day or month.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub struct Name {
-    /// Whose.
-    pub scope: Scope,
-    /// How long it lasts.
-    pub period: Period,
-    /// The first second, since 1970. Where a clock or a time zone changes, an account is another one.
-    pub start: i64,
-}
-
-/// A budget that a call falls under.
-#[derive(Clone, Debug)]
-pub struct Claim {
-    /// Whose, and of when.
-    pub name: Name,
-    /// When it starts anew, in seconds since 1970.
-    pub end: i64,
-    /// The most that may be spent in it, in billionths of a US dollar.
-    pub cap: u64,
-}
-
-/// Why money was not set aside.
-#[derive(Clone, Debug)]
-pub struct Short {
-    /// The budget that does not suffice; of several the one that lasts longest.
-    pub claim: Claim,
-    /// Spent of it.
-    pub spent: u64,
-    /// Set aside for calls under way.
-    pub reserved: u64,
-    /// What was asked for.
-    pub wanted: u64,
-}
+use super::{
+    claim::{Claim, Name, Scope, Short},
+    window::Period,
+};
 
 /// A budget passed a mark for the first time.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -179,6 +122,8 @@ pub(super) struct Books {
     held: HashMap<u64, Held>,
     /// By when a lease ends, or is forgotten.
     due: BTreeSet<(u64, u64)>,
+    /// How many accounts of users each tenant has: their names are callers' words.
+    users: HashMap<Arc<str>, usize>,
     next_account: u32,
     next_call: u64,
 }
@@ -198,12 +143,16 @@ impl Books {
         expires: u64,
         changes: &mut Vec<Change>,
     ) -> Result<u64, Box<Short>> {
-        self.suffice(claims.iter().map(|claim| (self.find(claim), claim.cap)), amount)
+        let mut found = [None; MOST_CLAIMS];
+        for (found, claim) in found.iter_mut().zip(claims) {
+            *found = self.find(claim);
+        }
+        self.suffice(found.into_iter().zip(claims.iter().map(|claim| claim.cap)), amount)
             .map_err(|index| Box::new(self.short(claims[index].clone(), amount)))?;
         let mut on = Entries::default();
         let mut fresh = self.next_account;
-        for claim in claims {
-            let account = self.find(claim).unwrap_or_else(|| {
+        for (claim, account) in claims.iter().zip(found) {
+            let account = account.unwrap_or_else(|| {
                 changes.push(Change::Open { account: fresh, name: claim.name.clone(), end: claim.end });
                 fresh += 1;
                 fresh - 1
@@ -286,7 +235,7 @@ impl Books {
         let number = self.find(&short.claim)?;
         let account = self.accounts.get(&number)?;
         let nearly = u128::from(account.spent) * 100 >= u128::from(short.claim.cap) * u128::from(NEARLY);
-        if !nearly || account.told >= FULLY || account.spent.saturating_add(short.wanted) <= short.claim.cap {
+        if !nearly || account.told >= FULLY || short.is_held() {
             return None;
         }
         passed.push(Passed::of(FULLY, account, short.claim.cap));
@@ -328,6 +277,9 @@ impl Books {
         match change {
             Change::Open { account, name, end } => {
                 self.next_account = self.next_account.max(account + 1);
+                if let Scope::User(tenant, _) = &name.scope {
+                    *self.users.entry(tenant.clone()).or_default() += 1;
+                }
                 self.index.insert(name.clone(), *account);
                 self.accounts.insert(*account, Account::new(name.clone(), *end));
             }
@@ -388,8 +340,15 @@ impl Books {
                 }
             }
             Change::Close { account } => {
-                if let Some(account) = self.accounts.remove(account) {
-                    self.index.remove(&account.name);
+                let Some(Account { name, .. }) = self.accounts.remove(account) else { return };
+                self.index.remove(&name);
+                if let Scope::User(tenant, _) = &name.scope
+                    && let Some(users) = self.users.get_mut(tenant)
+                {
+                    *users -= 1;
+                    if *users == 0 {
+                        self.users.remove(tenant);
+                    }
                 }
             }
             Change::Forget { call } => {
@@ -401,14 +360,29 @@ impl Books {
         }
     }
 
+    /// Whether nothing is set aside.
+    pub(super) fn is_idle(&self) -> bool {
+        self.held.is_empty()
+    }
+
     /// All accounts.
     pub(super) fn accounts(&self) -> impl Iterator<Item = &Account> {
         self.accounts.values()
     }
 
-    /// How many accounts there are.
-    pub(super) fn len(&self) -> usize {
-        self.accounts.len()
+    /// Whether these changes may be made where `most` accounts are kept. Keys, tenants and all
+    /// together are as many as the operator made; users are as many as callers say, so that
+    /// a tenant has at most half of the room that the others leave.
+    pub(super) fn has_room(&self, changes: &[Change], most: usize) -> bool {
+        let mut fresh = changes.iter().filter_map(|change| match change {
+            Change::Open { name: Name { scope: Scope::User(tenant, _), .. }, .. } => Some(tenant),
+            _ => None,
+        });
+        let Some(tenant) = fresh.next() else { return true };
+        let more = 1 + fresh.count();
+        let own = self.users.get(tenant).copied().unwrap_or(0);
+        let others = self.accounts.len() - own;
+        own + more <= most.saturating_sub(others) / 2
     }
 
     fn find(&self, claim: &Claim) -> Option<u32> {
@@ -416,16 +390,21 @@ impl Books {
     }
 
     /// Whether every account has room for `amount` below its cap; else the index of the one that
-    /// lasts longest of those that have not.
+    /// has none for longest.
     fn suffice(&self, accounts: impl Iterator<Item = (Option<u32>, u64)>, amount: u64) -> Result<(), usize> {
-        let mut worst: Option<(i64, usize)> = None;
+        let mut worst: Option<((bool, i64), usize)> = None;
         for (index, (account, cap)) in accounts.enumerate() {
             let account = account.and_then(|number| self.accounts.get(&number));
-            let used = account.map_or(0, |account| account.spent.saturating_add(account.reserved));
-            // A window that is new has its end still before it: it lasts longest of all.
-            let end = account.map_or(i64::MAX, |account| account.end);
-            if used.saturating_add(amount) > cap && worst.is_none_or(|(latest, _)| end >= latest) {
-                worst = Some((end, index));
+            let (spent, reserved) = account.map_or((0, 0), |account| (account.spent, account.reserved));
+            let used = spent.saturating_add(reserved);
+            if used.saturating_add(amount) <= cap {
+                continue;
+            }
+            // A window that is new has its end still before it: it lasts longest of all. What is
+            // spent stands in the way for longer than what is only set aside.
+            let rank = (spent.saturating_add(amount) > cap, account.map_or(i64::MAX, |account| account.end));
+            if worst.is_none_or(|(latest, _)| rank >= latest) {
+                worst = Some((rank, index));
             }
         }
         worst.map_or(Ok(()), |(_, index)| Err(index))

@@ -1,9 +1,9 @@
-//! The books on disk: every change is appended before it counts.
+//! The books on disk: what is set aside is appended before its call is made.
 //!
-//! A record is its length, a checksum and the change. It is handed to the
-//! system with one plain write, so that it survives the end of the process
-//! at any moment; a thread brings it to the disk shortly after, for the end
-//! of the machine. A record that was cut at the end of the file never
+//! A record is its length, a checksum and the change. Records are handed to
+//! the system with plain writes, those of one moment with one, so that they
+//! survive the end of the process at any moment; a thread brings them to the
+//! disk shortly after, for the end of the machine. A record that was cut at the end of the file never
 //! counted, and is removed at the next start.
 use std::{
     fs::{File, OpenOptions},
@@ -14,7 +14,8 @@ use std::{
 };
 
 use super::{
-    books::{Books, Change, Entries, Name, Scope},
+    books::{Books, Change, Entries},
+    claim::{Name, Scope},
     window::Period,
 };
 
@@ -22,6 +23,8 @@ use super::{
 pub(super) const HEADER: &[u8] = b"sluice budget journal 1\n";
 /// No record is longer, in bytes.
 const LONGEST: usize = 4096;
+/// How much may wait for a disk that takes nothing, in bytes.
+const MOST_WAITING: usize = 1 << 20;
 
 /// An open journal.
 #[derive(Debug)]
@@ -29,9 +32,13 @@ pub(super) struct Journal {
     file: File,
     path: PathBuf,
     length: u64,
-    /// Why nothing can be written any more.
-    broken: bool,
-    spelled: Vec<u8>,
+    /// Whether a part of a record may stand after `length`.
+    torn: bool,
+    /// Records that are yet to be written.
+    waiting: Vec<u8>,
+    /// How many changes were put down, and how many of them are written.
+    placed: u64,
+    written: u64,
     /// What is written while a shorter file is being made.
     meanwhile: Option<Vec<u8>>,
 }
@@ -76,29 +83,49 @@ impl Journal {
         }
         let length = sound.max(HEADER.len()) as u64;
         file.sync_all()?;
-        let (path, spelled) = (path.to_owned(), Vec::new());
-        Ok((Self { file, path, length, broken: false, spelled, meanwhile: None }, books, cut))
+        let (path, waiting) = (path.to_owned(), Vec::new());
+        let this = Self { file, path, length, torn: false, waiting, placed: 0, written: 0, meanwhile: None };
+        Ok((this, books, cut))
     }
 
-    /// Appends changes with one write, all or none.
-    pub(super) fn append(&mut self, changes: &[Change]) -> io::Result<()> {
-        if self.broken {
-            return Err(io::Error::other("an earlier write failed and could not be undone"));
+    /// Puts changes down, to be written with the next ones. Tells their place.
+    pub(super) fn place(&mut self, changes: &[Change]) -> u64 {
+        changes.iter().for_each(|change| spell(change, &mut self.waiting));
+        self.placed += changes.len() as u64;
+        self.placed
+    }
+
+    /// Whether all up to this place is written.
+    pub(super) fn has(&self, place: u64) -> bool {
+        self.written >= place
+    }
+
+    /// Whether no more may be put down before something is written.
+    pub(super) fn is_full(&self) -> bool {
+        self.waiting.len() > MOST_WAITING
+    }
+
+    /// Writes what waits, with one write. On failure all of it goes on waiting.
+    pub(super) fn write(&mut self) -> io::Result<()> {
+        if self.waiting.is_empty() {
+            return Ok(());
         }
-        self.spelled.clear();
-        for change in changes {
-            spell(change, &mut self.spelled);
-        }
-        if let Err(error) = self.file.write_all(&self.spelled) {
+        if self.torn {
             // Half a record would hide all that come after it.
-            self.broken = self.file.set_len(self.length).is_err()
-                || self.file.seek(SeekFrom::Start(self.length)).is_err();
+            self.file.set_len(self.length)?;
+            self.file.seek(SeekFrom::Start(self.length))?;
+            self.torn = false;
+        }
+        if let Err(error) = self.file.write_all(&self.waiting) {
+            self.torn = true;
             return Err(error);
         }
-        self.length += self.spelled.len() as u64;
+        self.length += self.waiting.len() as u64;
+        self.written = self.placed;
         if let Some(meanwhile) = &mut self.meanwhile {
-            meanwhile.extend_from_slice(&self.spelled);
+            meanwhile.extend_from_slice(&self.waiting);
         }
+        self.waiting.clear();
         Ok(())
     }
 
@@ -112,7 +139,7 @@ impl Journal {
         self.file.try_clone()
     }
 
-    /// Begins a shorter file with the books as they are.
+    /// Begins a shorter file with the books as they are. Nothing may be waiting.
     pub(super) fn shorten(&mut self, books: &Books) -> Shorter {
         let (mut changes, mut bytes) = (Vec::new(), HEADER.to_vec());
         books.snapshot(&mut changes);
@@ -128,8 +155,14 @@ impl Journal {
         std::fs::rename(self.path.with_extension("new"), &self.path)?;
         self.length = beginning + meanwhile.len() as u64;
         self.file = file;
-        self.broken = false;
+        self.torn = false;
         Ok(())
+    }
+
+    /// Puts another file in the place of its own.
+    #[cfg(test)]
+    pub(super) fn swap_file(&mut self, file: File) -> File {
+        std::mem::replace(&mut self.file, file)
     }
 
     /// Stays in the old file.

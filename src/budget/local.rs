@@ -6,18 +6,23 @@ use std::{
         atomic::{AtomicBool, Ordering},
     },
     thread::{self, Thread},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use parking_lot::{Mutex, MutexGuard};
 
 use super::{
     Refusal, Told,
-    books::{Account, Books, Change, Claim, Passed},
+    books::{Account, Books, Change, Passed},
+    claim::Claim,
     journal::Journal,
     now_ms,
 };
 
+/// Where something was written so lately, something will be again in a moment.
+const RECENT: Duration = Duration::from_millis(1);
+/// How long changes that nobody waits for may wait for others to be written with.
+const SOON: Duration = Duration::from_millis(5);
 /// How long changes wait for others before they are brought to the disk together.
 const GATHER: Duration = Duration::from_millis(50);
 /// How often leases are looked at.
@@ -42,6 +47,10 @@ struct Shared {
 struct Open {
     books: Books,
     journal: Journal,
+    /// When something was last written.
+    wrote: Instant,
+    /// Whether the last write failed.
+    failing: bool,
     /// Its length when it was last written anew.
     short: u64,
     changes: Vec<Change>,
@@ -56,6 +65,7 @@ impl std::fmt::Debug for Local {
 
 impl Drop for Local {
     fn drop(&mut self) {
+        self.0.write();
         if let Some(thread) = self.0.thread.lock().take() {
             thread.unpark();
         }
@@ -89,8 +99,17 @@ impl Local {
         self.0.path.exists()
     }
 
-    /// Sets money aside in every account, or in none.
-    pub fn reserve(&self, claims: &[Claim], amount: u64, expires: u64) -> Result<u64, Refusal> {
+    /// Sets money aside in every account, or in none. When this has come back, it is written down.
+    ///
+    /// Calls of one moment share a write: who comes first to put something down steps back
+    /// once, so that others who are ready can join.
+    pub async fn reserve(&self, claims: &[Claim], amount: u64, expires: u64) -> Result<u64, Refusal> {
+        let begun = self.begin(claims, amount, expires)?;
+        tokio::task::yield_now().await;
+        begun.written()
+    }
+
+    fn begin(&self, claims: &[Claim], amount: u64, expires: u64) -> Result<Begun<'_>, Refusal> {
         let mut state = self.state().map_err(Refusal::Away)?;
         let open = &mut *state;
         open.changes.clear();
@@ -98,36 +117,41 @@ impl Local {
             Ok(call) => call,
             Err(short) => {
                 open.changes.extend(open.books.refused(&short, &mut open.passed));
-                // What is told anew after a crash is told twice; that is all.
-                let _ = open.commit();
+                open.make();
                 self.0.after(state);
                 return Err(Refusal::Short(short));
             }
         };
-        if open.changes.len() > 1 && open.books.len() + open.changes.len() - 1 > self.0.max_accounts {
+        if open.changes.len() > 1 && !open.books.has_room(&open.changes, self.0.max_accounts) {
             return Err(Refusal::Full);
         }
-        let committed = open.commit();
+        open.has_place().map_err(Refusal::Away)?;
+        let place = open.make();
         self.0.after(state);
-        committed.map(|()| call).map_err(Refusal::Away)
+        Ok(Begun { books: self, call, place, kept: false })
     }
 
     /// Sets more aside for a call.
-    pub fn extend(&self, call: u64, more: u64) -> Result<(), Refusal> {
-        let mut state = self.state().map_err(Refusal::Away)?;
-        let change = state.books.extend(call, more).map_err(|short| match short {
-            Some(short) => Refusal::Short(short),
-            None => Refusal::Away("the call's lease has ended".to_owned()),
-        })?;
-        state.changes.clear();
-        state.changes.push(change);
-        let committed = state.commit();
-        self.0.after(state);
-        committed.map_err(Refusal::Away)
+    pub async fn extend(&self, call: u64, more: u64) -> Result<(), Refusal> {
+        let place = {
+            let mut state = self.state().map_err(Refusal::Away)?;
+            let change = state.books.extend(call, more).map_err(|short| match short {
+                Some(short) => Refusal::Short(short),
+                None => Refusal::Away("the call's lease has ended".to_owned()),
+            })?;
+            state.has_place().map_err(Refusal::Away)?;
+            state.changes.clear();
+            state.changes.push(change);
+            let place = state.make();
+            self.0.after(state);
+            place
+        };
+        tokio::task::yield_now().await;
+        // What could not be written is free again when the call is settled.
+        self.write(place).map_err(Refusal::Away)
     }
 
-    /// Accounts for a call. Where that cannot be written down, memory has it, and the next start
-    /// charges the call in full.
+    /// Accounts for a call. It is written down with what is set aside next, or in a moment.
     pub fn settle(&self, call: u64, cost: u64) {
         let Ok(mut state) = self.state() else { return };
         let open = &mut *state;
@@ -135,14 +159,25 @@ impl Local {
         let Some((change, on)) = open.books.settle(call, cost).zip(on) else { return };
         open.changes.clear();
         open.changes.push(change);
-        if let Err(error) = open.journal.append(&open.changes) {
-            tracing::error!(%error, "the budget journal cannot be written");
-        }
-        open.books.apply(&open.changes[0]);
+        open.make();
         open.changes.clear();
         open.books.marks(&on, &mut open.changes, &mut open.passed);
-        let _ = open.commit();
+        open.make();
+        if open.books.is_idle() || open.wrote.elapsed() > RECENT {
+            // Nobody comes in a moment by whom it could be written. Failure is seen by who writes next.
+            let _ = open.write();
+        }
         self.0.after(state);
+    }
+
+    fn write(&self, place: u64) -> Result<(), String> {
+        let mut state = self.state()?;
+        if state.journal.has(place) { Ok(()) } else { state.write() }
+    }
+
+    /// Writes what waits to be written.
+    pub fn flush(&self) {
+        self.0.write();
     }
 
     /// All accounts, as they are.
@@ -173,10 +208,12 @@ impl Shared {
             tracing::warn!(bytes = cut, "the budget journal ended within a record, which was removed");
         }
         let short = journal.length();
-        let mut open = Open { books, journal, short, changes: Vec::new(), passed: Vec::new() };
+        let (wrote, changes, passed) = (Instant::now(), Vec::new(), Vec::new());
+        let mut open = Open { books, journal, wrote, failing: false, short, changes, passed };
         open.books.abandon(&mut open.changes);
         let lost = open.changes.iter().filter(|change| matches!(change, Change::Expire { .. })).count();
-        open.commit()?;
+        open.make();
+        open.write()?;
         if lost > 0 {
             tracing::warn!(
                 calls = lost,
@@ -211,11 +248,28 @@ impl Shared {
         if accounts {
             open.books.over((now / 1000) as i64, &mut open.changes);
         }
-        if !open.changes.is_empty() {
-            if let Err(error) = open.commit() {
-                tracing::error!(error, "the budget journal cannot be written");
-            }
+        if !open.changes.is_empty() && open.has_place().is_ok() {
+            open.make();
             self.dirty.store(true, Ordering::Release);
+        }
+    }
+
+    /// Writes what waits. Whether there is something new for the disk.
+    fn write(&self) -> bool {
+        let mut lock = self.open.lock();
+        let Some(open) = lock.as_mut() else { return false };
+        if open.write().is_err() {
+            // Tried again: it must not be forgotten when nobody comes any more.
+            self.dirty.store(true, Ordering::Release);
+        }
+        true
+    }
+
+    fn sync(&self) {
+        let file = self.open.lock().as_ref().map(|open| open.journal.file());
+        let synced = file.map_or(Ok(()), |file| file.and_then(|file| file.sync_data()));
+        if let Err(error) = synced {
+            tracing::error!(%error, "the budget journal cannot be brought to the disk");
         }
     }
 
@@ -224,6 +278,10 @@ impl Shared {
             let mut lock = self.open.lock();
             let Some(open) = lock.as_mut() else { return };
             if open.journal.length() < LONG.max(open.short * 2) {
+                return;
+            }
+            // What waits would be in both: in the books, and behind them.
+            if open.write().is_err() {
                 return;
             }
             open.journal.shorten(&open.books)
@@ -245,33 +303,79 @@ impl Shared {
 }
 
 impl Open {
-    /// Writes the changes down, then makes them. On failure none is made.
-    fn commit(&mut self) -> Result<(), String> {
-        if self.changes.is_empty() {
-            return Ok(());
-        }
-        self.journal.append(&self.changes).map_err(|error| error.to_string())?;
+    /// Makes the changes, and puts them down to be written. Tells their place.
+    fn make(&mut self) -> u64 {
         self.changes.iter().for_each(|change| self.books.apply(change));
-        Ok(())
+        self.journal.place(&self.changes)
+    }
+
+    /// Whether more may be put down.
+    fn has_place(&mut self) -> Result<(), String> {
+        if self.failing || self.journal.is_full() { self.write() } else { Ok(()) }
+    }
+
+    /// Writes what waits. The log hears when that begins to fail, and when it works again.
+    fn write(&mut self) -> Result<(), String> {
+        let written = self.journal.write();
+        self.wrote = Instant::now();
+        match &written {
+            Err(error) if !self.failing => {
+                tracing::error!(%error, "the budget journal cannot be written; calls under a budget are refused");
+            }
+            Ok(()) if self.failing => tracing::info!("the budget journal is written again"),
+            _ => {}
+        }
+        self.failing = written.is_err();
+        written.map_err(|error| error.to_string())
     }
 }
 
-/// Brings the journal to the disk, ends leases, keeps the file short.
+/// Money that is set aside, but perhaps not written down. Dropped as it is, it is free again.
+struct Begun<'a> {
+    books: &'a Local,
+    call: u64,
+    place: u64,
+    kept: bool,
+}
+
+impl Begun<'_> {
+    fn written(mut self) -> Result<u64, Refusal> {
+        self.books.write(self.place).map_err(Refusal::Away)?;
+        self.kept = true;
+        Ok(self.call)
+    }
+}
+
+impl Drop for Begun<'_> {
+    fn drop(&mut self) {
+        if !self.kept {
+            self.books.settle(self.call, 0);
+        }
+    }
+}
+
+/// Writes what waits, brings it to the disk, ends leases, keeps the file short.
 fn look_after(shared: &Weak<Shared>) {
-    for round in 0_u64.. {
-        // Woken by the first change after a silence.
-        thread::park_timeout(LOOK);
-        thread::sleep(GATHER);
+    let (mut unsynced, mut synced, mut tidied, mut round) = (false, Instant::now(), Instant::now(), 0_u64);
+    loop {
+        if !unsynced {
+            // Woken by the first change after a silence.
+            thread::park_timeout(LOOK);
+        }
+        thread::sleep(SOON);
         let Some(shared) = shared.upgrade() else { return };
         if shared.dirty.swap(false, Ordering::AcqRel) {
-            let file = shared.open.lock().as_ref().map(|open| open.journal.file());
-            let synced = file.map_or(Ok(()), |file| file.and_then(|file| file.sync_data()));
-            if let Err(error) = synced {
-                tracing::error!(%error, "the budget journal cannot be brought to the disk");
-            }
+            unsynced |= shared.write();
+        }
+        if unsynced && synced.elapsed() >= GATHER {
+            shared.sync();
+            (unsynced, synced) = (false, Instant::now());
             shared.shorten();
         }
-        shared.tidy(round % TIDY == 0);
+        if round == 0 || tidied.elapsed() >= LOOK {
+            shared.tidy(round % TIDY == 0);
+            (round, tidied) = (round + 1, Instant::now());
+        }
     }
 }
 
@@ -280,4 +384,18 @@ fn look_after(shared: &Weak<Shared>) {
 pub(super) fn read_back(path: &Path) -> std::io::Result<Vec<Account>> {
     let (books, _) = super::journal::read(&std::fs::read(path)?)?;
     Ok(books.accounts().cloned().collect())
+}
+
+#[cfg(test)]
+impl Local {
+    /// Sets money aside without waiting for others.
+    pub(super) fn reserve_now(&self, claims: &[Claim], amount: u64, expires: u64) -> Result<u64, Refusal> {
+        self.begin(claims, amount, expires)?.written()
+    }
+
+    /// Puts another file in the place of the journal's.
+    pub(super) fn swap_file(&self, file: std::fs::File) -> std::fs::File {
+        let mut state = self.state().unwrap();
+        state.journal.swap_file(file)
+    }
 }

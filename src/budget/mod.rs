@@ -9,6 +9,7 @@
 //! [`Local`]; those of several gateways are in Redis, as [`Shared`]. [`bound`] knows the most that a call can take.
 mod books;
 pub mod bound;
+mod claim;
 mod journal;
 mod local;
 mod purse;
@@ -24,7 +25,8 @@ use std::{
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
-pub use books::{Account, Claim, FULLY, MOST_CLAIMS, NEARLY, Name, Passed, Scope, Short};
+pub use books::{Account, FULLY, MOST_CLAIMS, NEARLY, Passed};
+pub use claim::{Claim, Name, Scope, Short};
 pub use local::Local;
 pub use purse::Funds;
 pub use redis::Shared;
@@ -64,19 +66,20 @@ impl Ledger {
     /// 1970). Tells the number under which it is settled.
     pub async fn reserve(&self, claims: &[Claim], amount: u64, expires: u64) -> Result<u64> {
         match self {
-            Self::Local(local) => local.reserve(claims, amount, expires),
+            Self::Local(local) => local.reserve(claims, amount, expires).await,
             Self::Redis(shared) => shared.reserve(claims, amount, expires).await,
         }
-        .map_err(Refusal::error)
+        .map_err(|refusal| refusal.error(true))
     }
 
     /// Sets more aside for a call.
     pub async fn extend(&self, call: u64, more: u64) -> Result<()> {
         match self {
-            Self::Local(local) => local.extend(call, more),
+            Self::Local(local) => local.extend(call, more).await,
             Self::Redis(shared) => shared.extend(call, more).await,
         }
-        .map_err(Refusal::error)
+        // What stands in the way may be the call itself.
+        .map_err(|refusal| refusal.error(false))
     }
 
     /// Accounts for a call; what is left of its reservation is free again. Does not wait.
@@ -87,10 +90,12 @@ impl Ledger {
         }
     }
 
-    /// Waits until all calls are accounted for, as the process ends; at most `patience`.
+    /// Waits until all that was accounted for is written down, as the process ends; at most
+    /// `patience`.
     pub async fn flush(&self, patience: Duration) {
-        if let Self::Redis(shared) = self {
-            shared.flush(patience).await;
+        match self {
+            Self::Local(local) => local.flush(),
+            Self::Redis(shared) => shared.flush(patience).await,
         }
     }
 
@@ -98,15 +103,16 @@ impl Ledger {
     pub async fn accounts(&self) -> Result<Vec<Account>> {
         match self {
             Self::Local(local) => Ok(local.accounts()),
-            Self::Redis(shared) => shared.accounts().await.map_err(Refusal::error),
+            Self::Redis(shared) => shared.accounts().await.map_err(|refusal| refusal.error(false)),
         }
     }
 }
 
 impl Refusal {
-    fn error(self) -> Error {
+    /// As it is told to the caller; `others`: whether it is others' calls that have something set aside.
+    fn error(self, others: bool) -> Error {
         match self {
-            Self::Short(short) => short.error(now_ms()),
+            Self::Short(short) => short.error(now_ms(), others && short.is_held()),
             // Calls of those who have an account already go on; accounts that nothing was spent of
             // make room within a minute.
             Self::Full => Error::BooksAway {
@@ -120,7 +126,7 @@ impl Refusal {
 
 impl Short {
     /// As it is told to the caller. What others spend is not told.
-    fn error(&self, now_ms: u64) -> Error {
+    fn error(&self, now_ms: u64, held: bool) -> Error {
         let Claim { name, end, cap } = &self.claim;
         let whose = match &name.scope {
             Scope::Global => "this gateway".to_owned(),
@@ -129,7 +135,13 @@ impl Short {
             Scope::User(_, user) => format!("user `{user}`"),
         };
         let anew = jiff::Timestamp::from_second(*end).map(|end| end.to_string()).unwrap_or_default();
-        let mut message = format!("You've reached the {} budget of {whose}", name.period.adjective());
+        let adjective = name.period.adjective();
+        let mut message = match held {
+            false => format!("You've reached the {adjective} budget of {whose}"),
+            true => {
+                format!("What is left of the {adjective} budget of {whose} is set aside for calls under way")
+            }
+        };
         if name.scope != Scope::Global {
             let left = cap.saturating_sub(self.spent);
             let (of, aside, wanted) = (Cost(*cap), Cost(self.reserved.min(left)), Cost(self.wanted));
@@ -141,8 +153,14 @@ impl Short {
             );
         }
         let _ = write!(message, ". It starts anew at {anew}.");
-        let wait = end.saturating_mul(1000).saturating_sub(now_ms as i64).max(0) as u64;
-        Error::BudgetSpent { message, wait: Duration::from_millis(wait) }
+        if held {
+            message.push_str(" Some of it may be free again in a moment, when calls under way end.");
+        }
+        let wait = match held {
+            true => 1000,
+            false => end.saturating_mul(1000).saturating_sub(now_ms as i64).max(0) as u64,
+        };
+        Error::BudgetSpent { message, wait: Duration::from_millis(wait), held }
     }
 }
 

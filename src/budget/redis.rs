@@ -16,7 +16,8 @@ use tokio::sync::Notify;
 
 use super::{
     Refusal, Told,
-    books::{Account, Claim, Name, Passed, Scope, Short},
+    books::{Account, Passed},
+    claim::{Claim, Name, Scope, Short},
     now_ms,
     window::Period,
 };
@@ -66,8 +67,11 @@ for i = 4, #KEYS do
   local cap, ends = tonumber(ARGV[2 * i - 2]), tonumber(ARGV[2 * i - 1])
   local state = redis.call('HMGET', KEYS[i], 'spent', 'reserved', 'told')
   local spent, reserved = tonumber(state[1] or '0'), tonumber(state[2] or '0')
-  if spent + reserved + amount > cap and (not worst or ends >= worst) then
-    worst = ends
+  -- What is spent stands in the way for longer than what is only set aside.
+  local rank = ends
+  if spent + amount > cap then rank = rank + 1e12 end
+  if spent + reserved + amount > cap and (not worst or rank >= worst) then
+    worst = rank
     local told = '0'
     if spent * 100 >= cap * 80 and spent + amount > cap and tonumber(state[3] or '0') < 100 then told = '100' end
     found = {'short', tostring(i - 4), state[1] or '0', state[2] or '0', told, KEYS[i]}

@@ -267,18 +267,18 @@ fn key_day(accounts: &[Account]) -> (u64, u64, u64) {
     (found.spent, found.reserved, found.unsettled)
 }
 
-#[test]
-fn what_was_under_way_at_a_crash_is_charged_in_full_and_what_was_settled_is_not() {
+#[tokio::test]
+async fn what_was_under_way_at_a_crash_is_charged_in_full_and_what_was_settled_is_not() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("books/journal");
     let (books, _) = local(&path);
     let claims = claims(0b1011);
     let [one, two, three] =
-        [100, 200, 50].map(|amount| books.reserve(&claims, amount, u64::MAX / 4).unwrap());
+        [100, 200, 50].map(|amount| books.reserve_now(&claims, amount, u64::MAX / 4).unwrap());
     books.settle(one, 30);
-    books.extend(two, 20).unwrap();
+    books.extend(two, 20).await.unwrap();
     assert_eq!(key_day(&books.accounts()), (30, 270, 0));
-    assert!(matches!(books.reserve(&claims, 201, 0), Err(Refusal::Short(short)) if short.spent == 30));
+    assert!(matches!(books.reserve_now(&claims, 201, 0), Err(Refusal::Short(short)) if short.spent == 30));
     let second = local(&path).0;
     assert!(second.open().unwrap_err().contains("another gateway"), "two write into one file");
     // What a killed process leaves behind: the file as it is.
@@ -299,7 +299,7 @@ fn each_mark_is_told_once_and_over_restarts() {
     let path = folder.path().join("journal");
     let (books, heard) = local(&path);
     let spend = |books: &Local, amount| {
-        let call = books.reserve(&claims(1), amount, u64::MAX / 4).unwrap();
+        let call = books.reserve_now(&claims(1), amount, u64::MAX / 4).unwrap();
         books.settle(call, amount);
     };
     let marks =
@@ -310,12 +310,13 @@ fn each_mark_is_told_once_and_over_restarts() {
     spend(&books, 20);
     assert_eq!(marks(&heard), [80]);
     let left = folder.path().join("left");
+    books.flush();
     std::fs::copy(&path, &left).unwrap();
     let (again, heard) = local(&left);
     spend(&again, 10);
     assert_eq!(marks(&heard), [0_u8; 0], "it was told before the restart");
-    again.reserve(&claims(1), 71, 0).unwrap_err();
-    again.reserve(&claims(1), 71, 0).unwrap_err();
+    again.reserve_now(&claims(1), 71, 0).unwrap_err();
+    again.reserve_now(&claims(1), 71, 0).unwrap_err();
     assert_eq!(marks(&heard), [100], "a budget that refuses is used up, though some small change is left");
 }
 
@@ -324,8 +325,9 @@ fn a_torn_end_is_removed_and_a_strange_file_is_not_touched() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("journal");
     let (books, _) = local(&path);
-    let call = books.reserve(&claims(1), 100, u64::MAX / 4).unwrap();
+    let call = books.reserve_now(&claims(1), 100, u64::MAX / 4).unwrap();
     books.settle(call, 60);
+    books.flush();
     let mut bytes = std::fs::read(&path).unwrap();
     let whole = bytes.len();
     bytes.extend_from_slice(&[17, 0, 0, 0, 1, 2]);
@@ -346,8 +348,9 @@ fn a_file_that_is_damaged_before_its_end_is_refused_and_not_touched() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("journal");
     let (books, _) = local(&path);
-    let call = books.reserve(&claims(1), 100, u64::MAX / 4).unwrap();
+    let call = books.reserve_now(&claims(1), 100, u64::MAX / 4).unwrap();
     books.settle(call, 60);
+    books.flush();
     let mut bytes = std::fs::read(&path).unwrap();
     bytes[super::journal::HEADER.len() + 10] ^= 1;
     let damaged = folder.path().join("damaged");
@@ -355,6 +358,83 @@ fn a_file_that_is_damaged_before_its_end_is_refused_and_not_touched() {
     let why = local(&damaged).0.open().unwrap_err();
     assert!(why.contains("whole changes follow"), "{why}");
     assert_eq!(std::fs::read(&damaged).unwrap(), bytes);
+}
+
+#[tokio::test]
+async fn calls_of_one_moment_share_a_write_and_who_leaves_takes_nothing_along() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("journal");
+    let (books, _) = local(&path);
+    books.open().unwrap();
+    let claims = claims(1);
+    let calls = futures_util::future::join_all((0..20).map(|_| books.reserve(&claims, 10, u64::MAX / 4)));
+    let calls: Vec<_> = calls.await.into_iter().map(|call| call.unwrap()).collect();
+    assert_eq!(key_day(&read_back(&path).unwrap()), (0, 200, 0), "it is written when it is told");
+    for call in calls {
+        books.settle(call, 1);
+    }
+    {
+        let mut left = Box::pin(books.reserve(&claims, 70, u64::MAX / 4));
+        assert!(futures_util::poll!(&mut left).is_pending());
+        assert_eq!(key_day(&books.accounts()), (20, 70, 0));
+    }
+    assert_eq!(key_day(&books.accounts()), (20, 0, 0));
+    drop(books);
+    assert_eq!(key_day(&read_back(&path).unwrap()), (20, 0, 0), "what waited is written at the end");
+}
+
+#[tokio::test]
+async fn a_disk_that_takes_nothing_admits_nothing_and_loses_nothing() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("journal");
+    let (books, _) = local(&path);
+    let claims = claims(1);
+    let [one, two] = [100, 50].map(|amount| books.reserve_now(&claims, amount, u64::MAX / 4).unwrap());
+    let working = books.swap_file(std::fs::File::open(&path).unwrap());
+    assert!(matches!(books.reserve(&claims, 10, u64::MAX / 4).await, Err(Refusal::Away(_))));
+    books.settle(one, 30);
+    assert!(matches!(books.reserve(&claims, 10, u64::MAX / 4).await, Err(Refusal::Away(_))));
+    assert!(matches!(books.extend(two, 10).await, Err(Refusal::Away(_))));
+    assert_eq!(key_day(&books.accounts()), (30, 50, 0), "what was refused is not set aside");
+    books.swap_file(working);
+    books.reserve(&claims, 10, u64::MAX / 4).await.unwrap();
+    assert_eq!(key_day(&read_back(&path).unwrap()), (30, 60, 0), "what was settled meanwhile is written");
+}
+
+#[test]
+fn invented_users_leave_room_for_other_tenants_and_for_keys() {
+    let folder = tempfile::tempdir().unwrap();
+    let books = Local::new(&folder.path().join("journal"), 32, Arc::new(|_| ()));
+    let user = |tenant: &str, user: u64| Claim {
+        name: Name {
+            scope: Scope::User(tenant.into(), user.to_string().into()),
+            period: Period::Day,
+            start: 0,
+        },
+        end: i64::MAX / 2,
+        cap: 100,
+    };
+    let open = |tenant, user_number| books.reserve_now(&[user(tenant, user_number)], 1, u64::MAX / 4);
+    let opened = |tenant| (0..100).take_while(|number| open(tenant, *number).is_ok()).count();
+    assert_eq!((opened("a"), opened("b"), opened("c")), (16, 8, 4));
+    open("a", 3).unwrap();
+    assert!(matches!(open("a", 99), Err(Refusal::Full)));
+    books.reserve_now(&claims(0b1011), 1, u64::MAX / 4).unwrap();
+}
+
+#[test]
+fn what_is_only_set_aside_is_said_to_be_free_soon() {
+    let folder = tempfile::tempdir().unwrap();
+    let (books, _) = local(&folder.path().join("journal"));
+    let why = |wanted| match books.reserve_now(&claims(0b11), wanted, u64::MAX / 4) {
+        Err(Refusal::Short(short)) => (short.claim.name.clone(), short.is_held()),
+        other => panic!("{other:?}"),
+    };
+    let call = books.reserve_now(&claims(0b11), 450, u64::MAX / 4).unwrap();
+    assert_eq!(why(460), (name(1), true), "the month lasts longer");
+    books.settle(call, 450);
+    books.reserve_now(&claims(0b10), 400, u64::MAX / 4).unwrap();
+    assert_eq!(why(60), (name(0), false), "the day is spent, the month is only set aside");
 }
 
 #[test]
@@ -367,7 +447,7 @@ fn many_threads_never_pass_a_cap() {
             scope.spawn(move || {
                 for turn in 0..200_u64 {
                     let amount = 1 + (thread * 7 + turn * 13) % 20;
-                    let Ok(call) = books.reserve(&claims(0b1111), amount, u64::MAX / 4) else { continue };
+                    let Ok(call) = books.reserve_now(&claims(0b1111), amount, u64::MAX / 4) else { continue };
                     let cost = amount - turn % 2;
                     books.settle(call, cost);
                     *admitted.lock() += cost;

@@ -98,9 +98,10 @@ pub fn response_with(
         headers.insert(header::RETRY_AFTER, millis.div_ceil(1000).max(1).into());
         headers.insert("retry-after-ms", millis.into());
     }
-    if matches!(error, Error::BudgetSpent { .. }) {
+    if let Error::BudgetSpent { held, .. } = error {
         // The SDKs of OpenAI and Anthropic read it before all else.
-        headers.insert("x-should-retry", HeaderValue::from_static("false"));
+        let again = HeaderValue::from_static(if *held { "true" } else { "false" });
+        headers.insert("x-should-retry", again);
     }
     if status == StatusCode::UNAUTHORIZED {
         headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
