@@ -215,6 +215,15 @@ pub enum Error {
     /// No stream of the caller's has such an event, or it is no longer kept.
     #[error("there is no stream to go on with under this `Last-Event-ID`; ask anew without it")]
     UnknownStream,
+    /// Whether there is such a stream cannot be looked up.
+    #[error("streams of other gateways cannot be looked up right now; try again shortly")]
+    StreamsAway {
+        /// When to try again.
+        retry_after: Duration,
+        /// Why, for the log.
+        #[source]
+        source: Cause,
+    },
     /// The reader left, and the answer was broken off.
     #[error("the answer was broken off when its reader left; ask anew")]
     Abandoned,
@@ -263,6 +272,11 @@ impl Error {
     /// A reply that broke off, with the reason for the log.
     pub fn broken(cause: impl Into<Cause>) -> Self {
         Self::Broken(cause.into())
+    }
+
+    /// Other gateways' streams cannot be looked up, with the reason for the log.
+    pub fn streams_away(cause: impl Into<Cause>) -> Self {
+        Self::StreamsAway { retry_after: Duration::from_secs(1), source: cause.into() }
     }
 
     /// The one table.
@@ -340,6 +354,7 @@ impl Error {
                 row(S::UNPROCESSABLE_ENTITY, bad, "idempotency_key_reused", NOTHING)
             }
             Self::UnknownStream => row(S::NOT_FOUND, bad, "stream_not_found", NOTHING),
+            Self::StreamsAway { .. } => row(S::SERVICE_UNAVAILABLE, "server_error", "streams_away", NOTHING),
             Self::Abandoned => row(S::GONE, bad, "abandoned", NOTHING),
             Self::Internal(_) => row(S::INTERNAL_SERVER_ERROR, "server_error", "internal_error", NOTHING),
         }
@@ -361,6 +376,7 @@ impl Error {
             | Self::ProviderFull { retry_after }
             | Self::IdempotencyKeyInUse { retry_after }
             | Self::BooksAway { retry_after, .. }
+            | Self::StreamsAway { retry_after, .. }
             | Self::CircuitOpen { retry_after } => Some(*retry_after),
             Self::UpstreamBusy { retry_after, .. } => Some(retry_after.unwrap_or(Duration::from_secs(1))),
             Self::UpstreamFailed { retry_after, .. } => *retry_after,

@@ -1,5 +1,5 @@
 //! What settings share: durations, sizes and secrets as people write them.
-use std::{fmt, path::PathBuf, str::FromStr, time::Duration};
+use std::{env::VarError, fmt, path::PathBuf, str::FromStr, time::Duration};
 
 use schemars::JsonSchema;
 use secrecy::{ExposeSecret, SecretString};
@@ -136,12 +136,27 @@ pub enum SecretFrom {
 impl SecretFrom {
     /// Fetches the secret. `None` where the variable is unset or the file is absent or empty.
     pub fn fetch(&self) -> Option<Secret> {
+        self.read().ok()
+    }
+
+    /// Fetches the secret.
+    ///
+    /// # Errors
+    /// Why there is none: where it should be and what is wrong there.
+    pub fn read(&self) -> Result<Secret, String> {
         let text = match self {
-            Self::Env(name) => std::env::var(name).ok()?,
-            Self::File(path) => std::fs::read_to_string(path).ok()?,
+            Self::Env(name) => std::env::var(name).map_err(|error| match error {
+                VarError::NotPresent => format!("the {self} is unset"),
+                // Not its own words: they hold the value.
+                VarError::NotUnicode(_) => format!("the {self} holds no UTF-8"),
+            })?,
+            Self::File(path) => std::fs::read_to_string(path)
+                .map_err(|error| format!("the {self} cannot be read: {error}"))?,
         };
-        let text = text.trim();
-        (!text.is_empty()).then(|| Secret::new(text))
+        match text.trim() {
+            "" => Err(format!("the {self} is empty")),
+            text => Ok(Secret::new(text)),
+        }
     }
 }
 

@@ -54,10 +54,7 @@ impl Alerts {
         let post = Post::new(url).map_err(|why| format!("`budget.webhook`: {why}"))?;
         let secret = match &settings.webhook_secret {
             None => None,
-            Some(from) => {
-                let secret = from.fetch();
-                Some(secret.ok_or_else(|| format!("`budget.webhook_secret`: the {from} is empty"))?)
-            }
+            Some(from) => Some(from.read().map_err(|why| format!("`budget.webhook_secret`: {why}"))?),
         };
         self.hook.store(Some(Arc::new(Hook { post, secret })));
         Ok(())

@@ -42,13 +42,13 @@ use crate::{
     price::Prices,
     prompt::Prompts,
     provider::{self, Provider, continuation::Prefill},
-    replay::{Replay, replies::Replies, shelf, streams::Streams},
+    replay::{Replay, replies::Replies, sealed::Root, shelf, streams::Streams},
     route::{AttemptBudget, Breakers, Plan, Table, Vitals},
     stack::{self, Rehearsal, Stages},
     store::{
         Stores,
         redis::Redis,
-        sql::{Sql, Tables},
+        sql::{Kind, Sql, Tables},
     },
     summary::{self, Kept, Summaries},
     tokens,
@@ -109,8 +109,9 @@ impl Lasting {
             sql: Sql::open(&config.store, TABLES, &metrics).await?,
         };
         let pepper = Pepper::find(&config.auth, &config.store, stores.sql.kind())?;
+        let root = root(config, &stores, pepper.as_ref());
         Ok(Self {
-            replay: replay(config, &metrics, &stores).await,
+            replay: replay(config, root, &metrics, &stores).await,
             keys: auth::Book::open(&stores.sql, pepper.map(Arc::new)).await?,
             ledger: Arc::new(ledger(config, alerts.told(), stores.redis.as_ref())?),
             alerts,
@@ -179,16 +180,24 @@ impl Parts {
 }
 
 /// Makes what gives answers once more. Lasts as long as the process.
-async fn replay(config: &Config, metrics: &Metrics, stores: &Stores) -> Replay {
+async fn replay(config: &Config, root: Root, metrics: &Metrics, stores: &Stores) -> Replay {
     let Config { idempotency, resume, .. } = config;
     let replies = match idempotency.enabled {
-        true => Some(Arc::new(Replies::open(idempotency, metrics, stores).await)),
+        true => Some(Arc::new(Replies::open(idempotency, root.clone(), metrics, stores).await)),
         false => None,
     };
     let tasks = TaskTracker::new();
-    let streams = Streams::new(resume, metrics, stores.redis.clone(), tasks.clone());
+    let streams = Streams::new(resume, root, metrics, stores.redis.clone(), tasks.clone());
     let streams = resume.enabled.then(|| Arc::new(streams));
     Replay { replies, streams, grace: resume.grace.0, tasks, cut: CancellationToken::new() }
+}
+
+/// What kept replies and streams are sealed with, besides what their callers know. A pepper that this
+/// gateway made for itself is no other's: where stores are shared, only one that is configured counts.
+fn root(config: &Config, stores: &Stores, pepper: Option<&Pepper>) -> Root {
+    let shared = stores.redis.is_some() || stores.sql.kind() == Kind::Postgres;
+    let pepper = pepper.filter(|_| !shared || config.auth.pepper.is_some());
+    Root::new(pepper.map(|pepper| pepper.hash(b"sluice replay 2")).as_ref())
 }
 
 /// Opens the books. Where no budget is set, that waits until there is one.

@@ -10,7 +10,10 @@ use hmac::{Hmac, KeyInit, Mac};
 use sha2::Sha256;
 
 use super::Auth;
-use crate::store::{self, sql::Kind};
+use crate::{
+    settings::SecretFrom,
+    store::{self, sql::Kind},
+};
 
 /// The fewest characters of a pepper.
 const SHORTEST: usize = 32;
@@ -32,6 +35,15 @@ impl Pepper {
         (secret.len() >= SHORTEST).then(|| Hmac::new_from_slice(secret).ok().map(Self)).flatten()
     }
 
+    /// Reads the pepper that is configured.
+    ///
+    /// # Errors
+    /// It cannot be read, or is too short; in words.
+    pub fn read(from: &SecretFrom) -> Result<Self, String> {
+        let short = || format!("the {from} holds fewer than {SHORTEST} characters, too few for a pepper");
+        Self::new(from.read()?.reveal()).ok_or_else(short)
+    }
+
     /// The pepper that is configured; else the one beside the embedded
     /// database, made if there is none. None for a Postgres: each gateway
     /// would make its own.
@@ -40,9 +52,7 @@ impl Pepper {
     /// It cannot be read, or is too short; in words.
     pub fn find(auth: &Auth, stores: &store::Settings, kind: Kind) -> Result<Option<Self>, String> {
         if let Some(from) = &auth.pepper {
-            let pepper = from.fetch().and_then(|secret| Self::new(secret.reveal()));
-            let short = || format!("`auth.pepper`: the {from} holds no {SHORTEST} characters");
-            return pepper.ok_or_else(short).map(Some);
+            return Self::read(from).map(Some).map_err(|why| format!("`auth.pepper`: {why}"));
         }
         let fresh = || Self::hex(&rand::random::<[u8; 32]>());
         match kind {

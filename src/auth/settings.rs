@@ -23,8 +23,9 @@ pub struct Auth {
     /// A file with further rows; it is read again when it changes.
     #[garde(skip)]
     pub keys_file: Option<PathBuf>,
-    /// Where the secret is that keys made at run time are hashed with: 32 characters or more. Absent:
-    /// one is made beside the embedded database. With Postgres it must be set.
+    /// Where the secret is that keys made at run time are hashed with, and kept replies and streams
+    /// are sealed with: 32 characters or more. Absent: one is made beside the embedded database.
+    /// With Postgres it must be set for such keys; with Postgres or Redis it should be.
     #[garde(skip)]
     pub pepper: Option<SecretFrom>,
     /// Whether `?api_key=` is a way to show a key: for `EventSource`, which sends no headers.

@@ -9,10 +9,10 @@ use garde::Validate;
 use serde::de::DeserializeOwned;
 
 use super::{
-    Config, Problem, environment, keys,
+    Config, Problem, environment, keys, outside,
     problem::as_wish,
     read::read,
-    references,
+    references::{self, Dangling},
     tree::{At, Node, Path as Steps, Value},
 };
 use crate::{price::Prices, prompt::Prompts};
@@ -63,7 +63,7 @@ pub fn load(source: &Source) -> Result<Loaded, Vec<Problem>> {
     let variables: Vec<(String, String)> = variables
         .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
         .collect();
-    let config = parse(&name, &text, &variables, source.listen)?;
+    let config = parse(&name, &text, &variables, source.listen, &outside::check)?;
     let problems = companions(&config);
     if !problems.is_empty() {
         return Err(problems);
@@ -103,12 +103,13 @@ fn missing_secrets(config: &Config) -> Vec<String> {
     missing.collect()
 }
 
-/// Reads a text, variables and flags; tells all mistakes at once.
+/// Reads a text, variables and flags; tells all mistakes at once, and those that `outside` finds around it.
 fn parse(
     name: &str,
     text: &str,
     variables: &[(String, String)],
     listen: Option<SocketAddr>,
+    outside: &dyn Fn(&Config) -> Vec<Dangling>,
 ) -> Result<Config, Vec<Problem>> {
     let mut problems = Vec::new();
     let mut tree = Node::parse(text).unwrap_or_else(|broken| {
@@ -128,7 +129,7 @@ fn parse(
     let get = |name: &str| variables.iter().find(|(known, _)| known == name).map(|(_, value)| value.clone());
     let config = config.completed(&get);
     let mentioned = |section: &str, key: &str| is_mentioned(&tree, section, key);
-    for wrong in references::check(&config, &mentioned) {
+    for wrong in references::check(&config, &mentioned).into_iter().chain(outside(&config)) {
         let message = format!("`{}`: {}", wrong.path, wrong.message);
         problems.push(Problem::at(name, text, &tree.locate(&wrong.path).0, &message, wrong.secret));
     }

@@ -6,6 +6,7 @@
 mod documented;
 mod environment;
 mod load;
+mod outside;
 mod problem;
 mod read;
 mod references;

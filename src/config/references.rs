@@ -24,6 +24,7 @@ pub(super) fn check(config: &Config, mentioned: &dyn Fn(&str, &str) -> bool) -> 
     secrets(config, &mut found);
     keys(config, &mut found);
     waits(config, &mut found);
+    kept(config, &mut found);
     if config.server.metrics_listen == Some(config.server.listen) {
         let message = "is the main address, too; `null` serves the metrics there";
         found.push(Dangling::new("server.metrics_listen".into(), message.into()));
@@ -41,7 +42,7 @@ pub(super) fn check(config: &Config, mentioned: &dyn Fn(&str, &str) -> bool) -> 
 }
 
 impl Dangling {
-    fn new(path: String, message: String) -> Self {
+    pub(super) fn new(path: String, message: String) -> Self {
         Self { path, message, secret: false }
     }
 }
@@ -96,20 +97,28 @@ fn routes(config: &Config, mentioned: &dyn Fn(&str, &str) -> bool, found: &mut V
 }
 
 fn secrets(config: &Config, found: &mut Vec<Dangling>) {
-    for (name, provider) in &config.providers {
-        if let Some(SecretFrom::Env(variable)) = &provider.api_key {
-            let is_part = |c: char| c.is_ascii_alphanumeric() || c == '_';
-            if !variable.chars().all(is_part)
-                || !variable.starts_with(|c: char| c.is_ascii_alphabetic() || c == '_')
-            {
-                found.push(Dangling {
-                    path: format!("providers.{name}.api_key.env"),
-                    message: "this is not the name of a variable; the secret itself is never written here"
-                        .into(),
-                    secret: true,
-                });
-            }
+    let of_providers = config.providers.iter();
+    let of_providers =
+        of_providers.map(|(name, provider)| (format!("providers.{name}.api_key"), &provider.api_key));
+    let others = [
+        ("auth.pepper", &config.auth.pepper),
+        ("store.postgres", &config.store.postgres),
+        ("store.redis", &config.store.redis),
+        ("budget.webhook_secret", &config.budget.webhook_secret),
+    ];
+    for (path, from) in of_providers.chain(others.map(|(path, from)| (path.to_owned(), from))) {
+        let Some(SecretFrom::Env(variable)) = from else { continue };
+        let is_part = |c: char| c.is_ascii_alphanumeric() || c == '_';
+        let begins = |c: char| c.is_ascii_alphabetic() || c == '_';
+        if !variable.chars().all(is_part) || !variable.starts_with(begins) {
+            found.push(Dangling {
+                path: format!("{path}.env"),
+                message: "this is not the name of a variable; the secret itself is never written here".into(),
+                secret: true,
+            });
         }
+    }
+    for (name, provider) in &config.providers {
         for header in
             provider.headers.keys().filter(|h| CREDENTIALS.contains(&h.to_ascii_lowercase().as_str()))
         {
@@ -153,8 +162,17 @@ fn waits(config: &Config, found: &mut Vec<Dangling>) {
         ("routing.outlier.interval".into(), config.routing.outlier.interval),
         ("routing.outlier.eject_for".into(), config.routing.outlier.eject_for),
         ("breaker.open_for".into(), config.breaker.open_for),
+        ("store.timeout".into(), config.store.timeout),
+        ("store.redis_timeout".into(), config.store.redis_timeout),
+        ("idempotency.keep".into(), config.idempotency.keep),
     ];
-    let mut sizes: Vec<(String, Size)> = vec![("server.max_body".into(), server.max_body)];
+    let mut sizes: Vec<(String, Size)> = vec![
+        ("server.max_body".into(), server.max_body),
+        ("idempotency.max_reply".into(), config.idempotency.max_reply),
+        ("idempotency.max_bytes".into(), config.idempotency.max_bytes),
+        ("resume.max_stream".into(), config.resume.max_stream),
+        ("resume.max_bytes".into(), config.resume.max_bytes),
+    ];
     let of_routes = config.models.iter().filter_map(|(name, route)| {
         route.timeouts.as_ref().map(|timeouts| (format!("models.{name}.timeouts"), timeouts))
     });
@@ -172,4 +190,37 @@ fn waits(config: &Config, found: &mut Vec<Dangling>) {
     let no_time = spans.into_iter().filter(|(_, span)| span.0.is_zero()).map(|(path, _)| path);
     let nothing = sizes.into_iter().filter(|(_, size)| size.0 == 0).map(|(path, _)| path);
     found.extend(no_time.chain(nothing).map(|path| Dangling::new(path, "must be more than 0".into())));
+}
+
+/// The most that is kept in memory of one kind.
+const MOST: Size = Size(1 << 40);
+
+/// What is waited for or kept, and how much of it, within reason.
+fn kept(config: &Config, found: &mut Vec<Dangling>) {
+    let Config { store, idempotency, resume, .. } = config;
+    let spans = [
+        ("store.timeout", store.timeout, Span::secs(300)),
+        ("store.redis_timeout", store.redis_timeout, Span::secs(10)),
+        ("idempotency.keep", idempotency.keep, Span::secs(30 * 86_400)),
+        ("resume.keep", resume.keep, Span::secs(86_400)),
+        ("resume.grace", resume.grace, Span::secs(3600)),
+    ];
+    for (path, span, most) in spans {
+        if span > most {
+            found.push(Dangling::new(path.into(), format!("must be at most {most}")));
+        }
+    }
+    let sizes = [
+        ("idempotency", "max_reply", idempotency.max_reply, idempotency.max_bytes),
+        ("resume", "max_stream", resume.max_stream, resume.max_bytes),
+    ];
+    for (section, key, one, all) in sizes {
+        if one > all {
+            let message = format!("{one} is more than there is for all: `{section}.max_bytes` is {all}");
+            found.push(Dangling::new(format!("{section}.{key}"), message));
+        }
+        if all > MOST {
+            found.push(Dangling::new(format!("{section}.max_bytes"), format!("must be at most {MOST}")));
+        }
+    }
 }

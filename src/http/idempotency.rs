@@ -34,8 +34,7 @@ use crate::{
     error::{Error, Result},
     replay::{
         recording::{Budget, Recording},
-        replies::{Claim, Found, Name, Print, Reply},
-        sealed::Seal,
+        replies::{Claim, Found, Reply},
     },
 };
 
@@ -105,10 +104,9 @@ async fn once(app: &App, router: Router, request: Request<Body>) -> Result<Respo
     let key = key(&parts.headers)?;
     let body = inbound::whole(app, &parts.headers, body).await?;
     let path = parts.uri.path_and_query().map_or("/", |path| path.as_str());
-    let name = Name::new(&caller, key);
-    let print = Print::new(parts.method.as_str(), path, &body);
-    let seal = Seal::new(&inbound::shown(&parts), key);
-    let claim = match replies.claim(name, print, seal).await {
+    let request = (parts.method.as_str(), path, &*body);
+    let asked = replies.asked(&caller, &inbound::shown(&parts), key, request);
+    let claim = match replies.claim(asked).await {
         Found::Nothing(claim) => *claim,
         Found::Running => return Err(Error::IdempotencyKeyInUse { retry_after: SHORTLY }),
         Found::Other => return Err(Error::IdempotencyKeyReused),

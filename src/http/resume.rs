@@ -96,22 +96,28 @@ const BEHIND: Duration = Duration::from_secs(2);
 const PEEK: Duration = Duration::from_millis(25);
 
 /// The stream that an event is of, and where it goes on after it.
-async fn found(app: &App, parts: &Parts, caller: &Caller, last: &str) -> Option<(Arc<Stream>, u64)> {
-    let id = last.parse::<EventId>().ok()?;
-    let streams = app.replay().streams.as_ref()?;
-    let stream = match streams.find(caller, id.stream) {
-        Some(stream) => stream,
-        None => streams.fetch(caller, id.stream, &inbound::shown(parts)).await?,
+async fn found(app: &App, parts: &Parts, caller: &Caller, last: &str) -> Result<(Arc<Stream>, u64)> {
+    let id = last.parse::<EventId>().map_err(|()| Error::UnknownStream)?;
+    let streams = app.replay().streams.as_ref().ok_or(Error::UnknownStream)?;
+    let stream = if let Some(stream) = streams.find(caller, id.stream) {
+        stream
+    } else {
+        let fetched = streams.fetch(caller, id.stream, &inbound::shown(parts)).await;
+        fetched.map_err(Error::streams_away)?.ok_or(Error::UnknownStream)?
     };
     let until = Instant::now() + BEHIND;
     loop {
         if let Some(at) = stream.recording.after(id.event) {
-            return Some((stream, at));
+            return Ok((stream, at));
         }
         // What another gateway said may still be on its way.
         let comes = id.event > stream.recording.first() && !stream.recording.is_over();
-        if !comes || !streams.is_shared() || Instant::now() >= until {
-            return None;
+        if !comes || !stream.foreign {
+            return Err(Error::UnknownStream);
+        }
+        if Instant::now() >= until {
+            let why = "what another gateway says is not heard";
+            return Err(if streams.is_deaf() { Error::streams_away(why) } else { Error::UnknownStream });
         }
         tokio::time::sleep(PEEK).await;
     }
@@ -121,10 +127,9 @@ async fn found(app: &App, parts: &Parts, caller: &Caller, last: &str) -> Option<
 pub(super) async fn resumed(app: &App, parts: &Parts, last: &str) -> Result<Response> {
     let caller = inbound::caller(app, parts)?;
     let count = |result: &str| app.metrics().resumes.with_label_values(&[result]).inc();
-    let Some((stream, at)) = found(app, parts, &caller, last).await else {
-        count("unknown");
-        return Err(Error::UnknownStream);
-    };
+    let (stream, at) = found(app, parts, &caller, last).await.inspect_err(|error| {
+        count(if matches!(error, Error::StreamsAway { .. }) { "away" } else { "unknown" });
+    })?;
     let mut response = Response::new(Body::empty());
     if stream.recording.is_read(at) {
         // With this an `EventSource` stops coming back.

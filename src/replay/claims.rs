@@ -7,7 +7,10 @@ use std::{sync::LazyLock, time::Duration};
 use redis::Script;
 use tokio::task::JoinHandle;
 
-use super::kept::{Name, Print};
+use super::{
+    kept::{Name, Print, now},
+    shelf::Row,
+};
 use crate::store::redis::{Away, Redis};
 
 /// How long a claim holds without being renewed.
@@ -24,6 +27,15 @@ static CLAIM: LazyLock<Script> = LazyLock::new(|| {
 });
 /// Puts a value in the place of a claim, or where nothing is. `ARGV`: the claim, the value, its time in milliseconds.
 static KEEP: LazyLock<Script> = LazyLock::new(|| {
+    Script::new(
+        "local was = redis.call('GET', KEYS[1])
+         if was and was ~= ARGV[1] then return 0 end
+         redis.call('SET', KEYS[1], ARGV[2], 'PX', ARGV[3])
+         return 1",
+    )
+});
+/// Claims a key whose value is of no use. `ARGV`: that value, the claim, its time in milliseconds.
+static REPLACE: LazyLock<Script> = LazyLock::new(|| {
     Script::new(
         "local was = redis.call('GET', KEYS[1])
          if was and was ~= ARGV[1] then return 0 end
@@ -56,9 +68,36 @@ pub(super) enum Shared {
     Claimed(Lease),
     /// A request that is being answered.
     Running(Print),
-    /// A request that was answered: until when its reply is kept, in microseconds since 1970, and the reply.
-    Kept(Print, i64, Vec<u8>),
+    /// A request that was answered.
+    Kept(Answered),
+    /// A value that makes no sense.
+    Torn(Vec<u8>),
 }
+
+/// A request that was answered.
+#[derive(Debug)]
+pub(super) struct Answered {
+    pub(super) print: Print,
+    /// Until when its reply is kept, in microseconds since 1970.
+    pub(super) ends: i64,
+    /// The value, whole; the reply is its end.
+    value: Vec<u8>,
+}
+
+impl Answered {
+    /// The reply, sealed.
+    pub(super) fn sealed(&self) -> &[u8] {
+        self.value.get(HEAD..).unwrap_or_default()
+    }
+
+    /// All that stands there.
+    pub(super) fn into_value(self) -> Vec<u8> {
+        self.value
+    }
+}
+
+/// What stands before a reply: what it is, its request, its end.
+const HEAD: usize = 1 + 32 + 8;
 
 /// A claim of ours. Dropped, it is let go.
 #[derive(Debug)]
@@ -70,25 +109,62 @@ pub(super) struct Lease {
     kept: bool,
 }
 
-/// Looks what a key stands for, and claims it where it is free.
-pub(super) async fn claim(redis: &Redis, name: Name, print: Print) -> Result<Shared, Away> {
-    let key = format!("sluice:idempotency:{}", name.hex());
-    let mut claim = vec![RUNNING];
-    claim.extend_from_slice(&print.0);
-    claim.extend_from_slice(&rand::random::<[u8; 16]>());
-    let lease = LEASE.as_millis() as u64;
-    let was: Option<Vec<u8>> = redis.run(CLAIM.key(&key).arg(&claim[..]).arg(lease)).await?;
-    let Some(was) = was else { return Ok(Shared::Claimed(Lease::new(redis.clone(), key, claim))) };
-    let print = |bytes: &[u8]| Some(Print(bytes.get(1..33)?.try_into().ok()?));
-    let read = match was.first() {
-        Some(&RUNNING) => print(&was).map(Shared::Running),
-        Some(&KEPT) => print(&was).and_then(|print| {
-            let ends = i64::from_le_bytes(was.get(33..41)?.try_into().ok()?);
-            Some(Shared::Kept(print, ends, was.get(41..)?.to_vec()))
-        }),
-        _ => None,
+/// Looks what a key stands for, and claims it where it is free, or where this same claim
+/// came to Redis before, and the answer did not come back.
+pub(super) async fn claim(redis: &Redis, name: Name, claim: Vec<u8>) -> Result<Shared, Away> {
+    let key = key(name);
+    let was: Option<Vec<u8>> = redis.run(CLAIM.key(&key).arg(&claim[..]).arg(millis(LEASE))).await?;
+    let Some(was) = was.filter(|was| *was != claim) else {
+        return Ok(Shared::Claimed(Lease::new(redis.clone(), key, claim)));
     };
-    read.ok_or_else(|| Away::Refused("the value is none of ours".into()))
+    let print = was.get(1..33).and_then(|bytes| Some(Print(bytes.try_into().ok()?)));
+    let ends = was.get(33..HEAD).and_then(|bytes| Some(i64::from_le_bytes(bytes.try_into().ok()?)));
+    Ok(match (was.first(), print, ends) {
+        (Some(&RUNNING), Some(print), _) => Shared::Running(print),
+        (Some(&KEPT), Some(print), Some(ends)) => Shared::Kept(Answered { print, ends, value: was }),
+        _ => Shared::Torn(was),
+    })
+}
+
+/// Claims a key whose value is of no use, unless it has another since.
+pub(super) async fn replace(
+    redis: &Redis,
+    name: Name,
+    print: Print,
+    was: &[u8],
+) -> Result<Option<Lease>, Away> {
+    let (key, claim) = (key(name), fresh(print));
+    let done: i64 = redis.run(REPLACE.key(&key).arg(was).arg(&claim[..]).arg(millis(LEASE))).await?;
+    Ok((done == 1).then(|| Lease::new(redis.clone(), key, claim)))
+}
+
+/// Puts a reply where nothing is, or where `claim` is. Tells whether it is there.
+pub(super) async fn publish(redis: &Redis, row: &Row, claim: &[u8]) -> Result<bool, Away> {
+    let left = u64::try_from((row.ends - now()) / 1000).unwrap_or(0).max(1);
+    put(redis, &key(row.name), claim, row, left).await
+}
+
+async fn put(redis: &Redis, key: &str, claim: &[u8], row: &Row, left: u64) -> Result<bool, Away> {
+    let mut value = Vec::with_capacity(HEAD + row.sealed.len());
+    value.push(KEPT);
+    value.extend_from_slice(&row.print.0);
+    value.extend_from_slice(&row.ends.to_le_bytes());
+    value.extend_from_slice(&row.sealed);
+    let done: i64 = redis.run(KEEP.key(key).arg(claim).arg(value).arg(left)).await?;
+    Ok(done == 1)
+}
+
+fn key(name: Name) -> String {
+    format!("sluice:idempotency:{}", name.hex())
+}
+
+/// A claim that nobody else has.
+pub(super) fn fresh(print: Print) -> Vec<u8> {
+    [&[RUNNING][..], &print.0, &rand::random::<[u8; 16]>()].concat()
+}
+
+fn millis(span: Duration) -> u64 {
+    span.as_millis() as u64
 }
 
 impl Lease {
@@ -97,25 +173,23 @@ impl Lease {
         let renewal = tokio::spawn(async move {
             loop {
                 tokio::time::sleep(LEASE / 3).await;
-                let lease = LEASE.as_millis() as u64;
                 // Renewed in vain, it ends, and another gateway may answer, too: that is the price of an outage.
-                let _ = store.run::<i64>(RENEW.key(&of).arg(&what[..]).arg(lease)).await;
+                let _ = store.run::<i64>(RENEW.key(&of).arg(&what[..]).arg(millis(LEASE))).await;
             }
         });
         Self { redis, key, claim, renewal, kept: false }
     }
 
-    /// Puts the reply in the place of the claim. Tells whether it is there.
-    pub(super) async fn keep(&mut self, print: Print, ends: i64, sealed: &[u8], keep: Duration) -> bool {
-        let mut value = vec![KEPT];
-        value.extend_from_slice(&print.0);
-        value.extend_from_slice(&ends.to_le_bytes());
-        value.extend_from_slice(sealed);
-        let keep = (keep.as_millis() as u64).max(1);
+    /// Puts the reply in the place of the claim. Tells whether it is there. Where it is not,
+    /// [`publish`] can do it later, with [`Lease::claim`].
+    pub(super) async fn keep(&mut self, row: &Row, keep: Duration) -> bool {
         self.kept = true;
-        let mut put = KEEP.key(&self.key);
-        put.arg(&self.claim[..]).arg(value).arg(keep);
-        self.redis.run::<i64>(&put).await == Ok(1)
+        put(&self.redis, &self.key, &self.claim, row, millis(keep).max(1)).await == Ok(true)
+    }
+
+    /// What stands in Redis while it runs.
+    pub(super) fn claim(&self) -> Vec<u8> {
+        self.claim.clone()
     }
 }
 

@@ -4,28 +4,40 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use bytes::Bytes;
 use http::{HeaderName, HeaderValue};
 
-use super::sealed::digest;
+use super::sealed::Root;
 use crate::caller::Caller;
 
-/// What a caller's key is kept under: a digest, so that the store tells no key.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+/// What a caller's key is kept under: a keyed digest, so that the store tells no key.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Name(pub(super) [u8; 32]);
 
 /// The fingerprint of a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Print(pub(super) [u8; 32]);
 
+/// Whose share of the memory a reply counts for: a keyed digest of a tenant's name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Owner(pub(super) [u8; 32]);
+
 impl Name {
     /// The name of `key`, as `caller` uses it.
-    pub fn new(caller: &Caller, key: &str) -> Self {
-        Self(digest(&[caller.tenant().as_bytes(), caller.rights.id.as_bytes(), key.as_bytes()]))
+    pub fn new(root: &Root, caller: &Caller, key: &str) -> Self {
+        let (tenant, id) = (caller.tenant().as_bytes(), caller.rights.id.as_bytes());
+        Self(root.digest(&[b"name", tenant, id, key.as_bytes()]))
     }
 }
 
 impl Print {
-    /// The fingerprint of a request: its bytes count, not what they mean.
-    pub fn new(method: &str, path: &str, body: &[u8]) -> Self {
-        Self(digest(&[method.as_bytes(), path.as_bytes(), body]))
+    /// The fingerprint of a request that came with `key`: its bytes count, not what they mean.
+    pub fn new(root: &Root, key: &str, method: &str, path: &str, body: &[u8]) -> Self {
+        Self(root.digest(&[b"print", key.as_bytes(), method.as_bytes(), path.as_bytes(), body]))
+    }
+}
+
+impl Owner {
+    /// The tenant of `caller`.
+    pub fn new(root: &Root, caller: &Caller) -> Self {
+        Self(root.digest(&[b"owner", caller.tenant().as_bytes()]))
     }
 }
 
@@ -49,7 +61,7 @@ macro_rules! hexadecimal {
         }
     )*};
 }
-hexadecimal!(Name Print);
+hexadecimal!(Name Print Owner);
 
 /// The time, in microseconds since 1970.
 pub(super) fn now() -> i64 {
@@ -110,8 +122,11 @@ mod tests {
 
     #[test]
     fn a_key_belongs_to_its_tenant_and_its_key() {
-        let of = |key: &str, tenant: &str, word: &str| Name::new(&Caller::named(key, tenant), word);
+        let root = Root::new(None);
+        let of = |key: &str, tenant: &str, word: &str| Name::new(&root, &Caller::named(key, tenant), word);
         assert_eq!(of("k", "t", "a"), of("k", "t", "a"));
+        let caller = Caller::named("k", "t");
+        assert_ne!(of("k", "t", "a"), Name::new(&Root::new(Some(&[7; 32])), &caller, "a"));
         for other in [of("k", "t2", "a"), of("k2", "t", "a"), of("k", "t", "b"), of("kt", "", "a")] {
             assert_ne!(other, of("k", "t", "a"));
         }
@@ -140,8 +155,9 @@ mod tests {
             let cut = (0..=cut.min(whole.len())).rev().find(|at| whole.is_char_boundary(*at)).unwrap_or(0);
             let (x, y) = whole.split_at(cut);
             let same = (x, y) == (a.as_str(), b.as_str());
-            let one = Print::new("POST", &a, format!("{b}{c}").as_bytes());
-            let other = Print::new("POST", x, format!("{y}{c}").as_bytes());
+            let root = Root::new(None);
+            let one = Print::new(&root, "k", "POST", &a, format!("{b}{c}").as_bytes());
+            let other = Print::new(&root, "k", "POST", x, format!("{y}{c}").as_bytes());
             prop_assert_eq!(one == other, same);
         }
     }

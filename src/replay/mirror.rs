@@ -11,15 +11,19 @@ use std::{
 };
 
 use redis::Script;
+use subtle::ConstantTimeEq;
 use tokio::time::{sleep, timeout};
 
 use super::{
     recording::{Read, Start},
-    sealed::Seal,
+    sealed::{Root, Seal},
     settings::Resume as Settings,
     streams::{Id, Stream},
 };
-use crate::store::redis::{Away, Redis};
+use crate::{
+    caller::Rights,
+    store::redis::{Away, Redis},
+};
 
 /// How often a gateway that writes says that it is there, and how long that holds.
 const BEAT: Duration = Duration::from_secs(2);
@@ -67,6 +71,7 @@ static HEAR: LazyLock<Script> = LazyLock::new(|| {
 #[derive(Clone, Debug)]
 pub(super) struct Mirror {
     redis: Redis,
+    root: Root,
     grace: Duration,
     keep: Duration,
     most: u64,
@@ -87,19 +92,48 @@ pub(super) struct Heard {
     pub(super) more: bool,
 }
 
-fn keys(id: Id) -> [String; 3] {
-    // In braces: all three are in one place of a Redis Cluster.
-    ["said", "alive", "wanted"].map(|what| format!("sluice:stream:{{{}}}:{what}", id.as_str()))
-}
-
 fn millis(span: Duration) -> u64 {
     (span.as_millis() as u64).max(1)
 }
 
 impl Mirror {
-    pub(super) fn new(redis: Redis, settings: &Settings) -> Self {
+    pub(super) fn new(redis: Redis, root: Root, settings: &Settings) -> Self {
         let (grace, keep) = (settings.grace.0, settings.keep.0);
-        Self { redis, grace, keep, most: settings.max_stream.0 as u64 }
+        Self { redis, root, grace, keep, most: settings.max_stream.0 as u64 }
+    }
+
+    /// What a stream is kept under: the stream's name is part of what opens it, and is not told.
+    fn keys(&self, id: Id) -> [String; 3] {
+        let digest = self.root.digest(&[b"stream", id.as_str().as_bytes()]);
+        let name: String = digest[..16].iter().map(|byte| format!("{byte:02x}")).collect();
+        // In braces: all three are in one place of a Redis Cluster.
+        ["said", "alive", "wanted"].map(|what| format!("sluice:stream:{{{name}}}:{what}"))
+    }
+
+    /// The name of a new stream of who shows this API key.
+    pub(super) fn name(&self, shown: &str, owner: &Rights) -> Id {
+        Id::random().marked(|words| self.mark(shown, owner, words))
+    }
+
+    /// Whether a gateway gave this name to a stream of who shows this API key.
+    pub(super) fn named(&self, id: Id, shown: &str, owner: &Rights) -> bool {
+        let named = id.marked(|words| self.mark(shown, owner, words));
+        named.as_str().as_bytes().ct_eq(id.as_str().as_bytes()).into()
+    }
+
+    fn mark(&self, shown: &str, owner: &Rights, words: &[u8]) -> [u8; 32] {
+        let (tenant, id) = (owner.tenant.name.as_bytes(), owner.id.as_bytes());
+        self.root.digest(&[b"mark", shown.as_bytes(), tenant, id, words])
+    }
+
+    /// The seal of a stream.
+    pub(super) fn seal(&self, shown: &str, owner: &Rights, id: Id) -> Seal {
+        self.root.seal(shown, owner, id.as_str())
+    }
+
+    /// Whether Redis is there.
+    pub(super) fn is_up(&self) -> bool {
+        self.redis.is_up()
     }
 
     /// Writes what a stream says, to its end.
@@ -122,7 +156,7 @@ impl Mirror {
                 }
                 // Redis was too slow for it: another gateway hears nothing rather than half of it.
                 Ok(Read::Lost) => {
-                    let [said, alive, _] = keys(stream.id);
+                    let [said, alive, _] = self.keys(stream.id);
                     return self.redis.command(redis::cmd("DEL").arg(said).arg(alive)).await;
                 }
                 Err(_) => self.say(stream.id, "", "", b"", start.at, ALIVE).await?,
@@ -139,7 +173,7 @@ impl Mirror {
         at: u64,
         alive: Duration,
     ) -> Result<(), Away> {
-        let [said, writer, _] = keys(id);
+        let [said, writer, _] = self.keys(id);
         let oldest = at.saturating_sub(self.most);
         let alive = alive.as_millis() as u64;
         // A stream that is spoken is kept while it is: its time begins at its end.
@@ -156,7 +190,7 @@ impl Mirror {
         Ok(())
     }
 
-    /// Reads what was said after `last`, an entry's name, which it sets.
+    /// Reads what was said after `last`, an entry's name, which it sets. `None`: it cannot be opened.
     pub(super) async fn hear(
         &self,
         id: Id,
@@ -164,14 +198,14 @@ impl Mirror {
         seal: &Seal,
         last: &mut String,
         reads: bool,
-    ) -> Result<Heard, Away> {
-        let [said, writer, wanted] = keys(id);
+    ) -> Result<Option<Heard>, Away> {
+        let [said, writer, wanted] = self.keys(id);
         let wanted_for = if reads { millis(self.grace) } else { 0 };
         let from = if last.is_empty() { "-".to_owned() } else { format!("({last}") };
         let mut call = HEAR.key(&said);
         call.key(&writer).key(&wanted).arg(from).arg(BATCH).arg(wanted_for);
         let found: Vec<Vec<u8>> = self.redis.run(&call).await?;
-        let Some((alive, entries)) = found.split_first() else { return Ok(Heard::default()) };
+        let Some((alive, entries)) = found.split_first() else { return Ok(None) };
         let mut heard = Heard { alive: alive == b"1", ..Heard::default() };
         heard.more = entries.len() >= 3 * BATCH;
         for entry in entries.chunks_exact(3) {
@@ -180,20 +214,21 @@ impl Mirror {
                 heard.over = true;
                 continue;
             }
-            // Sealed for somebody else: as good as nothing.
-            let Some(text) = seal.open(place.as_bytes(), entry[2].clone()) else {
-                return Ok(Heard::default());
+            // Sealed for somebody else, or torn: as good as nothing.
+            let text = seal.open(place.as_bytes(), entry[2].clone());
+            let Some((start, request, piece)) = text.as_deref().and_then(Start::unpacked) else {
+                tracing::warn!("a kept stream cannot be opened: its reader has to ask anew");
+                return Ok(None);
             };
-            let Some((start, request, piece)) = Start::unpacked(&text) else { return Ok(Heard::default()) };
             heard.start.get_or_insert_with(|| (start, request.into()));
             heard.text.extend_from_slice(piece);
         }
-        Ok(heard)
+        Ok(Some(heard))
     }
 
     /// Whether somebody reads it elsewhere, or did so a moment ago.
     pub(super) async fn is_wanted(&self, id: Id) -> bool {
-        let [_, _, wanted] = keys(id);
+        let [_, _, wanted] = self.keys(id);
         self.redis.command::<i64>(redis::cmd("EXISTS").arg(wanted)).await == Ok(1)
     }
 }

@@ -5,14 +5,16 @@
 //! lost their connection. Both rest on a [`recording`]: what an answer has
 //! said, written by one, read by any number. Both are in memory, and besides
 //! where they outlive the process or are shared: [`shelf`] is the database,
-//! `claims` and `mirror` are Redis. What is there is [`sealed`].
+//! `claims` and `mirror` are Redis, and `later` is what waits for it. What is there is [`sealed`].
 mod claims;
 mod kept;
+mod later;
 mod mirror;
 pub mod recording;
 pub mod replies;
 pub mod sealed;
 pub mod settings;
+mod shares;
 pub mod shelf;
 pub mod streams;
 

@@ -8,7 +8,6 @@
 //! configured, so that all gateways know of it, or else in the database, so
 //! that it outlives the process. While Redis is away each gateway knows its own.
 use std::{
-    collections::{HashMap, VecDeque},
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -16,17 +15,24 @@ use std::{
 use parking_lot::Mutex;
 use prometheus::{IntCounterVec, IntGauge};
 
-pub use super::kept::{Name, Print, Reply};
+pub use super::kept::Reply;
 use super::{
     claims::{self, Lease, Shared},
-    kept::{ENTRY, now},
-    sealed::Seal,
+    kept::{Name, Owner, Print, now},
+    later::{Later, Slot},
+    sealed::{Root, Seal},
     settings::Idempotency as Settings,
+    shares::{Entry, Kept, Place, State},
     shelf::{Row, Shelf},
 };
 use crate::{
+    caller::Caller,
     observe::Metrics,
-    store::{Stores, sql::Kind},
+    store::{
+        Stores,
+        redis::{Away, Redis},
+        sql::Kind,
+    },
 };
 
 /// What a key stands for.
@@ -42,6 +48,15 @@ pub enum Found {
     Kept(Arc<Reply>),
 }
 
+/// A request with an `Idempotency-Key`.
+#[derive(Debug)]
+pub struct Asked {
+    name: Name,
+    print: Print,
+    owner: Owner,
+    seal: Seal,
+}
+
 /// The replies that are kept, and the claims on those that come.
 #[derive(Debug)]
 pub struct Replies {
@@ -50,59 +65,23 @@ pub struct Replies {
     /// The largest reply that is kept, in bytes of its body.
     pub max_reply: usize,
     max_bytes: usize,
-    stores: Option<Stores>,
+    root: Root,
+    shared: Option<(Redis, Later)>,
     shelf: Option<Shelf>,
     requests: IntCounterVec,
     bytes: IntGauge,
 }
 
-#[derive(Debug, Default)]
-struct State {
-    entries: HashMap<Name, Entry>,
-    /// What is kept, the first to be forgotten first.
-    order: VecDeque<(Instant, Name)>,
-    bytes: usize,
-}
-
-#[derive(Debug)]
-enum Entry {
-    Running(Print),
-    Kept { print: Print, kept: Kept, until: Instant },
-}
-
-/// A reply, as it is in memory.
-#[derive(Clone, Debug)]
-enum Kept {
-    Open(Arc<Reply>),
-    /// As the database had it.
-    Sealed(Arc<[u8]>),
-}
-
-impl Kept {
-    fn size(&self) -> usize {
-        match self {
-            Self::Open(reply) => reply.size(),
-            Self::Sealed(sealed) => sealed.len() + ENTRY,
-        }
-    }
-
-    fn opened(&self, name: Name, seal: &Seal) -> Option<Arc<Reply>> {
-        match self {
-            Self::Open(reply) => Some(reply.clone()),
-            Self::Sealed(sealed) => Reply::unpacked(seal.open(&name.0, sealed.to_vec())?).map(Arc::new),
-        }
-    }
-}
-
 impl Replies {
     /// An empty store, in memory alone.
-    pub fn new(settings: &Settings, metrics: &Metrics) -> Self {
+    pub fn new(settings: &Settings, root: Root, metrics: &Metrics) -> Self {
         Self {
             state: Mutex::default(),
             keep: settings.keep.0,
             max_reply: settings.max_reply.0,
             max_bytes: settings.max_bytes.0,
-            stores: None,
+            root,
+            shared: None,
             shelf: None,
             requests: metrics.idempotency.clone(),
             bytes: metrics.idempotency_bytes.clone(),
@@ -110,22 +89,35 @@ impl Replies {
     }
 
     /// A store that others share, or that outlives the process, with what is in it.
-    pub async fn open(settings: &Settings, metrics: &Metrics, stores: &Stores) -> Self {
-        let mut this = Self::new(settings, metrics);
-        if stores.redis.is_none() && stores.sql.kind() != Kind::Memory {
+    pub async fn open(settings: &Settings, root: Root, metrics: &Metrics, stores: &Stores) -> Self {
+        let mut this = Self::new(settings, root, metrics);
+        if let Some(redis) = &stores.redis {
+            this.shared = Some((redis.clone(), Later::start(redis.clone())));
+        } else if stores.sql.kind() != Kind::Memory {
             let (shelf, rows) = Shelf::open(stores.sql.clone(), settings.max_bytes.0).await;
-            for Row { name, print, ends, sealed } in rows.into_iter().rev() {
-                this.put(name, print, ends, Kept::Sealed(sealed.into()));
+            for Row { name, print, owner, ends, sealed } in rows {
+                this.put(name, print, owner, ends, Kept::Sealed(sealed.into()));
             }
             this.shelf = Some(shelf);
         }
-        this.stores = Some(stores.clone());
         this
     }
 
+    /// A request of `caller`, who shows this API key (empty where none is needed), with an
+    /// `Idempotency-Key` and in its own bytes.
+    pub fn asked(&self, caller: &Caller, shown: &str, key: &str, request: (&str, &str, &[u8])) -> Asked {
+        let (method, path, body) = request;
+        Asked {
+            name: Name::new(&self.root, caller, key),
+            print: Print::new(&self.root, key, method, path, body),
+            owner: Owner::new(&self.root, caller),
+            seal: self.root.seal(shown, &caller.rights, key),
+        }
+    }
+
     /// Looks what a key stands for, and claims it where it is free.
-    pub async fn claim(self: &Arc<Self>, name: Name, print: Print, seal: Seal) -> Found {
-        let found = self.claim_anywhere(name, print, seal).await;
+    pub async fn claim(self: &Arc<Self>, asked: Asked) -> Found {
+        let found = self.claim_anywhere(asked).await;
         let word = match found {
             Found::Nothing(_) => "first",
             Found::Running => "running",
@@ -136,51 +128,72 @@ impl Replies {
         found
     }
 
-    async fn claim_anywhere(self: &Arc<Self>, name: Name, print: Print, seal: Seal) -> Found {
-        let mut claim = match self.claim_here(name, print, seal) {
+    async fn claim_anywhere(self: &Arc<Self>, asked: Asked) -> Found {
+        let mut claim = match self.claim_here(asked) {
             Found::Nothing(claim) => claim,
             found => return found,
         };
-        let Some(redis) = self.stores.as_ref().and_then(|stores| stores.redis.as_ref()) else {
-            return Found::Nothing(claim);
-        };
-        match claims::claim(redis, name, print).await {
+        let Some((redis, later)) = &self.shared else { return Found::Nothing(claim) };
+        let (name, print) = (claim.asked.name, claim.asked.print);
+        let fresh = claims::fresh(print);
+        match claims::claim(redis, name, fresh.clone()).await {
             Ok(Shared::Claimed(lease)) => claim.lease = Some(lease),
-            Ok(Shared::Running(first) | Shared::Kept(first, ..)) if first != print => return Found::Other,
+            Ok(Shared::Running(first)) if first != print => return Found::Other,
+            Ok(Shared::Kept(first)) if first.print != print => return Found::Other,
             Ok(Shared::Running(_)) => return Found::Running,
-            Ok(Shared::Kept(_, ends, sealed)) => {
-                let kept = Kept::Sealed(sealed.into());
-                if let Some(reply) = kept.opened(name, &claim.seal) {
+            Ok(Shared::Kept(answered)) => {
+                let kept = Kept::Sealed(answered.sealed().into());
+                if let Some(reply) = kept.opened(name, &claim.asked.seal) {
                     // The next repeat need not ask Redis.
-                    claim.put(ends, Kept::Open(reply.clone()));
+                    claim.put(answered.ends, Kept::Open(reply.clone()));
                     return Found::Kept(reply);
                 }
+                claim.lease = self.instead(redis, &claim, answered.into_value()).await;
             }
-            // Each gateway goes on by what it knows itself.
-            Err(_) => self.count("local"),
+            Ok(Shared::Torn(value)) => {
+                tracing::warn!("a kept reply is damaged: the request is answered anew");
+                claim.lease = self.instead(redis, &claim, value).await;
+            }
+            // Each gateway goes on by what it knows itself, and tells the others when it can.
+            Err(away) => {
+                self.count("local");
+                if !matches!(away, Away::Refused(_)) {
+                    claim.late = Some(later.claim(name, fresh));
+                }
+            }
         }
         Found::Nothing(claim)
     }
 
-    fn claim_here(self: &Arc<Self>, name: Name, print: Print, seal: Seal) -> Found {
+    /// Claims a name whose value in Redis is of no use.
+    async fn instead(&self, redis: &Redis, claim: &Claim, value: Vec<u8>) -> Option<Lease> {
+        let lease = claims::replace(redis, claim.asked.name, claim.asked.print, &value).await;
+        if !matches!(lease, Ok(Some(_))) {
+            self.count("local");
+        }
+        lease.ok().flatten()
+    }
+
+    fn claim_here(self: &Arc<Self>, asked: Asked) -> Found {
+        let Asked { name, print, .. } = asked;
         loop {
             let mut state = self.state.lock();
             state.forget(Instant::now());
-            let kept = match state.entries.get(&name) {
-                Some(Entry::Running(first) | Entry::Kept { print: first, .. }) if *first != print => {
+            let kept = match state.get(name) {
+                Some(Entry::Running(first) | Entry::Kept(Place { print: first, .. })) if *first != print => {
                     return Found::Other;
                 }
                 Some(Entry::Running(_)) => return Found::Running,
-                Some(Entry::Kept { kept, .. }) => kept.clone(),
+                Some(Entry::Kept(place)) => place.kept.clone(),
                 None => {
-                    state.entries.insert(name, Entry::Running(print));
+                    state.claim(name, print);
                     let replies = self.clone();
-                    let claim = Claim { replies, name, print, seal, lease: None, over: false };
+                    let claim = Claim { replies, asked, lease: None, late: None, over: false };
                     return Found::Nothing(Box::new(claim));
                 }
             };
             drop(state);
-            if let Some(reply) = kept.opened(name, &seal) {
+            if let Some(reply) = kept.opened(name, &asked.seal) {
                 return Found::Kept(reply);
             }
             // Kept for an API key that has been replaced since.
@@ -188,20 +201,12 @@ impl Replies {
         }
     }
 
-    fn put(&self, name: Name, print: Print, ends: i64, kept: Kept) {
+    fn put(&self, name: Name, print: Print, owner: Owner, ends: i64, kept: Kept) {
         let left = Duration::from_micros(u64::try_from(ends - now()).unwrap_or(0)).min(self.keep);
-        let mut forgotten = Vec::new();
+        let place = Place { print, owner, kept, until: Instant::now() + left };
         let mut state = self.state.lock();
-        state.remove(name);
-        state.bytes += kept.size();
-        let until = Instant::now() + left;
-        state.entries.insert(name, Entry::Kept { print, kept, until });
-        state.order.push_back((until, name));
-        while state.bytes > self.max_bytes {
-            let Some(name) = state.forget_oldest() else { break };
-            forgotten.push(name);
-        }
-        self.bytes.set(state.bytes as i64);
+        let forgotten = state.keep(name, place, self.max_bytes);
+        self.bytes.set(state.bytes() as i64);
         drop(state);
         for name in forgotten {
             self.count("evicted");
@@ -216,39 +221,14 @@ impl Replies {
     }
 }
 
-impl State {
-    /// Forgets what is kept for long enough.
-    fn forget(&mut self, now: Instant) {
-        while self.order.front().is_some_and(|(until, _)| *until <= now) {
-            self.forget_oldest();
-        }
-    }
-
-    fn forget_oldest(&mut self) -> Option<Name> {
-        let (due, name) = self.order.pop_front()?;
-        // The name may have been claimed anew since.
-        if matches!(self.entries.get(&name), Some(Entry::Kept { until, .. }) if *until == due) {
-            self.remove(name);
-        }
-        Some(name)
-    }
-
-    /// Takes out what is kept, but no claim.
-    fn remove(&mut self, name: Name) {
-        let Some(Entry::Kept { kept, .. }) = self.entries.get(&name) else { return };
-        self.bytes -= kept.size();
-        self.entries.remove(&name);
-    }
-}
-
 /// The right and the duty to answer. Dropped without a reply, the key is free again.
 #[derive(Debug)]
 pub struct Claim {
     replies: Arc<Replies>,
-    name: Name,
-    print: Print,
-    seal: Seal,
+    asked: Asked,
     lease: Option<Lease>,
+    /// Where the lease will be, if Redis comes back in time.
+    late: Option<Arc<Slot>>,
     over: bool,
 }
 
@@ -259,27 +239,44 @@ impl Claim {
     }
 
     /// Keeps the reply for repeats. When this is over it is where it is kept,
-    /// unless that cannot be reached: then it is in memory alone.
+    /// unless that cannot be reached: then it is in memory alone, and there when it can be.
     pub async fn keep(mut self, reply: Reply) {
-        let ends = now() + self.replies.keep.as_micros() as i64;
-        if self.lease.is_some() || self.replies.shelf.is_some() {
-            let sealed = self.seal.close(&self.name.0, reply.packed()).unwrap_or_default();
-            let kept = match (&mut self.lease, &self.replies.shelf) {
-                (Some(lease), _) => lease.keep(self.print, ends, &sealed, self.replies.keep).await,
-                (None, Some(table)) => {
-                    table.put(Row { name: self.name, print: self.print, ends, sealed }).await
+        let replies = self.replies.clone();
+        let ends = now() + replies.keep.as_micros() as i64;
+        if replies.shared.is_some() || replies.shelf.is_some() {
+            let Asked { name, print, owner, ref seal } = self.asked;
+            if let Some(sealed) = seal.close(&name.0, reply.packed()) {
+                let row = Row { name, print, owner, ends, sealed };
+                if !self.share(row).await {
+                    replies.count("local");
                 }
-                (None, None) => true,
-            };
-            if !kept {
-                self.replies.count("local");
             }
         }
         self.put(ends, Kept::Open(Arc::new(reply)));
     }
 
+    async fn share(&mut self, row: Row) -> bool {
+        let replies = self.replies.clone();
+        let Some((_, later)) = &replies.shared else {
+            let Some(table) = &replies.shelf else { return true };
+            return table.put(row).await;
+        };
+        let late = self.late.take();
+        let came_late = late.as_ref().and_then(|slot| slot.lease.lock().take());
+        let Some(mut lease) = self.lease.take().or(came_late) else {
+            later.reply(row, late.map_or_else(Vec::new, |slot| slot.claim.clone()));
+            return false;
+        };
+        let kept = lease.keep(&row, replies.keep).await;
+        if !kept {
+            later.reply(row, lease.claim());
+        }
+        kept
+    }
+
     fn put(&mut self, ends: i64, kept: Kept) {
-        self.replies.put(self.name, self.print, ends, kept);
+        let Asked { name, print, owner, .. } = self.asked;
+        self.replies.put(name, print, owner, ends, kept);
         self.over = true;
     }
 }
@@ -287,7 +284,7 @@ impl Claim {
 impl Drop for Claim {
     fn drop(&mut self) {
         if !self.over {
-            self.replies.state.lock().entries.remove(&self.name);
+            self.replies.state.lock().release(self.asked.name);
         }
     }
 }
@@ -296,12 +293,12 @@ impl Drop for Claim {
 mod tests {
     use futures_util::FutureExt;
 
-    use super::*;
-    use crate::{caller::Caller, settings::Size};
+    use super::{super::kept::ENTRY, *};
+    use crate::settings::Size;
 
     fn replies(max_bytes: usize) -> Arc<Replies> {
         let settings = Settings { max_bytes: Size(max_bytes), ..Settings::default() };
-        Arc::new(Replies::new(&settings, &Metrics::new().unwrap()))
+        Arc::new(Replies::new(&settings, Root::new(None), &Metrics::new().unwrap()))
     }
 
     fn reply(body: &str) -> Reply {
@@ -309,7 +306,11 @@ mod tests {
     }
 
     fn claim(replies: &Arc<Replies>, key: &str, print: Print) -> Found {
-        replies.claim_here(Name::new(&Caller::named("k", "t"), key), print, Seal::new("sk", key))
+        replies.claim_here(asked(replies, "sk", key, print))
+    }
+
+    fn asked(replies: &Arc<Replies>, shown: &str, key: &str, print: Print) -> Asked {
+        Asked { print, ..replies.asked(&Caller::named("k", "t"), shown, key, ("", "", b"")) }
     }
 
     fn keep(claim: Claim, body: &str) {
@@ -343,7 +344,7 @@ mod tests {
         let replies = replies(1 << 20);
         drop(claimed(claim(&replies, "a", ONE)));
         drop(claimed(claim(&replies, "a", TWO)));
-        assert!(replies.state.lock().entries.is_empty());
+        assert!(replies.state.lock().len() == 0);
     }
 
     #[test]
@@ -352,7 +353,7 @@ mod tests {
         for index in 0..100 {
             keep(claimed(claim(&replies, &index.to_string(), ONE)), &"x".repeat(100));
         }
-        assert_eq!(replies.state.lock().entries.len(), 4);
+        assert_eq!(replies.state.lock().len(), 4);
         assert!(matches!(claim(&replies, "99", ONE), Found::Kept(_)));
         drop(claimed(claim(&replies, "0", ONE)));
     }
@@ -362,22 +363,29 @@ mod tests {
         let replies = replies(1 << 20);
         keep(claimed(claim(&replies, "a", ONE)), "x");
         replies.state.lock().forget(Instant::now() + Duration::from_secs(24 * 3600 + 1));
-        assert_eq!(replies.state.lock().bytes, 0);
+        assert_eq!(replies.state.lock().bytes(), 0);
         drop(claimed(claim(&replies, "a", TWO)));
     }
 
     #[test]
     fn what_was_sealed_for_another_api_key_is_as_good_as_gone() {
         let replies = replies(1 << 20);
-        let name = Name::new(&Caller::named("k", "t"), "a");
-        let seal = |key| Seal::new(key, "a");
-        let sealed = seal("sk-old").close(&name.0, reply("x").packed()).unwrap();
-        replies.put(name, ONE, now() + 1_000_000, Kept::Sealed(sealed.into()));
-        assert!(
-            matches!(replies.claim_here(name, ONE, seal("sk-old")), Found::Kept(kept) if *kept == reply("x"))
-        );
-        assert!(matches!(replies.claim_here(name, TWO, seal("sk-new")), Found::Other));
-        drop(claimed(replies.claim_here(name, ONE, seal("sk-new"))));
-        assert_eq!(replies.state.lock().bytes, 0);
+        let asked = |shown, print| asked(&replies, shown, "a", print);
+        let old = asked("sk-old", ONE);
+        let sealed = old.seal.close(&old.name.0, reply("x").packed()).unwrap();
+        let keep = |sealed: &[u8]| {
+            replies.put(old.name, ONE, old.owner, now() + 1_000_000, Kept::Sealed(sealed.into()));
+        };
+        keep(&sealed);
+        let Found::Kept(kept) = replies.claim_here(asked("sk-old", ONE)) else { panic!("it was kept") };
+        assert_eq!(*kept, reply("x"));
+        assert!(matches!(replies.claim_here(asked("sk-new", TWO)), Found::Other));
+        drop(claimed(replies.claim_here(asked("sk-new", ONE))));
+        // Torn, it is gone as well.
+        for end in 0..sealed.len() {
+            keep(&sealed[..end]);
+            drop(claimed(replies.claim_here(asked("sk-old", ONE))));
+        }
+        assert_eq!(replies.state.lock().bytes(), 0);
     }
 }

@@ -16,13 +16,13 @@ use tokio_util::task::TaskTracker;
 use super::{
     mirror::{Heard, Mirror},
     recording::{Budget, Recording},
-    sealed::Seal,
+    sealed::{Root, Seal},
     settings::Resume as Settings,
 };
 use crate::{
     caller::{Caller, Rights},
     observe::Metrics,
-    store::redis::Redis,
+    store::redis::{Away, Redis},
 };
 
 /// What a stream takes besides its text, in bytes.
@@ -38,17 +38,29 @@ const DEAF: Duration = Duration::from_secs(30);
 const BROKEN: &[u8] =
     b"data: [ERROR: the gateway that wrote this answer has gone; ask anew]\n\ndata: [DONE]\n\n";
 
-/// The name of a stream: 96 random bits, so that nobody guesses another's.
+/// The name of a stream: 96 random bits, so that nobody guesses another's, and a mark of 48. Where
+/// gateways share their streams, the mark tells a name that one of them gave from one that nobody did.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
-pub struct Id([u8; 16]);
+pub struct Id([u8; ID]);
+
+/// A name's letters, and those of them that are random.
+const ID: usize = 24;
+const RANDOM: usize = 16;
 
 impl Id {
-    /// A new one.
+    /// A new one, with a mark that says nothing.
     pub fn random() -> Self {
-        let mut text = [0; 16];
-        // Twelve bytes are sixteen letters, always.
-        let _ = URL_SAFE_NO_PAD.encode_slice(rand::random::<[u8; 12]>(), &mut text);
+        let mut text = [0; ID];
+        // Eighteen bytes are twenty-four letters, always.
+        let _ = URL_SAFE_NO_PAD.encode_slice(rand::random::<[u8; 18]>(), &mut text);
         Self(text)
+    }
+
+    /// The same random letters, with the mark that `mark` makes of them.
+    pub(super) fn marked(mut self, mark: impl FnOnce(&[u8]) -> [u8; 32]) -> Self {
+        let (words, place) = self.0.split_at_mut(RANDOM);
+        let _ = URL_SAFE_NO_PAD.encode_slice(&mark(words)[..6], place);
+        self
     }
 
     /// As it is written.
@@ -83,14 +95,14 @@ impl FromStr for EventId {
 
     /// Reads what [`fmt::Display`] writes, and nothing else.
     fn from_str(text: &str) -> Result<Self, ()> {
-        let (stream, event) = text.split_at_checked(16).ok_or(())?;
+        let (stream, event) = text.split_at_checked(ID).ok_or(())?;
         let letter = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'_';
         let digits = event.strip_prefix('-').filter(|digits| {
             (1..=12).contains(&digits.len())
                 && digits.bytes().all(|byte| byte.is_ascii_digit())
                 && (*digits == "0" || !digits.starts_with('0'))
         });
-        let stream: [u8; 16] = stream.as_bytes().try_into().map_err(|_| ())?;
+        let stream: [u8; ID] = stream.as_bytes().try_into().map_err(|_| ())?;
         if !stream.iter().all(|byte| letter(*byte)) {
             return Err(());
         }
@@ -108,6 +120,8 @@ pub struct Stream {
     /// What it has said.
     pub recording: Arc<Recording>,
     owner: Arc<Rights>,
+    /// Whether another gateway writes it.
+    pub foreign: bool,
 }
 
 impl Stream {
@@ -149,13 +163,19 @@ impl Known {
 
 impl Streams {
     /// None yet. What they say goes to Redis, too, where there is one.
-    pub fn new(settings: &Settings, metrics: &Metrics, redis: Option<Redis>, tasks: TaskTracker) -> Self {
+    pub fn new(
+        settings: &Settings,
+        root: Root,
+        metrics: &Metrics,
+        redis: Option<Redis>,
+        tasks: TaskTracker,
+    ) -> Self {
         Self {
             known: Mutex::default(),
             budget: Budget::new(settings.max_bytes.0),
             settings: settings.clone(),
             bytes: metrics.resume_bytes.clone(),
-            mirror: redis.map(|redis| Mirror::new(redis, settings)),
+            mirror: redis.map(|redis| Mirror::new(redis, root, settings)),
             tasks,
         }
     }
@@ -170,33 +190,41 @@ impl Streams {
         shown: impl FnOnce() -> String,
     ) -> Recorder {
         let recording = Recording::new(self.settings.max_stream.0, self.budget.clone(), lasting);
-        let stream = self.keep(Id::random(), owner, request.clone(), recording);
+        let Some(mirror) = &self.mirror else {
+            let stream = self.keep(Id::random(), owner, request.clone(), recording, false);
+            return Recorder { streams: self.clone(), stream, copied: None };
+        };
+        let shown = shown();
+        let id = mirror.name(&shown, &owner.rights);
+        let stream = self.keep(id, owner, request.clone(), recording, false);
+        let seal = mirror.seal(&shown, &owner.rights, id);
+        let copied = Copied { seal, mirror: mirror.clone(), stream: stream.clone() };
         let mut recorder = Recorder { streams: self.clone(), stream, copied: None };
-        if let Some(mirror) = &self.mirror {
-            let copied = Copied {
-                seal: Seal::new(&shown(), recorder.stream.id.as_str()),
-                mirror: mirror.clone(),
-                stream: recorder.stream.clone(),
-            };
-            // What ends with its reader is copied when it has ended, all at once.
-            match lasting {
-                true => drop(self.tasks.spawn(copied.run())),
-                false => recorder.copied = Some(copied),
-            }
+        // What ends with its reader is copied when it has ended, all at once.
+        match lasting {
+            true => drop(self.tasks.spawn(copied.run())),
+            false => recorder.copied = Some(copied),
         }
         recorder
     }
 
-    fn keep(&self, id: Id, owner: &Caller, request: Arc<str>, recording: Recording) -> Arc<Stream> {
+    fn keep(
+        &self,
+        id: Id,
+        owner: &Caller,
+        request: Arc<str>,
+        recording: Recording,
+        foreign: bool,
+    ) -> Arc<Stream> {
         let recording = Arc::new(recording);
-        let stream = Arc::new(Stream { id, request, recording, owner: owner.rights.clone() });
+        let stream = Arc::new(Stream { id, request, recording, owner: owner.rights.clone(), foreign });
         self.known.lock().streams.insert(id, stream.clone());
         stream
     }
 
-    /// Whether other gateways have streams that their readers may go on with here.
-    pub fn is_shared(&self) -> bool {
-        self.mirror.is_some()
+    /// Whether what other gateways' streams say cannot be heard right now.
+    pub fn is_deaf(&self) -> bool {
+        self.mirror.as_ref().is_some_and(|mirror| !mirror.is_up())
     }
 
     /// Whether somebody reads a stream at another gateway.
@@ -207,40 +235,54 @@ impl Streams {
         }
     }
 
-    /// A stream of this caller's that another gateway writes, or wrote.
-    pub async fn fetch(self: &Arc<Self>, caller: &Caller, id: Id, shown: &str) -> Option<Arc<Stream>> {
-        let mirror = self.mirror.clone()?;
-        let seal = Seal::new(shown, id.as_str());
+    /// A stream of this caller's that another gateway writes, or wrote. A name that no gateway gave
+    /// is not looked up.
+    ///
+    /// # Errors
+    /// Redis cannot be asked: whether there is one is not known.
+    pub async fn fetch(
+        self: &Arc<Self>,
+        caller: &Caller,
+        id: Id,
+        shown: &str,
+    ) -> Result<Option<Arc<Stream>>, Away> {
+        let named = |mirror: &&Mirror| mirror.named(id, shown, &caller.rights);
+        let Some(mirror) = self.mirror.as_ref().filter(named).cloned() else { return Ok(None) };
+        let seal = mirror.seal(shown, &caller.rights, id);
         let place = place(id, &caller.rights);
         let mut last = String::new();
         let until = Instant::now() + COMES;
         let (mut first, (start, request)) = loop {
-            let mut heard = mirror.hear(id, &place, &seal, &mut last, true).await.ok()?;
+            let Some(mut heard) = mirror.hear(id, &place, &seal, &mut last, true).await? else {
+                return Ok(None);
+            };
             match heard.start.take() {
                 Some(start) => break (heard, start),
                 // Its reader may be quicker here than its first words are.
                 None if last.is_empty() && Instant::now() < until => sleep(LISTEN / 2).await,
-                None => return None,
+                None => return Ok(None),
             }
         };
         while first.more && !first.over {
-            let next = mirror.hear(id, &place, &seal, &mut last, true).await.ok()?;
+            let Some(next) = mirror.hear(id, &place, &seal, &mut last, true).await? else {
+                return Ok(None);
+            };
             first.text.extend_from_slice(&next.text);
             (first.more, first.over) = (next.more, next.over);
         }
         // Another reader may have fetched it in the meantime.
         if let Some(stream) = self.find(caller, id) {
-            return Some(stream);
+            return Ok(Some(stream));
         }
         let recording = Recording::seeded(self.settings.max_stream.0, self.budget.clone(), start);
-        let stream = self.keep(id, caller, request, recording);
+        let stream = self.keep(id, caller, request, recording, true);
         let recorder = Recorder { streams: self.clone(), stream: stream.clone(), copied: None };
         recorder.append(&first.text);
         if !first.over {
             // A process that ends waits for its readers, not for what they would read.
             tokio::spawn(listen(recorder, mirror, seal, place, last));
         }
-        Some(stream)
+        Ok(Some(stream))
     }
 
     /// A stream of this caller's. Somebody else's is as good as none.
@@ -286,7 +328,7 @@ async fn listen(recorder: Recorder, mirror: Mirror, seal: Seal, place: String, m
             continue;
         };
         deaf = Duration::ZERO;
-        let Heard { text, over, alive, more, .. } = heard;
+        let Some(Heard { text, over, alive, more, .. }) = heard else { return recorder.append(BROKEN) };
         if !text.is_empty() {
             recorder.append(&text);
         }
@@ -358,7 +400,7 @@ mod tests {
     use crate::settings::{Size, Span};
 
     fn streams(settings: &Settings) -> Arc<Streams> {
-        Arc::new(Streams::new(settings, &Metrics::new().unwrap(), None, TaskTracker::new()))
+        Arc::new(Streams::new(settings, Root::new(None), &Metrics::new().unwrap(), None, TaskTracker::new()))
     }
 
     fn caller() -> Caller {
@@ -419,7 +461,7 @@ mod tests {
         }
 
         #[test]
-        fn what_looks_like_an_id_is_read_or_refused(text in "[A-Za-z0-9_-]{14,18}-[0-9]{0,14}") {
+        fn what_looks_like_an_id_is_read_or_refused(text in "[A-Za-z0-9_-]{22,26}-[0-9]{0,14}") {
             if let Ok(id) = text.parse::<EventId>() {
                 prop_assert_eq!(id.to_string(), text);
             }

@@ -25,7 +25,7 @@ use tokio::{
 };
 
 use super::Settings;
-use crate::observe::Metrics;
+use crate::{observe::Metrics, settings::SecretFrom};
 
 /// So many answers in a row that came too late mean that Redis is away.
 const TOO_LATE: u32 = 3;
@@ -91,11 +91,7 @@ impl Redis {
     /// The URL is missing or is none, in words.
     pub async fn start(settings: &Settings, metrics: &Metrics) -> Result<Option<Self>, String> {
         let Some(from) = &settings.redis else { return Ok(None) };
-        let url = from.fetch().ok_or_else(|| format!("`store.redis`: the {from} is empty"))?;
-        // The library's words could repeat the URL, and the password with it.
-        let bad =
-            |_: RedisError| format!("`store.redis`: the {from} holds no URL such as `redis://host:6379`");
-        let client = Client::open(url.reveal().into_connection_info().map_err(bad)?).map_err(bad)?;
+        let client = client(from).map_err(|why| format!("`store.redis`: {why}"))?;
         let this = Self(Arc::new(Shared {
             client,
             patience: settings.redis_timeout.0,
@@ -201,6 +197,23 @@ impl Shared {
     }
 }
 
+/// Whether a secret holds the URL of a Redis.
+///
+/// # Errors
+/// What is wrong with it, in words that hold nothing of it.
+pub fn check(from: &SecretFrom) -> Result<(), String> {
+    client(from).map(drop)
+}
+
+fn client(from: &SecretFrom) -> Result<Client, String> {
+    let url = from.read()?;
+    // The library's words could repeat the URL, and the password with it.
+    let bad = |_: RedisError| {
+        format!("the {from} holds no URL such as `redis://host:6379` or `rediss://host:6379`")
+    };
+    Client::open(url.reveal().into_connection_info().map_err(bad)?).map_err(bad)
+}
+
 /// Sees that Redis is gone although nobody asks for anything, and that it is back.
 async fn look_after(shared: std::sync::Weak<Shared>) {
     let mut clock = interval(PROBE);
@@ -242,6 +255,11 @@ fn reason(error: &RedisError) -> String {
     match (error.code(), error.detail()) {
         (Some(code), Some(detail)) => format!("{code} {detail}"),
         (Some(code), None) => code.to_owned(),
-        _ => error.category().to_owned(),
+        // The system's own words: refused, reset, no such host.
+        _ if error.is_io_error() => error.to_string(),
+        _ => match error.detail() {
+            Some(detail) => format!("{}: {detail}", error.category()),
+            None => error.category().to_owned(),
+        },
     }
 }

@@ -19,16 +19,23 @@ use std::{
 
 use prometheus::IntGauge;
 use sqlx::{
-    Any, AnyPool, ConnectOptions, Executor, Row, Transaction,
+    Any, AnyConnection, AnyPool, ConnectOptions, Connection, Executor, Row, Transaction,
     any::{AnyConnectOptions, AnyPoolOptions},
+    postgres::PgConnectOptions,
 };
-use tokio::time::timeout;
+use tokio::time::{Instant, sleep, timeout, timeout_at};
 
 use super::{Settings, settings::SQLITE};
-use crate::observe::Metrics;
+use crate::{
+    observe::Metrics,
+    settings::{Secret, SecretFrom},
+};
 
 /// Connections to the SQLite file: one may write while another reads.
 const SQLITE_CONNECTIONS: u32 = 2;
+
+/// How long the start waits before it knocks again at a server that is not there.
+const AGAIN: Duration = Duration::from_millis(100);
 
 /// A database that is in no file.
 const MEMORY: &str = "sqlite::memory:";
@@ -116,21 +123,26 @@ impl Sql {
         let mut options: AnyConnectOptions =
             url.parse().map_err(|_| "`store.postgres` holds no URL".to_owned())?;
         options = options.disable_statement_logging();
-        let patience = settings.timeout.0;
+        let (patience, name) = (settings.timeout.0, kind.name());
+        let pool = pool(settings, kind, patience);
+        if kind == Kind::Postgres {
+            // The pool would say of every cause that its time is over.
+            let reached = reach(&options, patience).await;
+            reached.map_err(|why| format!("the database ({name}) cannot be used: {why}"))?;
+        }
         let this = Self(Arc::new(Shared {
-            pool: pool(settings, kind, patience).connect_lazy_with(options),
+            pool: pool.connect_lazy_with(options),
             kind,
             patience,
             is_up: AtomicBool::new(true),
             up: metrics.store_up.with_label_values(&["database"]),
         }));
         this.0.up.set(1);
-        let name = kind.name();
         let migrated = timeout(patience, this.migrate(tables)).await;
         migrated.map_err(|_| format!("the database ({name}) does not answer"))?.map_err(
             |error| match error {
                 Unfit::Newer(why) => why,
-                Unfit::Sql(error) => format!("the database ({name}) cannot be used: {error}"),
+                Unfit::Sql(error) => format!("the database ({name}) cannot be used: {}", reason(&error)),
             },
         )?;
         Ok(this)
@@ -167,7 +179,7 @@ impl Sql {
         let done = timeout(self.0.patience, work).await.unwrap_or(Err(sqlx::Error::PoolTimedOut));
         let away = match &done {
             Ok(_) => None,
-            Err(error) => is_away(error).then(|| error.to_string()),
+            Err(error) => is_away(error).then(|| reason(error)),
         };
         let was_up = self.0.is_up.load(Ordering::Relaxed);
         if was_up != away.is_none() && self.0.is_up.swap(away.is_none(), Ordering::Relaxed) == was_up {
@@ -258,6 +270,43 @@ fn is_away(error: &sqlx::Error) -> bool {
     }
 }
 
+/// What went wrong, without an address or a password.
+fn reason(error: &sqlx::Error) -> String {
+    use sqlx::Error as E;
+    match error {
+        E::Database(error) => match error.code() {
+            Some(code) => format!("{} ({code})", error.message()),
+            None => error.message().to_owned(),
+        },
+        E::Io(error) => error.to_string(),
+        E::PoolTimedOut => "it does not answer in time".into(),
+        // Its words could repeat the URL.
+        E::Configuration(_) => "its URL is not understood".into(),
+        error => error.to_string(),
+    }
+}
+
+/// Connects once, by itself: a server that is just starting is waited for, and of one that
+/// does not come the true cause is told.
+async fn reach(options: &AnyConnectOptions, patience: Duration) -> Result<(), String> {
+    let until = Instant::now() + patience;
+    let mut why = None;
+    loop {
+        match timeout_at(until, AnyConnection::connect_with(options)).await {
+            Ok(Ok(connection)) => {
+                let _ = timeout_at(until, connection.close()).await;
+                return Ok(());
+            }
+            Ok(Err(error)) if is_away(&error) && Instant::now() + AGAIN < until => {
+                why = Some(reason(&error));
+                sleep(AGAIN).await;
+            }
+            Ok(Err(error)) => return Err(reason(&error)),
+            Err(_) => return Err(why.unwrap_or_else(|| "it does not answer".into())),
+        }
+    }
+}
+
 fn pool(settings: &Settings, kind: Kind, patience: Duration) -> AnyPoolOptions {
     sqlx::any::install_default_drivers();
     let most = match kind {
@@ -289,18 +338,29 @@ fn pool(settings: &Settings, kind: Kind, patience: Duration) -> AnyPoolOptions {
     })
 }
 
+/// Whether a secret holds the URL of a Postgres.
+///
+/// # Errors
+/// What is wrong with it, in words that hold nothing of it.
+pub fn check(from: &SecretFrom) -> Result<(), String> {
+    postgres_url(from).map(drop)
+}
+
+fn postgres_url(from: &SecretFrom) -> Result<Secret, String> {
+    let url = from.read()?;
+    let named = ["postgres://", "postgresql://"].iter().any(|scheme| url.reveal().starts_with(scheme));
+    // Read by both who will: the library's words could repeat it.
+    let sound =
+        url.reveal().parse::<AnyConnectOptions>().is_ok() && url.reveal().parse::<PgConnectOptions>().is_ok();
+    let bad = || format!("the {from} holds no URL such as `postgres://user:password@host/database`");
+    (named && sound).then_some(url).ok_or_else(bad)
+}
+
 /// The URL of the database. An SQLite file is made, for its owner alone.
 fn place(settings: &Settings) -> Result<(String, Kind), String> {
     if let Some(from) = &settings.postgres {
-        let url = from.fetch().ok_or_else(|| format!("`store.postgres`: the {from} is empty"))?;
-        let is_postgres =
-            ["postgres://", "postgresql://"].iter().any(|scheme| url.reveal().starts_with(scheme));
-        return match is_postgres {
-            true => Ok((url.reveal().to_owned(), Kind::Postgres)),
-            false => Err(format!(
-                "`store.postgres`: the {from} holds no URL such as `postgres://user:password@host/database`"
-            )),
-        };
+        let url = postgres_url(from).map_err(|why| format!("`store.postgres`: {why}"))?;
+        return Ok((url.reveal().to_owned(), Kind::Postgres));
     }
     if settings.sqlite == Path::new(":memory:") {
         return Ok((MEMORY.into(), Kind::Memory));

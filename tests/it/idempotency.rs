@@ -1,8 +1,13 @@
 //! `Idempotency-Key`: a request that comes again gets the first reply.
+use std::time::Instant;
+
 use futures_util::future::join_all;
 use serde_json::{Value, json};
+use sqlx::Connection;
 
-use crate::support::{Act, Answer, Gateway, Setup, Upstream, Wire, client::Ask, gateway::key, ms, soon};
+use crate::support::{
+    Act, Answer, Gateway, Setup, Upstream, Wire, client::Ask, gateway::key, ms, servers::Postgres, soon,
+};
 
 fn chat(stream: bool) -> Value {
     json!({"model": "main", "messages": [{"role": "user", "content": "Hi"}], "stream": stream})
@@ -265,5 +270,80 @@ async fn an_answer_that_only_stands_in_for_one_is_not_kept() {
         let answer = ask(&gateway, "/query", "word", &question).send().await;
         assert_eq!(answer.expect(200)["fallback"], true, "attempt {asked}");
         assert!(!is_replay(&answer) && upstream.asked() > before, "attempt {asked}");
+    }
+}
+
+#[tokio::test]
+async fn a_database_that_hangs_holds_back_a_few_replies_and_gets_all_of_them_later() {
+    let database = Postgres::start().await;
+    let upstream = Upstream::answering().await;
+    let start = async || {
+        let store = json!({"store": {"postgres": {"env": "TEST_POSTGRES"}, "timeout": "1s"}});
+        let setup = Setup::one(Wire::OpenAi, &upstream).set(&store).env("TEST_POSTGRES", &database.url());
+        setup.start().await
+    };
+    let gateway = start().await;
+    let path = "/v1/chat/completions";
+    ask(&gateway, path, "before", &chat(false)).send().await.expect(200);
+    database.freeze();
+    let mut slow = 0;
+    for index in 0..12 {
+        let began = Instant::now();
+        ask(&gateway, path, &format!("w{index}"), &chat(false)).send().await.expect(200);
+        slow += usize::from(began.elapsed() >= ms(480));
+        assert!(is_replay(&ask(&gateway, path, &format!("w{index}"), &chat(false)).send().await));
+    }
+    assert!((1..=4).contains(&slow), "{slow} of 12 waited");
+    database.thaw();
+    let mut connection = sqlx::PgConnection::connect(&database.url()).await.unwrap();
+    let mut rows = 0;
+    for _ in 0..1000 {
+        let count = sqlx::query_scalar("SELECT COUNT(*) FROM sluice.idempotency");
+        rows = count.fetch_one(&mut connection).await.unwrap();
+        if rows == 13_i64 {
+            break;
+        }
+        tokio::time::sleep(ms(20)).await;
+    }
+    assert_eq!(rows, 13);
+    // Another gateway reads what is there when it starts.
+    let (other, asked) = (start().await, upstream.asked());
+    for index in 0..12 {
+        let again = ask(&other, path, &format!("w{index}"), &chat(false)).send().await;
+        assert!(is_replay(&again), "w{index}");
+    }
+    assert_eq!(upstream.asked(), asked);
+}
+
+#[tokio::test]
+async fn one_tenants_replies_do_not_push_out_anothers() {
+    let upstream = Upstream::start(Act::say(&"many words ".repeat(100))).await;
+    let folder = tempfile::tempdir().unwrap();
+    let mut keys = vec![key("a", "sk-a"), key("b", "sk-b")];
+    keys[1]["tenant"] = "other".into();
+    let settings = json!({
+        "auth": {"keys": keys},
+        "idempotency": {"max_bytes": "32KiB", "max_reply": "8KiB"},
+        "store": {"sqlite": folder.path().join("sluice.db")},
+    });
+    let start = async || Setup::one(Wire::OpenAi, &upstream).set(&settings).start().await;
+    let mut gateway = start().await;
+    let path = "/v1/chat/completions";
+    let of = |gateway: &Gateway, who: &str, word: &str| ask(gateway, path, word, &chat(false)).bearer(who);
+    for word in ["x", "y", "z"] {
+        of(&gateway, "sk-a", word).send().await.expect(200);
+    }
+    for index in 0..60 {
+        of(&gateway, "sk-b", &index.to_string()).send().await.expect(200);
+    }
+    for round in 0..2 {
+        for word in ["x", "y", "z"] {
+            assert!(is_replay(&of(&gateway, "sk-a", word).send().await), "{word}, round {round}");
+        }
+        assert!(is_replay(&of(&gateway, "sk-b", "59").send().await));
+        assert!(gateway.metric("sluice_idempotency_size_bytes", &[]).await <= 32.0 * 1024.0);
+        gateway.signal("TERM");
+        gateway.exit(ms(10_000)).await.unwrap();
+        gateway = start().await;
     }
 }

@@ -17,6 +17,7 @@ mod cache;
 mod cancel;
 mod chaos;
 mod chat_completions;
+mod check;
 mod container;
 mod continuation;
 mod cross_wire;

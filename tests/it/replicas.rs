@@ -323,6 +323,161 @@ async fn a_stream_goes_on_where_redis_is_frozen() {
     let last = frames.last().unwrap().id.clone().unwrap();
     frames.extend(rest(&one, "sk-a", &last).await.rest().await);
     assert_eq!(text(&frames), TEXT);
-    assert_eq!(rest(&one, "sk-a", "AAAAAAAAAAAAAAAA-1").await.head.status, 404);
+    assert_eq!(rest(&one, "sk-a", "AAAAAAAAAAAAAAAAAAAAAAAA-1").await.head.status, 404);
     redis.thaw();
+}
+
+#[tokio::test]
+async fn a_name_that_no_gateway_gave_is_not_looked_up_and_a_true_one_waits_for_redis() {
+    let redis = Redis::start().await;
+    let upstream = Upstream::start(Act::say(TEXT).chunks_of(3)).await;
+    let change = json!({"store": {"redis_timeout": "50ms"}});
+    let (one, two) = (replica(&upstream, &redis, &change).await, replica(&upstream, &redis, &change).await);
+    let frames = lasting(&one).await.rest().await;
+    let own = frames[0].id.clone().unwrap();
+    let looked = async || {
+        let all: String = redis.ask(redis::cmd("INFO").arg("commandstats")).await;
+        let of = all.lines().find(|line| line.starts_with("cmdstat_evalsha")).unwrap_or_default();
+        of.split(['=', ',']).nth(1).and_then(|calls| calls.parse::<u64>().ok()).unwrap_or(0)
+    };
+    // Each stands for many: the whole name made up, one letter of it changed, the mark of another.
+    let change = |at: usize| {
+        let mut letters = own.clone().into_bytes();
+        letters[at] = if letters[at] == b'A' { b'B' } else { b'A' };
+        String::from_utf8(letters).unwrap()
+    };
+    let before = looked().await;
+    for forged in ["AAAAAAAAAAAAAAAAAAAAAAAA-1".to_owned(), change(0), change(15), change(16), change(23)] {
+        assert_eq!(rest(&two, "sk-a", &forged).await.head.status, 404, "{forged}");
+    }
+    assert_eq!(rest(&two, "sk-b", &own).await.head.status, 404, "somebody else's");
+    assert_eq!(looked().await, before, "Redis is asked for none of them");
+    redis.freeze();
+    for _ in 0..6 {
+        let away = two.ask("GET", "/stream?prompt=Hi&mode=chat").bearer("sk-a").header("last-event-id", &own);
+        let away = away.send().await;
+        assert_eq!((away.status, away.header("retry-after")), (503, Some("1")));
+        assert_eq!(away.json()["type"], "urn:sluice:problem:streams_away");
+    }
+    redis.thaw();
+    let mut status = 503;
+    for _ in 0..500 {
+        status = rest(&two, "sk-a", &own).await.head.status;
+        if status != 503 {
+            break;
+        }
+        tokio::time::sleep(ms(20)).await;
+    }
+    assert_eq!(status, 200);
+    assert_eq!(rest(&two, "sk-a", &own).await.rest().await, frames[1..]);
+    let keys: Vec<String> = redis.ask(redis::cmd("KEYS").arg("sluice:stream:*")).await;
+    assert!(keys.iter().all(|key| !key.contains(&own[..16])), "the name opens the stream: {keys:?}");
+}
+
+#[tokio::test]
+async fn what_was_claimed_and_kept_while_redis_was_away_is_known_when_it_is_back() {
+    let mut redis = Redis::start().await;
+    let upstream = Upstream::answering().await;
+    let change = json!({"store": {"redis_timeout": "50ms"}});
+    let (one, two) = (replica(&upstream, &redis, &change).await, replica(&upstream, &redis, &change).await);
+    let up = async |wanted: f64| {
+        for gateway in [&one, &two] {
+            for _ in 0..1000 {
+                let is = gateway.metric("sluice_store_up", &[("store", "redis")]).await;
+                if (is - wanted).abs() < 0.1 {
+                    break;
+                }
+                tokio::time::sleep(ms(10)).await;
+            }
+        }
+    };
+    redis.kill();
+    up(0.0).await;
+    let kept = ask(&one, "kept", &chat(false)).send().await;
+    kept.expect(200);
+    // One that runs on until after Redis is back.
+    upstream.script([Act::default().after(ms(6000))]);
+    let (path, body) = (one.ask("POST", CHAT), chat(false));
+    let running = tokio::spawn(path.bearer("sk-a").header("idempotency-key", "runs").json(&body).send());
+    while upstream.asked() < 2 {
+        tokio::time::sleep(ms(10)).await;
+    }
+    redis.restart().await;
+    up(1.0).await;
+    let keys = async || redis.ask::<Vec<String>>(redis::cmd("KEYS").arg("sluice:idempotency:*")).await.len();
+    for _ in 0..500 {
+        if keys().await == 2 {
+            break;
+        }
+        tokio::time::sleep(ms(10)).await;
+    }
+    let there = ask(&two, "kept", &chat(false)).send().await;
+    assert!(is_replay(&there), "{there:?}");
+    assert_eq!(
+        ask(&two, "runs", &chat(false)).send().await.status,
+        409,
+        "it still runs at the other gateway"
+    );
+    let first = running.await.unwrap();
+    assert_eq!(first.status, 200, "{}", first.text());
+    let again = settled(&two, "runs", &chat(false)).await;
+    assert!(is_replay(&again) && again.body == first.body);
+    assert_eq!(upstream.asked(), 2);
+}
+
+#[tokio::test]
+async fn a_reply_that_is_torn_in_the_store_is_as_good_as_none() {
+    let redis = Redis::start().await;
+    let upstream = Upstream::answering().await;
+    let (one, two) =
+        (replica(&upstream, &redis, &json!({})).await, replica(&upstream, &redis, &json!({})).await);
+    for (index, torn) in ["", "k", "kshort", "nonsense"].into_iter().enumerate() {
+        let word = format!("w{index}");
+        ask(&one, &word, &chat(false)).send().await.expect(200);
+        let keys: Vec<String> = redis.ask(redis::cmd("KEYS").arg("sluice:idempotency:*")).await;
+        for key in &keys {
+            let value: Vec<u8> = redis.ask(redis::cmd("GET").arg(key)).await;
+            // Without the word, or cut within what is sealed.
+            let value = if torn.is_empty() { value[..value.len() - 1].to_vec() } else { torn.into() };
+            let _: () = redis.ask(redis::cmd("SET").arg(key).arg(value).arg("PX").arg(60_000)).await;
+        }
+        let asked = upstream.asked();
+        let anew = ask(&two, &word, &chat(false)).send().await;
+        assert_eq!((anew.status, is_replay(&anew)), (200, false));
+        assert_eq!(upstream.asked(), asked + 1);
+        let lines = two.log().lines().filter(|line| line.contains("answered anew")).count();
+        assert_eq!(lines, index + 1, "one line each:\n{}", two.log());
+        assert!(is_replay(&ask(&two, &word, &chat(false)).send().await));
+        let mut whole = 0;
+        for key in &keys {
+            let value: Vec<u8> = redis.ask(redis::cmd("GET").arg(key)).await;
+            whole += usize::from(value.len() > 100);
+        }
+        assert_eq!(whole, 1, "what is kept now is shared again");
+        let _: () = redis.ask(&redis::cmd("FLUSHALL")).await;
+    }
+}
+
+#[tokio::test]
+async fn gateways_seal_with_the_pepper_that_is_configured() {
+    let redis = Redis::start().await;
+    let upstream = Upstream::answering().await;
+    let with = async |pepper: &str| {
+        let keys = [key("a", "sk-a")];
+        let settings = json!({
+            "auth": {"keys": keys, "pepper": {"env": "TEST_PEPPER"}},
+            "store": {"redis": {"env": "TEST_REDIS"}, "redis_timeout": "500ms"},
+        });
+        let setup = Setup::one(Wire::OpenAi, &upstream).set(&settings).env("TEST_PEPPER", pepper);
+        setup.env("TEST_REDIS", &redis.url()).start().await
+    };
+    let (one, two) = (with(&"a".repeat(32)).await, with(&"a".repeat(32)).await);
+    let other = with(&"b".repeat(32)).await;
+    ask(&one, "w", &chat(false)).send().await.expect(200);
+    assert!(is_replay(&ask(&two, "w", &chat(false)).send().await));
+    assert!(!is_replay(&ask(&other, "w", &chat(false)).send().await), "another pepper, another name");
+    let frames = lasting(&one).await.rest().await;
+    let first = frames[0].id.as_deref().unwrap();
+    assert_eq!(rest(&two, "sk-a", first).await.rest().await, frames[1..]);
+    assert_eq!(rest(&other, "sk-a", first).await.head.status, 404);
 }

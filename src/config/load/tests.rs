@@ -5,7 +5,7 @@ use super::*;
 pub(in crate::config) fn read_with(text: &str, variables: &[(&str, &str)]) -> Result<Config, Vec<Problem>> {
     let variables: Vec<_> =
         variables.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
-    parse("f", text, &variables, None)
+    parse("f", text, &variables, None, &|_| Vec::new())
 }
 
 fn config(text: &str, variables: &[(&str, &str)]) -> Config {
@@ -143,7 +143,7 @@ fn variables_win_over_the_file_and_flags_over_both() {
     assert_eq!(read.output.card, crate::guard::Rule::Off);
     assert_eq!((read.providers["mine"].kind.row().name, read.providers["mine"].models.len()), ("ollama", 1));
     let variables = variables.map(|(name, value)| (name.to_owned(), value.to_owned()));
-    let read = parse("f", file, &variables, Some(([127, 0, 0, 1], 3).into())).unwrap();
+    let read = parse("f", file, &variables, Some(([127, 0, 0, 1], 3).into()), &|_| Vec::new()).unwrap();
     assert_eq!(read.server.listen.port(), 3);
 }
 

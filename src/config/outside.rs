@@ -1,0 +1,88 @@
+//! What the configuration says of the world around it: secrets that must be
+//! there, files that must be usable. Looked at, and never changed.
+use std::path::Path;
+
+use rustix::fs::{Access, access};
+
+use super::{Config, references::Dangling};
+use crate::{
+    auth::Pepper,
+    caller::Caps,
+    settings::SecretFrom,
+    store::{self, redis, sql},
+};
+
+/// All that is not as the configuration says.
+pub(super) fn check(config: &Config) -> Vec<Dangling> {
+    let mut found = Vec::new();
+    let mut secret =
+        |path: &str, from: Option<&SecretFrom>, test: &dyn Fn(&SecretFrom) -> Result<(), String>| {
+            let Some((from, Err(why))) = from.map(|from| (from, test(from))) else { return };
+            let kind = match from {
+                SecretFrom::Env(_) => "env",
+                SecretFrom::File(_) => "file",
+            };
+            found.push(Dangling::new(format!("{path}.{kind}"), why));
+        };
+    let Config { store, auth, budget, .. } = config;
+    secret("store.postgres", store.postgres.as_ref(), &sql::check);
+    secret("store.redis", store.redis.as_ref(), &redis::check);
+    secret("auth.pepper", auth.pepper.as_ref(), &|from| Pepper::read(from).map(drop));
+    let webhook_secret = budget.webhook_secret.as_ref().filter(|_| budget.webhook.is_some());
+    secret("budget.webhook_secret", webhook_secret, &|from| from.read().map(drop));
+    found.extend(files(config));
+    found
+}
+
+fn files(config: &Config) -> Vec<Dangling> {
+    let Config { store, budget, .. } = config;
+    let mut found = Vec::new();
+    // In the place of the usual one, where that cannot be made, is memory.
+    let usual = store::Settings::default().sqlite;
+    let named = store.sqlite != usual && store.sqlite != Path::new(":memory:");
+    if store.postgres.is_none() && named {
+        found.extend(unusable(&store.sqlite).map(|why| Dangling::new("store.sqlite".into(), why)));
+    }
+    // The books are in Redis where there is one, and the file is made with the first budget.
+    let named = budget.journal != crate::budget::Settings::default().journal;
+    let needed = named || has_budget(config) || budget.journal.exists();
+    if store.redis.is_none() && needed {
+        found.extend(unusable(&budget.journal).map(|why| Dangling::new("budget.journal".into(), why)));
+    }
+    found
+}
+
+fn has_budget(config: &Config) -> bool {
+    let all = &config.budget;
+    let of_all = [&all.key, &all.user, &all.tenant, &all.global];
+    let of_tenants = config.tenants.values().map(|tenant| &tenant.budget);
+    let of_keys = config.auth.keys.iter().map(|key| &key.budget);
+    of_all.into_iter().chain(of_tenants).chain(of_keys).any(|caps| *caps != Caps::default())
+}
+
+/// Why a file cannot be written, or made with its folders.
+fn unusable(path: &Path) -> Option<String> {
+    let shown = path.display();
+    match path.metadata() {
+        Ok(found) if found.is_dir() => Some(format!("`{shown}` is a folder; it must be a file")),
+        Ok(_) => access(path, Access::READ_OK | Access::WRITE_OK)
+            .err()
+            .map(|error| format!("`{shown}` cannot be written: {}", std::io::Error::from(error))),
+        Err(_) => {
+            let above = |path: &Path| match path.parent() {
+                Some(above) if above.as_os_str().is_empty() => Some(Path::new(".").to_owned()),
+                above => above.map(Path::to_owned),
+            };
+            let mut folder = above(path)?;
+            while !folder.exists() {
+                folder = above(&folder)?;
+            }
+            if !folder.is_dir() {
+                return Some(format!("`{shown}` cannot be made: `{}` is not a folder", folder.display()));
+            }
+            let refused = access(&folder, Access::WRITE_OK | Access::EXEC_OK).err()?;
+            let why = std::io::Error::from(refused);
+            Some(format!("`{shown}` cannot be made in `{}`: {why}", folder.display()))
+        }
+    }
+}
