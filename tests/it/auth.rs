@@ -116,7 +116,7 @@ async fn a_browser_is_let_in_only_from_configured_origins() {
 
 #[tokio::test]
 async fn a_new_key_is_shown_once_beside_its_hash() {
-    let output = std::process::Command::new(env!("CARGO_BIN_EXE_sluice"))
+    let output = std::process::Command::new(crate::support::gateway::binary())
         .args(["key", "new", "app"])
         .output()
         .unwrap();

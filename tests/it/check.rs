@@ -14,7 +14,7 @@ use crate::support::{Setup, Upstream, Wire, ms, servers};
 fn check(folder: &Path, text: &str, environment: &[(&str, &str)]) -> (bool, String) {
     let file = folder.join("sluice.yaml");
     std::fs::write(&file, text).unwrap();
-    let mut command = Command::new(env!("CARGO_BIN_EXE_sluice"));
+    let mut command = Command::new(crate::support::gateway::binary());
     command.arg("check").env("SLUICE_CONFIG", &file).current_dir(folder);
     let output = command.envs(environment.iter().copied()).output().unwrap();
     let said = String::from_utf8_lossy(&output.stdout) + String::from_utf8_lossy(&output.stderr);

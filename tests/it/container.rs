@@ -24,7 +24,7 @@ fn unset(value: &str) -> &str {
 
 fn sluice(arguments: &[String], environment: &[(String, String)]) -> (bool, String) {
     let folder = tempfile::tempdir().unwrap();
-    let mut command = Command::new(env!("CARGO_BIN_EXE_sluice"));
+    let mut command = Command::new(crate::support::gateway::binary());
     command.args(arguments).current_dir(folder.path()).env_clear();
     let Output { status, stderr, .. } =
         command.envs(environment.iter().map(|(name, value)| (name, value))).output().unwrap();

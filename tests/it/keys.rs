@@ -248,7 +248,7 @@ async fn keys_outlive_the_gateway_and_are_stored_as_what_nobody_can_use() {
 
 /// What a gateway says that does not start.
 fn refused_start(sqlite: &std::path::Path, postgres: Option<&str>) -> String {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_sluice"));
+    let mut command = Command::new(crate::support::gateway::binary());
     command
         .args(["--listen", "127.0.0.1:0"])
         .env("SLUICE__STORE__SQLITE", sqlite)
@@ -305,7 +305,7 @@ async fn the_command_line_makes_lists_and_revokes_keys_of_a_running_gateway() {
     let upstream = Upstream::answering().await;
     let gateway = setup(&upstream).start().await;
     let sluice = |arguments: &[&str], key: &str| {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_sluice"));
+        let mut command = Command::new(crate::support::gateway::binary());
         let output = command
             .args(arguments)
             .args(["--at", &gateway.url()])

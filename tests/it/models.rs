@@ -77,7 +77,7 @@ async fn http_has_its_habits() {
 
 #[tokio::test]
 async fn beyond_loopback_a_key_is_needed_to_start() {
-    let mut command = tokio::process::Command::new(env!("CARGO_BIN_EXE_sluice"));
+    let mut command = tokio::process::Command::new(crate::support::gateway::binary());
     command.args(["--listen", "0.0.0.0:0"]).stdin(std::process::Stdio::null()).kill_on_drop(true);
     let output = tokio::time::timeout(crate::support::ms(5000), command.output()).await;
     let output = output.expect("it starts without a key, open to everyone").unwrap();

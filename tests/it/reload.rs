@@ -76,7 +76,11 @@ fn check_tells_every_mistake_at_once_with_its_line() {
     let text = "retry:\n  attempts: 0\ntimeouts:\n  total: soon\n";
     std::fs::write(&file, text).unwrap();
     let check = || {
-        Command::new(env!("CARGO_BIN_EXE_sluice")).arg("check").env("SLUICE_CONFIG", &file).output().unwrap()
+        Command::new(crate::support::gateway::binary())
+            .arg("check")
+            .env("SLUICE_CONFIG", &file)
+            .output()
+            .unwrap()
     };
     let output = check();
     let said = String::from_utf8_lossy(&output.stdout) + String::from_utf8_lossy(&output.stderr);

@@ -1,5 +1,6 @@
 //! The gateway as a child process, configured by a file in a folder of its own.
 use std::{
+    ffi::OsString,
     io::{BufRead, BufReader},
     net::SocketAddr,
     path::PathBuf,
@@ -95,7 +96,7 @@ impl Setup {
     pub async fn start(self) -> Gateway {
         let file = self.folder.path().join("sluice.yaml");
         let text = self.config.clone().or_else(|| (!self.value.is_null()).then(|| self.value.to_string()));
-        let mut command = Command::new(env!("CARGO_BIN_EXE_sluice"));
+        let mut command = Command::new(binary());
         if let Some(text) = text {
             std::fs::write(&file, text).unwrap();
             command.env("SLUICE_CONFIG", &file);
@@ -304,4 +305,10 @@ fn address(line: &str) -> Option<SocketAddr> {
 
 fn exited(gateway: &Gateway) -> bool {
     !std::path::Path::new(&format!("/proc/{}/exe", gateway.child.id())).exists()
+}
+
+/// The gateway that is tested: the one that was built with the tests, or `SLUICE_TEST_BINARY`,
+/// such as a release build.
+pub fn binary() -> OsString {
+    std::env::var_os("SLUICE_TEST_BINARY").unwrap_or_else(|| env!("CARGO_BIN_EXE_sluice").into())
 }
