@@ -356,7 +356,7 @@ impl Drop for Begun<'_> {
 
 /// Writes what waits, brings it to the disk, ends leases, keeps the file short.
 fn look_after(shared: &Weak<Shared>) {
-    let (mut unsynced, mut synced, mut tidied, mut round) = (false, Instant::now(), Instant::now(), 0_u64);
+    let (mut unsynced, mut synced, mut tidied, mut round) = (false, Instant::now(), Instant::now(), 1_u64);
     loop {
         if !unsynced {
             // Woken by the first change after a silence.
@@ -372,7 +372,7 @@ fn look_after(shared: &Weak<Shared>) {
             (unsynced, synced) = (false, Instant::now());
             shared.shorten();
         }
-        if round == 0 || tidied.elapsed() >= LOOK {
+        if tidied.elapsed() >= LOOK {
             shared.tidy(round % TIDY == 0);
             (round, tidied) = (round + 1, Instant::now());
         }
