@@ -3,7 +3,7 @@
 use std::{
     collections::HashMap,
     sync::{
-        Mutex,
+        Arc, Mutex,
         atomic::{AtomicBool, Ordering::SeqCst},
     },
     time::Duration,
@@ -300,39 +300,71 @@ async fn without_its_redis_a_budget_admits_nothing_and_nothing_is_lost() {
 async fn nothing_is_forgotten_over_kill_9() {
     let rounds: u32 = std::env::var("SLUICE_KILL_ROUNDS").map_or(3, |text| text.parse().unwrap());
     let upstream = Upstream::start(Act::default().after(ms(3)).every(ms(1))).await;
-    let cap = u64::from(rounds) * 400 * bill((11, 7));
+    let cap = u64::from(rounds) * 5000 * bill((11, 7));
     let (setup, _folder) = setup(&upstream, &global(cap as f64 / 1e9));
     let mut gateway = setup.start().await;
     for round in 0..rounds {
-        let mut asks = tokio::task::JoinSet::new();
-        for number in 0..40_u32 {
-            let address = gateway.address;
-            asks.spawn(async move {
-                loop {
-                    let body = chat(&format!("round {round} {number}"), number % 2 == 0).to_string();
-                    if raw(address, &body).await.is_none() {
-                        return;
-                    }
-                }
-            });
-        }
-        tokio::time::sleep(ms(rand::random_range(50..400))).await;
-        gateway.kill();
-        while asks.join_next().await.is_some() {}
+        load_and_kill(&[], &mut gateway, round).await;
         assert!(soon(Duration::from_secs(5), || upstream.busy() == 0).await);
         gateway.restart().await;
-        let (spent, reserved, unsettled) = books(&gateway, "global", "month").await;
-        let known: u64 = upstream.seen().iter().filter_map(|seen| seen.billed).map(bill).sum();
-        println!(
-            "round {round}: {} calls billed {known}, {spent} spent, {unsettled} of it unsettled",
-            upstream.asked()
-        );
-        assert_eq!(reserved, 0);
-        assert!(known <= spent, "{known} were billed and {spent} are in the books");
-        assert!(spent - unsettled <= known, "calls that had been settled were charged more than they cost");
-        assert!(spent <= cap);
+        let found = books(&gateway, "global", "month").await;
+        assert_eq!(found.1, 0);
+        true_books(&upstream, round, found, cap);
     }
     post(&gateway, "/v1/chat/completions", &chat("and on", false)).await;
+}
+
+/// One of two gateways with one Redis is killed: its calls are charged in full when their leases
+/// end, the other's are as they are.
+#[tokio::test(flavor = "multi_thread")]
+async fn nothing_is_forgotten_over_kill_9_of_one_of_two_gateways() {
+    let rounds: u32 = std::env::var("SLUICE_KILL_ROUNDS").map_or(1, |text| text.parse().unwrap());
+    let redis = Redis::start().await;
+    let upstream = Upstream::start(Act::default().after(ms(3)).every(ms(1))).await;
+    let cap = u64::from(rounds) * 5000 * bill((11, 7));
+    let mut budget = global(cap as f64 / 1e9);
+    budget["lease_margin"] = "0s".into();
+    let more = json!({"server": {"request_timeout": "2s"}, "store": {"redis_timeout": "5s"}});
+    let (one, _folder) = setup(&upstream, &budget);
+    let (two, _other) = setup(&upstream, &budget);
+    let mut one = over(&redis, one).set(&more).start().await;
+    let two = over(&redis, two).set(&more).start().await;
+    for round in 0..rounds {
+        load_and_kill(&[&two], &mut one, round).await;
+        assert!(soon(Duration::from_secs(5), || upstream.busy() == 0).await);
+        settled(&two).await;
+        true_books(&upstream, round, books(&two, "global", "month").await, cap);
+        one.restart().await;
+    }
+}
+
+/// Calls without end to all gateways, until `gateway` is killed in the midst of them.
+async fn load_and_kill(others: &[&Gateway], gateway: &mut Gateway, round: u32) {
+    let over = Arc::new(AtomicBool::new(false));
+    let mut asks = tokio::task::JoinSet::new();
+    for number in 0..40_u32 {
+        let mut addresses: Vec<_> = others.iter().map(|other| other.address).collect();
+        addresses.push(gateway.address);
+        let (address, over) = (addresses[number as usize % addresses.len()], over.clone());
+        asks.spawn(async move {
+            let body = chat(&format!("round {round} {number}"), number % 2 == 0).to_string();
+            while !over.load(SeqCst) && raw(address, &body).await.is_some() {}
+        });
+    }
+    tokio::time::sleep(ms(rand::random_range(50..400))).await;
+    gateway.kill();
+    over.store(true, SeqCst);
+    while asks.join_next().await.is_some() {}
+}
+
+/// Whether all that was billed is in the books, and what was settled is as it was billed.
+fn true_books(upstream: &Upstream, round: u32, (spent, _, unsettled): (u64, u64, u64), cap: u64) {
+    let known: u64 = upstream.seen().iter().filter_map(|seen| seen.billed).map(bill).sum();
+    let asked = upstream.asked();
+    println!("round {round}: {asked} calls billed {known}, {spent} spent, {unsettled} of it unsettled");
+    assert!(known <= spent, "{known} were billed and {spent} are in the books");
+    assert!(spent - unsettled <= known, "calls that had been settled were charged more than they cost");
+    assert!(spent <= cap);
 }
 
 /// A request over a connection of its own; `None` where the gateway is gone.
