@@ -33,6 +33,8 @@ const VOID: u64 = 600_000;
 const KEEP: i64 = 62 * 86_400;
 /// How often it is tried to account for calls while Redis is away.
 const AGAIN: Duration = Duration::from_millis(250);
+/// How many calls are accounted for at once: one by one, a distant Redis would be slower than they come.
+const AT_ONCE: usize = 32;
 /// The most accounts that are listed.
 const MOST_LISTED: usize = 10_000;
 
@@ -119,37 +121,41 @@ return {'ok'}
     )
 });
 
-/// `KEYS`: leases, the call. `ARGV`: cost, the call's number, for how long it may not be made any more.
+/// `KEYS`: leases, the calls. `ARGV`: for how long a call may not be made any more that was not
+/// found, and of each call its cost and its number.
 static SETTLE: LazyLock<Script> = LazyLock::new(|| {
     Script::new(
         r"
-redis.call('ZREM', KEYS[1], ARGV[2])
-local held = redis.call('HMGET', KEYS[2], 'amount', 'expired', 'accounts')
 local passed = {}
-if not held[1] then
-  -- A reservation that is still on its way comes too late.
-  redis.call('HSET', KEYS[2], 'expired', '1')
-  redis.call('PEXPIRE', KEYS[2], ARGV[3])
-  return passed
-end
-redis.call('DEL', KEYS[2])
-for account in string.gmatch(held[3], '[^\n]+') do
-  if held[2] == '1' then
-    redis.call('HINCRBY', account, 'spent', '-' .. held[1])
-    redis.call('HINCRBY', account, 'unsettled', '-' .. held[1])
-  else
-    redis.call('HINCRBY', account, 'reserved', '-' .. held[1])
+local function settle(call, cost, id)
+  redis.call('ZREM', KEYS[1], id)
+  local held = redis.call('HMGET', call, 'amount', 'expired', 'accounts')
+  if not held[1] then
+    -- A reservation that is still on its way comes too late.
+    redis.call('HSET', call, 'expired', '1')
+    redis.call('PEXPIRE', call, ARGV[1])
+    return
   end
-  redis.call('HINCRBY', account, 'spent', ARGV[1])
-  local state = redis.call('HMGET', account, 'spent', 'cap', 'told', 'end')
-  local share, mark = tonumber(state[1]) * 100, 0
-  local cap = tonumber(state[2] or '0')
-  if cap > 0 and share >= cap * 100 then mark = 100 elseif cap > 0 and share >= cap * 80 then mark = 80 end
-  if mark > tonumber(state[3] or '0') then
-    redis.call('HSET', account, 'told', mark)
-    for _, one in ipairs({account, tostring(mark), state[1], state[2], state[4] or '0'}) do passed[#passed + 1] = one end
+  redis.call('DEL', call)
+  for account in string.gmatch(held[3], '[^\n]+') do
+    if held[2] == '1' then
+      redis.call('HINCRBY', account, 'spent', '-' .. held[1])
+      redis.call('HINCRBY', account, 'unsettled', '-' .. held[1])
+    else
+      redis.call('HINCRBY', account, 'reserved', '-' .. held[1])
+    end
+    redis.call('HINCRBY', account, 'spent', cost)
+    local state = redis.call('HMGET', account, 'spent', 'cap', 'told', 'end')
+    local share, mark = tonumber(state[1]) * 100, 0
+    local cap = tonumber(state[2] or '0')
+    if cap > 0 and share >= cap * 100 then mark = 100 elseif cap > 0 and share >= cap * 80 then mark = 80 end
+    if mark > tonumber(state[3] or '0') then
+      redis.call('HSET', account, 'told', mark)
+      for _, one in ipairs({account, tostring(mark), state[1], state[2], state[4] or '0'}) do passed[#passed + 1] = one end
+    end
   end
 end
+for i = 2, #KEYS do settle(KEYS[i], ARGV[2 * i - 2], ARGV[2 * i - 1]) end
 return passed
 ",
     )
@@ -285,18 +291,21 @@ impl Shared {
 /// Tells Redis what calls have cost, in order, and again until it has heard.
 async fn settle_all(inner: std::sync::Weak<Inner>) {
     while let Some(this) = inner.upgrade() {
-        let next = this.costs.lock().front().copied();
-        let Some((call, cost)) = next else {
+        let next: Vec<_> = this.costs.lock().iter().take(AT_ONCE).copied().collect();
+        if next.is_empty() {
             // The last handle may be dropped while nothing is left to tell.
             let _ = tokio::time::timeout(Duration::from_secs(1), this.more.notified()).await;
             continue;
-        };
+        }
         let mut script = SETTLE.key(leases());
-        script.key(call_key(call)).arg(cost).arg(call.to_string()).arg(VOID);
+        script.arg(VOID);
+        for (call, cost) in &next {
+            script.key(call_key(*call)).arg(*cost).arg(call.to_string());
+        }
         let answer: Result<Vec<String>, Away> = this.redis.run(&script).await;
         match answer {
             Ok(passed) => {
-                this.costs.lock().pop_front();
+                this.costs.lock().drain(..next.len());
                 for row in passed.chunks_exact(5) {
                     let Some(name) = name(&row[0]) else { continue };
                     let [mark, spent, cap, end] = [1, 2, 3, 4].map(|at| number(&row[at]));
