@@ -45,7 +45,7 @@ USER 65532:65532
 # Sluice refuses to start like this, until `auth.open` is set.
 ENV PATH=/bin \
     SLUICE__SERVER__LISTEN=0.0.0.0:8000 \
-    SLUICE__AUDIT__FILE=/data/audit.jsonl \
+    SLUICE__AUDIT__FOLDER=/data/audit \
     SLUICE__STORE__SQLITE=/data/sluice.db
 VOLUME /data
 EXPOSE 8000

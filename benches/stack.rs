@@ -4,6 +4,7 @@ use std::time::{Duration, Instant};
 use divan::Bencher;
 use sluice::{
     app,
+    audit::settings::Durability,
     call::{Call, Caller, Context, Priority, Trace, Trail},
     chat::{Message, Mode, Purpose, Request, Role},
     config::{self, Source},
@@ -17,12 +18,12 @@ fn main() {
     divan::main();
 }
 
-/// All stages of the default configuration, without limits and with an audit file that keeps nothing.
+/// All stages of the default configuration, without limits and without records.
 fn pipeline() -> (Runtime, Pipeline) {
     let runtime = Builder::new_current_thread().enable_all().build().expect("a runtime");
     let loaded = config::load(&Source { file: None, listen: None }).expect("the defaults are good");
     let mut config = loaded.config;
-    config.audit.file = Some("/dev/null".into());
+    config.audit.durability = Durability::Off;
     config.log.level = "error".into();
     let unlimited = &mut config.limits.requests_per_minute;
     (unlimited.user, unlimited.address) = (Some(u32::MAX), Some(u32::MAX));
@@ -40,6 +41,7 @@ fn call(chat: Request, use_cache: bool) -> Call {
             address: Some([127, 0, 0, 1].into()),
             ..Caller::named("bench", "default")
         },
+        session: None,
         trace: Trace::default(),
         began,
         deadline: began + Duration::from_secs(60),

@@ -54,6 +54,8 @@ pub struct Context {
     pub endpoint: &'static str,
     /// Who asks.
     pub caller: Caller,
+    /// The conversation that the caller counts it to, for records.
+    pub session: Option<Arc<str>>,
     /// The W3C trace that this call belongs to.
     pub trace: Trace,
     /// When the call began.

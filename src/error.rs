@@ -107,6 +107,12 @@ pub enum Error {
         #[source]
         source: Cause,
     },
+    /// No record of the call can be kept, and none goes without one.
+    #[error("the gateway can keep no record of this request right now; try again shortly")]
+    AuditAway {
+        /// When to try again.
+        retry_after: Duration,
+    },
     /// The gateway has no place left.
     #[error("the gateway is at capacity; try again shortly")]
     Overloaded {
@@ -320,6 +326,9 @@ impl Error {
             Self::BooksAway { .. } => {
                 row(S::SERVICE_UNAVAILABLE, "server_error", "budget_unavailable", NOTHING)
             }
+            Self::AuditAway { .. } => {
+                row(S::SERVICE_UNAVAILABLE, "server_error", "audit_unavailable", NOTHING)
+            }
             Self::Overloaded { .. } => row(S::SERVICE_UNAVAILABLE, "server_error", "overloaded", NOTHING),
             Self::ProviderFull { .. } => {
                 row(S::SERVICE_UNAVAILABLE, "server_error", "provider_full", (false, true, false))
@@ -373,6 +382,7 @@ impl Error {
         match self {
             Self::RateLimited { retry_after, .. }
             | Self::Overloaded { retry_after }
+            | Self::AuditAway { retry_after }
             | Self::ProviderFull { retry_after }
             | Self::IdempotencyKeyInUse { retry_after }
             | Self::BooksAway { retry_after, .. }

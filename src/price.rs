@@ -1,7 +1,8 @@
 //! What tokens cost, by the model that served them.
-use std::{collections::HashMap, path::Path};
+use std::{collections::HashMap, path::Path, sync::Arc};
 
 use serde::Deserialize;
+use sha2::{Digest, Sha256};
 
 use crate::chat::{Cost, Usage};
 
@@ -14,6 +15,8 @@ const SHIPPED: &str = include_str!("../config/prices.yaml");
 pub struct Prices {
     models: HashMap<String, Price>,
     unknown: Price,
+    /// A digest of the list as it was written.
+    version: Arc<str>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -58,7 +61,14 @@ impl Prices {
         for name in EMBEDDED {
             models.entry(name.into()).or_insert(Price { input: 0, output: 0, cached: 0, cache_write: 0 });
         }
-        Ok(Self { models, unknown: file.unknown.price("unknown")? })
+        let digest: [u8; 32] = Sha256::digest(text).into();
+        let version: String = digest[..6].iter().map(|byte| format!("{byte:02x}")).collect();
+        Ok(Self { models, unknown: file.unknown.price("unknown")?, version: version.into() })
+    }
+
+    /// A digest of the list, for records.
+    pub fn version(&self) -> &Arc<str> {
+        &self.version
     }
 
     /// What an answer of `model` cost.

@@ -21,7 +21,7 @@ const LEVELS: &[&[(&str, &[&str])]] = &[
     ],
     &[
         ("admit", &["route"]),
-        ("audit", &["observe"]),
+        ("audit", &["observe", "store"]),
         ("auth", &["store"]),
         ("budget", &["observe", "price", "store", "tokens"]),
         ("cache", &[]),

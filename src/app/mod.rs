@@ -1,8 +1,11 @@
 //! From a configuration to a running gateway, through reloads, to its end.
 //! The only file that names concrete parts.
 mod alerts;
+mod anchors;
 mod parts;
 mod reload;
+
+pub(crate) use parts::{TABLES, archive};
 
 use std::{
     io::{Read, Write},
@@ -73,6 +76,7 @@ async fn run(loaded: Loaded, logs: &Logs) -> Result<(), String> {
             keys: lasting.keys.clone(),
             ledger: lasting.ledger.clone(),
             summaries: lasting.summaries.clone(),
+            audit: lasting.audit.clone(),
         },
     );
 
@@ -134,6 +138,10 @@ async fn run(loaded: Loaded, logs: &Logs) -> Result<(), String> {
     following.abort();
     let writer = app.writer().clone();
     let _ = tokio::task::spawn_blocking(move || writer.close()).await;
+    if let Some(audit) = app.audit() {
+        // What is not moved now is moved at the next start.
+        let _ = tokio::time::timeout(Duration::from_secs(2), audit.flush()).await;
+    }
     app.ledger().flush(Duration::from_secs(2)).await;
     let (summaries, kept) = app.summaries();
     kept.flush(summaries).await;

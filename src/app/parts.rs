@@ -1,5 +1,5 @@
 //! From a configuration to the parts of a running gateway.
-use std::{collections::HashMap, sync::Arc, time::UNIX_EPOCH};
+use std::{borrow::Cow, collections::HashMap, sync::Arc, time::UNIX_EPOCH};
 
 use parking_lot::Mutex;
 use sha2::{Digest, Sha256};
@@ -55,7 +55,7 @@ use crate::{
 };
 
 /// The tables of every mechanism that keeps something in the database.
-const TABLES: &[Tables] = &[auth::book::TABLES, shelf::TABLES, summary::TABLES];
+pub(crate) const TABLES: &[Tables] = &[auth::book::TABLES, shelf::TABLES, summary::TABLES, audit::TABLES];
 
 /// What lasts through reloads.
 pub(super) struct Lasting {
@@ -64,6 +64,7 @@ pub(super) struct Lasting {
     vitals: Vitals,
     pub(super) knowledge: Arc<SharedKnowledge>,
     pub(super) writer: audit::Writer,
+    pub(super) audit: Option<audit::Filing>,
     pub(super) stores: Stores,
     pub(super) replay: Replay,
     pub(super) keys: auth::Book,
@@ -102,14 +103,22 @@ impl Lasting {
         let metrics = Arc::new(Metrics::new().map_err(|error| error.to_string())?);
         let lines = logs.request_lines(&config.log);
         let (summaries, alerts) = (Arc::new(Summaries::default()), Alerts::start(metrics.clone()));
-        let ends = audit::Ends { settle: settle(&parts.prices, &metrics), done: done(summaries.clone()) };
-        let writer = audit::Writer::start(&config.audit, lines, ends, metrics.clone());
         let stores = Stores {
             redis: Redis::start(&config.store, &metrics).await?,
             sql: Sql::open(&config.store, TABLES, &metrics).await?,
         };
         let pepper = Pepper::find(&config.auth, &config.store, stores.sql.kind())?;
         let root = root(config, &stores, pepper.as_ref());
+        let ends = audit::Ends {
+            settle: settle(&parts.prices, &metrics),
+            done: done(summaries.clone()),
+            anchored: super::anchors::start(&config.audit)?,
+        };
+        let archive = archive(config, &stores.sql, pepper.as_ref())?;
+        let (writer, audit) = audit::open(&spelling(config, lines), ends, archive, metrics.clone()).await?;
+        if let Some(audit) = &audit {
+            audit.tidy(config.audit.retention_days);
+        }
         Ok(Self {
             replay: replay(config, root, &metrics, &stores).await,
             keys: auth::Book::open(&stores.sql, pepper.map(Arc::new)).await?,
@@ -121,7 +130,8 @@ impl Lasting {
             breakers: Arc::new(Breakers::new(metrics.breaker.clone())),
             vitals: Vitals::default(),
             knowledge: Arc::new(SharedKnowledge::new(knowledge)),
-            writer: writer.map_err(|error| format!("the audit file cannot be opened: {error}"))?,
+            writer,
+            audit,
             cache: Arc::new(cache::Cache::new(&config.cache, metrics.cache_bytes.clone())),
             gates: gates(&config.admit, &metrics)?,
             counting: Mutex::default(),
@@ -212,10 +222,41 @@ fn ledger(config: &Config, told: Told, redis: Option<&Redis>) -> Result<Ledger, 
     Ok(Ledger::Local(local))
 }
 
+/// The audit records in the database.
+pub(crate) fn archive(config: &Config, sql: &Sql, pepper: Option<&Pepper>) -> Result<audit::Archive, String> {
+    // In memory it is another one each time, and the journal stays.
+    let lasting = pepper.filter(|_| config.auth.pepper.is_some() || sql.kind() != Kind::Memory);
+    let key = audit::key(&config.audit, lasting.map(|pepper| pepper.hash(b"sluice audit")))?;
+    Ok(audit::Archive::new(sql.clone(), Arc::new(key)))
+}
+
+/// How records are spelled.
+pub(super) fn spelling(config: &Config, log: Option<bool>) -> audit::Spelling<'_> {
+    audit::Spelling { settings: &config.audit, log, masks: Arc::new(|| Box::new(Numbers)) }
+}
+
+/// Puts placeholders where the output rules know a number.
+struct Numbers;
+
+impl audit::Mask for Numbers {
+    fn mask<'t>(&mut self, text: &'t str) -> Cow<'t, str> {
+        let mut text = Cow::Borrowed(text);
+        for guard in [guard::SSN, guard::CARD] {
+            let mut from = 0;
+            while let Some(found) = (guard.find)(&text, from, true) {
+                let placeholder = format!("[{}]", guard.name);
+                from = found.start + placeholder.len();
+                text.to_mut().replace_range(found, &placeholder);
+            }
+        }
+        text
+    }
+}
+
 /// Adds every call to its tenant's summary.
 fn done(summaries: Arc<Summaries>) -> audit::Done {
     Arc::new(move |record, notes| {
-        if record.context.endpoint == SIMULATE {
+        if record.chat.is_none() || record.context.endpoint == SIMULATE {
             // Nothing was asked of anybody.
             return;
         }
@@ -281,7 +322,10 @@ fn stages(parts: &Parts, lasting: &Lasting, table: &Arc<Table>, version: &str) -
     let knowledge = lasting.knowledge.clone();
     let guards = [(guard::SSN, config.output.ssn), (guard::CARD, config.output.card)];
     Ok(Stages {
-        audit: Audit { writer: lasting.writer.clone() },
+        audit: Audit {
+            writer: lasting.writer.clone(),
+            versions: Arc::new(audit::Versions { policy: version.into(), prices: prices.version().clone() }),
+        },
         measure: Measure { metrics: metrics.clone() },
         authorize: Authorize { table: table.clone() },
         limit: RateLimit { limits, table: table.clone(), metrics: metrics.clone() },
@@ -349,7 +393,7 @@ fn going_on(parts: &Parts, metrics: &Arc<Metrics>) -> GoingOn {
 fn rehearsal(stages: &Stages, parts: &Parts, lasting: &Lasting) -> Rehearsal {
     let (gates, table) = (stages.admit.gates.clone(), stages.admit.table.clone());
     Rehearsal {
-        audit: Audit { writer: lasting.writer.clone() },
+        audit: Audit { writer: stages.audit.writer.clone(), versions: stages.audit.versions.clone() },
         authorize: Authorize { table: table.clone() },
         screen: CheckInput { settings: stages.screen.settings.clone() },
         foresee: Foresee {

@@ -9,6 +9,7 @@ use super::{
     read_knowledge,
 };
 use crate::{
+    audit::{self, settings::Durability},
     config::{self, Config, Source, watch::Watch},
     http::App,
     observe::logs::Logs,
@@ -53,10 +54,10 @@ pub(super) async fn on_change(app: App, lasting: Lasting, mut parts: Parts, chan
     }
 }
 
-/// Opens the audit file anew: whoever moves it away asks for that with SIGHUP.
+/// Opens the audit's plain copy anew: whoever moves it away asks for that with SIGHUP.
 fn reopen(lasting: &Lasting, config: &Config, logs: &Logs) {
-    if let Err(error) = lasting.writer.reload(&config.audit, logs.request_lines(&config.log)) {
-        tracing::error!(%error, "the audit file cannot be opened anew; the old one goes on");
+    if let Err(error) = lasting.writer.reload(&parts::spelling(config, logs.request_lines(&config.log))) {
+        tracing::error!(%error, "`audit.file` cannot be opened anew; the old one goes on");
     }
 }
 
@@ -83,8 +84,8 @@ async fn reload(
     let (old, new) = (&before.config, &parts.config);
     if old.audit != new.audit || old.log != new.log {
         let lines = logs.request_lines(&new.log);
-        let opened = lasting.writer.reload(&new.audit, lines);
-        opened.map_err(|error| format!("the audit file cannot be opened: {error}"))?;
+        let opened = lasting.writer.reload(&parts::spelling(new, lines));
+        opened.map_err(|error| format!("`audit.file` cannot be opened: {error}"))?;
         logs.reload(&new.log);
     }
     // From here on nothing can fail: all of it changes, or, above, none.
@@ -118,6 +119,7 @@ fn at_next_start(old: &Config, new: &Config) -> Vec<&'static str> {
         ("cache.max_bytes", old.cache.max_bytes != new.cache.max_bytes),
         ("auth.pepper", old.auth.pepper != new.auth.pepper),
         ("store", old.store != new.store),
+        ("audit", lasting_audit(old) != lasting_audit(new)),
         ("idempotency", old.idempotency != new.idempotency),
         ("resume", old.resume != new.resume),
         ("budget.journal", old.budget.journal != new.budget.journal),
@@ -125,6 +127,24 @@ fn at_next_start(old: &Config, new: &Config) -> Vec<&'static str> {
         ("log.format", old.log.format != new.log.format),
     ];
     changed.into_iter().filter_map(|(name, changed)| changed.then_some(name)).collect()
+}
+
+/// What of the audit belongs to its journal and its tasks.
+fn lasting_audit(config: &Config) -> audit::Settings {
+    let settings = config.audit.clone();
+    let kept = settings.durability == Durability::Off;
+    let durability = if kept { Durability::Off } else { Durability::Strict };
+    let default = audit::Settings::default();
+    audit::Settings {
+        durability,
+        gather: default.gather,
+        content: default.content,
+        max_content: default.max_content,
+        on_failure: default.on_failure,
+        anchor_every: default.anchor_every,
+        file: default.file,
+        ..settings
+    }
 }
 
 /// The files and folders whose change is a reload.

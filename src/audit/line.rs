@@ -1,13 +1,17 @@
-//! How a record is spelled: an audit line, a request's log line, a model call's log line.
-use std::time::SystemTime;
+//! How a record is spelled: for the audit, the request's log line, a model call's log line.
+//!
+//! A record is spelled once. Its beginning stays for as long as records are
+//! kept; then comes what can be erased: who asked, and the words of the error
+//! (the log shows them, too), the question and the answer (it does not).
+use std::{borrow::Cow, time::SystemTime};
 
 use jiff::Timestamp;
 use serde::Serialize;
 
-use super::Record;
+use super::{Mask, Record};
 use crate::{
     call::{Cached, Notes},
-    chat::{Message, Role},
+    chat::{Message, Request, Role},
 };
 
 /// One line in the making: a JSON object, or `name=value` for a person at a terminal.
@@ -109,6 +113,13 @@ impl<'a> Line<'a> {
         }
         self.out.push(b'\n');
     }
+
+    /// Leaves an object open, with no comma at its end.
+    fn leave_open(&mut self) {
+        if self.json {
+            self.out.pop();
+        }
+    }
 }
 
 #[derive(Serialize)]
@@ -118,6 +129,11 @@ struct AttemptLine<'a> {
     ms: u64,
     #[serde(skip_serializing_if = "Option::is_none")]
     error: Option<&'static str>,
+    /// What it took, once that is known.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    input_tokens: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    output_tokens: Option<u64>,
     /// Its share of the cost, where several had one.
     #[serde(skip_serializing_if = "Option::is_none")]
     cost_usd: Option<f64>,
@@ -130,9 +146,9 @@ fn is_plain(text: &str) -> bool {
     text.bytes().fold(0, |found, byte| found | special(byte)) == 0
 }
 
-/// Writes the line for one request, with its way through the gateway; with
-/// its question and answer where they are wanted.
-fn request(record: &Record, notes: &Notes, at: &str, line: &mut Line<'_>, content: bool) {
+/// What stays of a record for as long as records are kept: the way of a
+/// request through the gateway, in nobody's words but ours.
+fn kept(record: &Record, notes: &Notes, at: &str, mask: &mut dyn Mask, line: &mut Line<'_>) {
     let usage = notes.usage.unwrap_or_default();
     let caller = &record.context.caller;
     let chat = record.chat.as_deref();
@@ -144,6 +160,8 @@ fn request(record: &Record, notes: &Notes, at: &str, line: &mut Line<'_>, conten
         model: &attempt.target.model,
         ms: attempt.took.as_millis() as u64,
         error: attempt.error,
+        input_tokens: attempt.usage.map(|usage| usage.input),
+        output_tokens: attempt.usage.map(|usage| usage.output),
         cost_usd: attempt.usage.filter(|_| several).map(|usage| usage.cost.unwrap_or_default().usd()),
     });
     let attempts: Vec<_> = attempts.collect();
@@ -151,21 +169,32 @@ fn request(record: &Record, notes: &Notes, at: &str, line: &mut Line<'_>, conten
         let asked = chat.messages.iter().rev().find(|message| message.role == Role::User);
         asked.map_or(0, |message| message.text().chars().count())
     });
+    let millis = |took: std::time::Duration| took.as_millis() as u64;
     line.begin(at, if record.status >= 500 { "WARN" } else { "INFO" }, "request")
         .text("request_id", &record.context.id)
         .text("endpoint", record.context.endpoint)
-        .nullable_text("user_id", caller.user.as_deref())
         .text("key", caller.key())
-        .text("tenant", caller.tenant())
-        .with("latency_ms", record.took.as_millis() as u64)
+        .maybe("key_id", (*caller.rights.id != **caller.key()).then_some(&*caller.rights.id))
+        .text("tenant", caller.tenant());
+    if let Some(session) = &record.context.session {
+        line.text("session_id", &mask.mask(session));
+    }
+    line.with("latency_ms", millis(record.took))
+        .maybe("first_token_ms", record.first_token.map(millis))
+        .maybe("queued_ms", (!notes.queued.is_zero()).then(|| millis(notes.queued)))
         .nullable("confidence", notes.confidence)
         .with("question_length", question_length)
+        .maybe("answer_length", record.answer.as_ref().map(|answer| answer.length))
         .nullable_text("prompt_version", notes.prompt_version.as_deref())
-        .nullable_text("corpus_version", notes.corpus_version.as_deref())
-        .with("input_tokens", usage.input)
+        .nullable_text("corpus_version", notes.corpus_version.as_deref());
+    if let Some(versions) = &record.versions {
+        line.text("policy_version", &versions.policy).text("price_version", &versions.prices);
+    }
+    line.with("input_tokens", usage.input)
         .with("output_tokens", usage.output)
         .maybe("usage_estimated", usage.estimated.then_some(true))
         .with("cost_usd", usage.cost.filter(|_| !cached).unwrap_or_default().usd())
+        .maybe("route", chat.map(|chat| &*chat.model))
         .nullable_text("model", target.map(|target| &*target.model).or(chat.map(|chat| &*chat.model)))
         .nullable_text("model_version", target.map(|target| &*target.version))
         .nullable_text("provider", target.map(|target| &*target.provider))
@@ -182,22 +211,72 @@ fn request(record: &Record, notes: &Notes, at: &str, line: &mut Line<'_>, conten
         .with("stream", chat.is_some_and(|chat| chat.stream))
         .with("attempts", attempts)
         .maybe("continued", (notes.continued > 0).then_some(notes.continued))
+        .maybe("fell_back", notes.fell_back.then_some(true))
+        .maybe("stood_in", notes.stood_in.then_some(true))
+        .maybe("cleaned", notes.cleaned.then_some(true))
         .maybe("filtered", notes.filtered)
-        .maybe("review", to_review(record, notes).then_some(true))
-        .text("trace_id", record.context.trace.id())
-        .maybe("error", record.error.as_deref());
-    if content {
-        let question = chat.map(|chat| {
-            let texts: Vec<String> = chat.messages.iter().map(Message::text).collect();
-            texts.join("\n")
-        });
-        line.maybe("question", question).maybe("answer", record.answer.as_deref());
+        .maybe("review", (record.review || notes.review).then_some(true));
+    if let Some(sources) = record.sources.as_ref().filter(|sources| !sources.is_empty()) {
+        let mut documents: Vec<&str> = sources.iter().map(|source| &*source.document).collect();
+        documents.dedup();
+        line.with("sources", documents);
     }
-    line.end();
+    line.maybe("more", (record.more > 0).then_some(record.more)).text("trace_id", record.context.trace.id());
 }
 
-fn to_review(record: &Record, notes: &Notes) -> bool {
-    record.review || notes.review
+/// What can be erased, and the log shows.
+fn personal(record: &Record, mask: &mut dyn Mask, line: &mut Line<'_>) {
+    let user = record.context.caller.user.as_deref().map(|user| mask.mask(user));
+    line.nullable_text("user_id", user.as_deref());
+    if let Some(error) = &record.error {
+        line.text("error", &mask.mask(error));
+    }
+}
+
+/// What can be erased, and only the audit holds. Who is promised that a person
+/// looks must be able to rely on it: the question is there, whatever is set.
+fn said(record: &Record, notes: &Notes, how: How, mask: &mut dyn Mask, line: &mut Line<'_>) {
+    if !how.content && !record.review && !notes.review {
+        return;
+    }
+    if let Some(chat) = &record.chat {
+        line.text("question", &cut(mask.mask(&asked(chat, how.most)), how.most));
+    }
+    if let Some(answer) = &record.answer {
+        let text = mask.mask(&answer.text);
+        let longer = answer.length > answer.text.len();
+        let text = if longer { Cow::Owned(format!("{text}{}", cut_mark(answer.length))) } else { text };
+        line.text("answer", &text);
+    }
+}
+
+/// The words of a conversation, the last ones where there are too many.
+fn asked(chat: &Request, most: usize) -> String {
+    let (mut texts, mut length) = (Vec::new(), 0);
+    for message in chat.messages.iter().rev() {
+        let text = Message::text(message);
+        length += text.len() + 1;
+        texts.push(text);
+        // A little more than fits: what is masked may become shorter.
+        if length > 2 * most {
+            break;
+        }
+    }
+    texts.reverse();
+    texts.join("\n")
+}
+
+/// At most so many bytes of a text's end.
+fn cut(text: Cow<'_, str>, most: usize) -> Cow<'_, str> {
+    if text.len() <= most {
+        return text;
+    }
+    let rest = &text[text.ceil_char_boundary(text.len() - most)..];
+    Cow::Owned(format!("{}{rest}", cut_mark(text.len())))
+}
+
+fn cut_mark(length: usize) -> String {
+    format!("[… cut, of {length} bytes …]")
 }
 
 /// Writes the log's line for each model call.
@@ -221,34 +300,72 @@ fn calls(record: &Record, notes: &Notes, at: &str, json: bool, out: &mut Vec<u8>
     }
 }
 
-/// Where the lines of a record go.
-pub(super) struct Lines<'a> {
-    /// The audit file's lines, where there is one, and whether they hold questions and answers.
-    pub audit: Option<(&'a mut Vec<u8>, bool)>,
-    /// The log's lines, where there is one, and whether as JSON.
-    pub log: Option<(&'a mut Vec<u8>, bool)>,
+/// How a record is to be spelled.
+#[derive(Clone, Copy)]
+pub(super) struct How {
+    /// Whether it holds question and answer.
+    pub content: bool,
+    /// The most of each, in bytes.
+    pub most: usize,
+    /// Whether there are log lines, and whether as JSON.
+    pub log: Option<bool>,
 }
 
-/// Writes all lines of a record: its audit line, the log's for the request,
-/// and the log's for each model call.
-pub(super) fn write(record: &Record, notes: &Notes, at: &str, lines: Lines<'_>) {
-    // Who is promised that a person looks must be able to rely on it: the question is there.
-    let review = to_review(record, notes);
-    let mut plain = None;
-    let audit = lines.audit.map(|(out, content)| {
-        let (begin, content) = (out.len(), content || review);
-        request(record, notes, at, &mut Line::new(out, true), content);
-        plain = (!content).then_some(begin);
-        &*out
-    });
-    let Some((log, json)) = lines.log else { return };
-    calls(record, notes, at, json, log);
-    match (audit, plain) {
-        // The same line: it is spelled once.
-        (Some(audit), Some(begin)) if json => log.extend_from_slice(&audit[begin..]),
-        _ => request(record, notes, at, &mut Line::new(log, json), false),
+/// A record, spelled.
+#[derive(Default)]
+pub(super) struct Spelled {
+    /// What stays: a JSON object without its end.
+    pub meta: Vec<u8>,
+    /// What can be erased: further fields, each after a comma.
+    pub content: Vec<u8>,
+    /// The log's lines.
+    pub log: Vec<u8>,
+}
+
+impl Spelled {
+    /// Spells a record, and the log's lines for the request and each model call.
+    pub(super) fn spell(&mut self, record: &Record, notes: &Notes, how: How, mask: &mut dyn Mask) {
+        let at = time(record.at);
+        let (meta, content, log) = (&mut self.meta, &mut self.content, &mut self.log);
+        let mut line = Line::new(meta, true);
+        kept(record, notes, &at, mask, &mut line);
+        line.leave_open();
+        content.push(b',');
+        // Within the object that `meta` has begun.
+        let mut line = Line { out: content, json: true };
+        personal(record, mask, &mut line);
+        let shown = line.out.len() - 1;
+        said(record, notes, how, mask, &mut line);
+        line.leave_open();
+        match how.log {
+            None => {}
+            Some(true) => {
+                calls(record, notes, &at, true, log);
+                for part in [&meta[..], &content[..shown], b"}\n"] {
+                    log.extend_from_slice(part);
+                }
+            }
+            Some(false) => {
+                calls(record, notes, &at, false, log);
+                let mut line = Line::new(log, false);
+                kept(record, notes, &at, mask, &mut line);
+                personal(record, mask, &mut line);
+                line.end();
+            }
+        }
+    }
+
+    /// Makes room for the next one, and keeps little.
+    pub(super) fn clear(&mut self) {
+        for part in [&mut self.meta, &mut self.content, &mut self.log] {
+            part.clear();
+            part.shrink_to(LARGE);
+        }
     }
 }
+
+/// More than this is not kept for the next record, in bytes.
+const LARGE: usize = 64 << 10;
 
 /// A moment as RFC 3339 has it, to the microsecond.
 pub(super) fn time(at: SystemTime) -> String {

@@ -1,46 +1,54 @@
-//! What became of every call: the audit line, the request's log line, and the
-//! token count of answers whose provider gave none.
+//! What became of every call: a durable record, the request's log line, and
+//! the token count of answers whose provider gave none.
 //!
-//! Stages hand over a [`Record`] and go on. It is spelled on the spot; one
-//! thread writes what was spelled in batches, so that no call waits for a
-//! disk. A call reserves its record's place before it starts: a full queue
-//! refuses new calls, it never drops the record of an old one.
+//! A stage hands over a [`Record`] and gets a [`Ticket`]. The record is spelled
+//! on the spot. One thread ([`keeper`]) links what was spelled into a keyed
+//! chain ([`chain`]) and brings it to the disk ([`journal`]), many records at a
+//! time; then the ticket is good. A task ([`filing`]) moves them from there into
+//! the database ([`archive`]), where they are found, exported, checked and
+//! erased. A call reserves its record's place before it starts: where no
+//! record can be written no model is asked.
+pub mod anchor;
+pub mod archive;
+pub mod chain;
+mod commit;
+pub mod erase;
+pub mod export;
+pub mod filing;
+pub mod frame;
+pub mod journal;
+mod keeper;
 mod line;
+mod queue;
+pub mod settings;
+pub mod verify;
 mod writer;
 
 use std::{
-    path::PathBuf,
+    borrow::Cow,
+    fs,
+    io::Write,
+    os::unix::fs::OpenOptionsExt,
+    path::Path,
     sync::Arc,
     time::{Duration, SystemTime},
 };
 
-use schemars::JsonSchema;
-use serde::{Deserialize, Serialize};
-
 use crate::{
     call::{Context, Notes, Uncounted},
-    chat::{Request, Usage},
+    chat::{Citation, Request, Usage},
+    observe::Metrics,
 };
 
+pub use archive::{Archive, TABLES};
+pub use chain::Key;
+pub use commit::Ticket;
+pub use filing::Filing;
+pub use settings::Settings;
 pub use writer::{Place, Writer};
 
-/// Where the audit lines go.
-#[derive(Clone, Debug, PartialEq, Deserialize, Serialize, JsonSchema, garde::Validate)]
-#[serde(deny_unknown_fields, default)]
-pub struct Settings {
-    /// The file that gets one JSON line a call; `null`: the log's own lines are all there is.
-    #[garde(skip)]
-    pub file: Option<PathBuf>,
-    /// Whether the lines hold questions and answers. Off: only their lengths.
-    #[garde(skip)]
-    pub content: bool,
-}
-
-impl Default for Settings {
-    fn default() -> Self {
-        Self { file: Some("data/audit.jsonl".into()), content: false }
-    }
-}
+use journal::Journal;
+use settings::Durability;
 
 /// What became of a call.
 #[derive(Debug)]
@@ -49,6 +57,8 @@ pub struct Record {
     pub at: SystemTime,
     /// How long it took.
     pub took: Duration,
+    /// How long until the first content.
+    pub first_token: Option<Duration>,
     /// Who asked, how, and what the stages noted.
     pub context: Arc<Context>,
     /// What was asked; absent where the request was refused before it was read.
@@ -60,10 +70,44 @@ pub struct Record {
     /// The error and its causes.
     pub error: Option<String>,
     /// What was answered, where the settings ask for it.
-    pub answer: Option<String>,
+    pub answer: Option<Answer>,
+    /// What the answer rests on.
+    pub sources: Option<Arc<[Citation]>>,
+    /// The versions in force.
+    pub versions: Option<Arc<Versions>>,
     /// Whether a person should look: the caller was promised it.
     pub review: bool,
+    /// How many more of its kind it stands for, which have no record of their own.
+    pub more: u64,
 }
+
+/// What was answered, as far as it is kept.
+#[derive(Debug, Default)]
+pub struct Answer {
+    /// The text, up to a bound.
+    pub text: String,
+    /// The length of all of it, in bytes.
+    pub length: usize,
+}
+
+/// What an answer depends on besides the question.
+#[derive(Debug)]
+pub struct Versions {
+    /// The configuration's digest: routes, rules and limits.
+    pub policy: Arc<str>,
+    /// The price list's digest.
+    pub prices: Arc<str>,
+}
+
+/// Puts placeholders where something personal is; the same one for the same
+/// value, within one record.
+pub trait Mask {
+    /// The text with placeholders.
+    fn mask<'t>(&mut self, text: &'t str) -> Cow<'t, str>;
+}
+
+/// Makes what masks one record.
+pub type Masks = Arc<dyn Fn() -> Box<dyn Mask> + Send + Sync>;
 
 /// Counts what an answer took where its provider did not say, and accounts
 /// for it. Called on the writer's thread.
@@ -77,4 +121,107 @@ pub struct Ends {
     pub settle: Settle,
     /// Hears of the call.
     pub done: Done,
+    /// Hears of the chain's end, from time to time.
+    pub anchored: anchor::Anchored,
+}
+
+/// How records are spelled: what a reload may change.
+pub struct Spelling<'a> {
+    /// The settings.
+    pub settings: &'a Settings,
+    /// Whether request lines go to standard error as well, and whether as JSON.
+    pub log: Option<bool>,
+    /// What masks them.
+    pub masks: Masks,
+}
+
+/// Opens the journal and starts what writes and moves records. Without records
+/// there is only the writer, for log lines.
+///
+/// # Errors
+/// The journal cannot be used, or the database does not answer; in words.
+pub async fn open(
+    spelling: &Spelling<'_>,
+    ends: Ends,
+    archive: Archive,
+    metrics: Arc<Metrics>,
+) -> Result<(Writer, Option<Filing>), String> {
+    let settings = spelling.settings;
+    let copied = |error: std::io::Error| format!("`audit.file` cannot be opened: {error}");
+    if settings.durability == Durability::Off {
+        return Ok((Writer::start(spelling, ends, None, metrics).map_err(copied)?, None));
+    }
+    if !archive.is_lasting() {
+        tracing::warn!("audit records are lost at the end of the process: the database is in memory");
+    }
+    let folder = settings.folder.clone();
+    let used = |why: String| {
+        format!(
+            "the audit's journal, `{}`, cannot be used: {why}; `audit.folder` names another place, and \
+             `audit.durability: off` does without records",
+            settings.folder.display()
+        )
+    };
+    let opened = tokio::task::spawn_blocking(move || Journal::open(&folder)).await;
+    let opened = opened.map_err(|error| error.to_string())?;
+    let (mut journal, torn) = opened.map_err(|error| used(error.to_string()))?;
+    if torn > 0 {
+        tracing::warn!(
+            bytes = torn,
+            "what was written last to the audit's journal was cut off, and is left out"
+        );
+    }
+    let number = archive.number(journal.chain()).await.map_err(|error| error.to_string())?;
+    let end = archive.end(number).await.map_err(|error| error.to_string())?;
+    let head = journal.head();
+    if end.seq > head.seq || (end.seq == head.seq && end.hash != head.hash) {
+        tracing::error!(
+            journal = head.seq,
+            database = end.seq,
+            "the audit's journal does not go on from the database's records; a chain of its own begins"
+        );
+        journal.begin_anew();
+    }
+    let filed = if end.seq > journal.head().seq { 0 } else { end.seq };
+    let key = (*archive.key).clone();
+    let writer = Writer::start(spelling, ends, Some((journal, key)), metrics).map_err(copied)?;
+    let filing = Filing::start(&settings.folder, archive, writer.clone(), settings.max_spool.0, filed);
+    Ok((writer, Some(filing)))
+}
+
+/// The key of the chain: the configured one, else one made of the server's secret,
+/// else one that is kept in the journal's folder, made if there is none.
+///
+/// # Errors
+/// It cannot be read or made; in words.
+pub fn key(settings: &Settings, secret: Option<[u8; 32]>) -> Result<Key, String> {
+    if let Some(from) = &settings.key {
+        let secret = from.fetch().filter(|secret| secret.reveal().len() >= SHORTEST_KEY);
+        let secret =
+            secret.ok_or_else(|| format!("`audit.key`: the {from} holds no {SHORTEST_KEY} characters"))?;
+        return Ok(Key::new(secret.reveal().as_bytes()));
+    }
+    match secret {
+        Some(secret) => Ok(Key::new(&secret)),
+        None => own_key(&settings.folder).map_err(|error| {
+            format!("a key for the audit's chain cannot be kept in `{}`: {error}", settings.folder.display())
+        }),
+    }
+}
+
+/// The fewest characters of a configured key.
+const SHORTEST_KEY: usize = 32;
+
+fn own_key(folder: &Path) -> std::io::Result<Key> {
+    let path = folder.join("key");
+    fs::create_dir_all(folder)?;
+    match fs::OpenOptions::new().create_new(true).write(true).mode(0o600).open(&path) {
+        Ok(mut file) => {
+            file.write_all(chain::hex(&rand::random::<[u8; 32]>()).as_bytes())?;
+            file.sync_all()?;
+        }
+        Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => {}
+        Err(error) => return Err(error),
+    }
+    Ok(Key::new(fs::read_to_string(&path)?.trim().as_bytes()))
 }

@@ -1,4 +1,4 @@
-//! Spells records where their calls end, and writes them in batches on a thread of its own.
+//! Takes records where their calls end, and hands them to the thread that keeps them.
 //!
 //! Spelling a record takes a microsecond or two while it is in the processor's
 //! cache, and then it is gone; kept for the thread, it would cost more, and
@@ -6,21 +6,33 @@
 use std::{
     cell::RefCell,
     fs::{File, OpenOptions},
-    io::{self, Write},
+    io,
+    os::unix::fs::OpenOptionsExt,
     sync::{
-        Arc,
-        atomic::{AtomicBool, AtomicUsize, Ordering},
+        Arc, OnceLock,
+        atomic::{
+            AtomicBool, AtomicU8, AtomicU64, AtomicUsize,
+            Ordering::{AcqRel, Acquire, Relaxed, Release},
+        },
     },
     thread::{self, JoinHandle, Thread},
-    time::Duration,
+    time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
 use arc_swap::ArcSwap;
 use parking_lot::Mutex;
+use tokio::sync::{Notify, oneshot};
 
 use super::{
-    Ends, Record, Settings,
-    line::{self, Lines},
+    Ends, Masks, Record, Settings, Spelling,
+    chain::Key,
+    commit::{COME_BACK, Commit, Ticket},
+    frame::Kind,
+    journal::Journal,
+    keeper::Keeper,
+    line::{How, Spelled},
+    queue::{Parts, Queue},
+    settings::{Content, Durability, OnFailure},
 };
 use crate::{
     error::{Error, Result},
@@ -29,88 +41,98 @@ use crate::{
 
 /// Records that may be on their way at once; calls in flight included.
 const PLACES: usize = 65_536;
-/// How long the thread gathers a batch: a wake-up a call would cost more than the line.
-const GATHER: Duration = Duration::from_millis(20);
 
-/// Writes records. Cheap to clone; the last [`Writer::close`] waits for the disk.
+/// Takes records. Cheap to clone; [`Writer::close`] waits for the disk.
 #[derive(Clone)]
-pub struct Writer(Arc<Shared>);
+pub struct Writer(pub(super) Arc<Shared>);
 
-struct Shared {
-    queue: Mutex<Queue>,
-    taken: AtomicUsize,
-    idle: AtomicBool,
-    closed: AtomicBool,
-    format: ArcSwap<Format>,
-    writer: Mutex<Option<JoinHandle<()>>>,
-    wake: Mutex<Option<Thread>>,
-    /// Where the audit lines go. Locked while the disk is written to.
-    file: Mutex<Option<File>>,
-    ends: Ends,
-    metrics: Arc<Metrics>,
+/// What the writer, its thread and the filing share.
+pub(super) struct Shared {
+    pub(super) queue: Mutex<Queue>,
+    /// Records in the queue, to be read without its lock.
+    pub(super) waiting: AtomicUsize,
+    /// Places that are taken: calls under way, and records that are not on the disk yet.
+    pub(super) taken: AtomicUsize,
+    /// Whether the thread sleeps until somebody wakes it.
+    pub(super) idle: AtomicBool,
+    /// Whether the thread waits for more records to write at once.
+    pub(super) gathering: AtomicBool,
+    pub(super) closed: AtomicBool,
+    pub(super) format: ArcSwap<Format>,
+    thread: Mutex<Option<JoinHandle<()>>>,
+    wake: OnceLock<Thread>,
+    /// The plain copy. Locked while it is written to.
+    pub(super) copy: Mutex<Option<File>>,
+    /// What keeps records from being taken, a bit each.
+    trouble: AtomicU8,
+    /// The last record on the disk.
+    pub(super) durable: AtomicU64,
+    /// The newest segment.
+    pub(super) segment: AtomicU64,
+    /// Told when there is more on the disk.
+    pub(super) more: Notify,
+    pub(super) ends: Ends,
+    pub(super) metrics: Arc<Metrics>,
 }
 
-/// What waits for the thread.
-#[derive(Default)]
-struct Queue {
-    audit: Vec<u8>,
-    log: Vec<u8>,
-    /// How many records `audit` and `log` hold.
-    records: usize,
-    /// Records whose tokens have yet to be counted, which takes too long where a call ends.
-    uncounted: Vec<Record>,
+/// What keeps records from being taken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub(super) enum Trouble {
+    /// Nothing can be written to the disk, or soon nothing can.
+    Disk = 1,
+    /// The database takes nothing.
+    Database = 2,
+    /// Too much waits for the database.
+    Spool = 4,
 }
 
-impl Queue {
-    fn len(&self) -> usize {
-        self.records + self.uncounted.len()
-    }
-
-    fn clear(&mut self) {
-        self.audit.clear();
-        self.log.clear();
-        self.records = 0;
-        self.uncounted.clear();
-    }
-}
-
-/// How records are spelled.
-#[derive(Clone, Copy)]
-struct Format {
-    /// Whether there is an audit file, and whether its lines hold questions and answers.
-    audit: Option<bool>,
-    /// Whether there are log lines, and whether as JSON.
-    log: Option<bool>,
+/// How records are spelled and kept: what a reload changes.
+pub(super) struct Format {
+    how: How,
+    masks: Masks,
+    durability: Durability,
+    refuse: bool,
+    pub(super) gather: Duration,
+    pub(super) anchor_every: Duration,
 }
 
 impl Format {
-    fn new(settings: &Settings, log: Option<bool>) -> Self {
-        Self { audit: settings.file.is_some().then_some(settings.content), log }
+    fn new(spelling: &Spelling<'_>) -> Self {
+        let Spelling { settings, log, masks } = spelling;
+        let content = settings.content == Content::Masked;
+        let gather = match settings.durability {
+            Durability::Strict => settings.gather.0,
+            // Nobody waits: a wake-up for each would cost more than the record.
+            Durability::Relaxed | Durability::Off => RELAXED,
+        };
+        Self {
+            how: How { content, most: settings.max_content.0, log: *log },
+            masks: masks.clone(),
+            durability: settings.durability,
+            refuse: settings.on_failure == OnFailure::Refuse,
+            gather,
+            anchor_every: settings.anchor_every.0,
+        }
     }
 
-    fn spell(self, record: &Record, audit: &mut Vec<u8>, log: &mut Vec<u8>) {
-        let lines = Lines {
-            audit: self.audit.map(|content| (audit, content)),
-            log: self.log.map(|json| (log, json)),
-        };
-        let at = line::time(record.at);
-        record.context.trail.note(|notes| line::write(record, notes, &at, lines));
+    pub(super) fn spell(&self, record: &Record, spelled: &mut Spelled) {
+        let mut mask = (self.masks)();
+        record.context.trail.note(|notes| spelled.spell(record, notes, self.how, &mut *mask));
     }
 }
 
-/// More than this is not kept for the next record, in bytes.
-const LARGE: usize = 64 << 10;
+/// How long records gather where nobody waits for them.
+const RELAXED: Duration = Duration::from_millis(20);
 
 thread_local! {
     /// Where a record is spelled before it is put into the queue, so that nobody waits for it.
-    static SPELLED: RefCell<(Vec<u8>, Vec<u8>)> = RefCell::default();
+    static SPELLED: RefCell<Spelled> = RefCell::default();
 }
 
 impl std::fmt::Debug for Writer {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Writer")
-            .field("places_taken", &self.0.taken.load(Ordering::Relaxed))
-            .finish_non_exhaustive()
+        f.debug_struct("Writer").field("places_taken", &self.0.taken.load(Relaxed)).finish_non_exhaustive()
     }
 }
 
@@ -125,98 +147,142 @@ pub struct Place {
 impl Drop for Place {
     fn drop(&mut self) {
         if !self.passed_on {
-            self.writer.0.taken.fetch_sub(1, Ordering::Relaxed);
+            self.writer.0.taken.fetch_sub(1, Relaxed);
         }
     }
 }
 
 impl Writer {
-    /// Opens the file and starts the thread. `log` says whether request lines
-    /// go to standard error as well, and whether as JSON.
-    pub fn start(
-        settings: &Settings,
-        log: Option<bool>,
+    /// Starts the thread. Without a journal there are no records, only log lines.
+    pub(super) fn start(
+        spelling: &Spelling<'_>,
         ends: Ends,
+        kept: Option<(Journal, Key)>,
         metrics: Arc<Metrics>,
     ) -> io::Result<Self> {
+        let (durable, segment) =
+            kept.as_ref().map_or((0, 0), |(journal, _)| (journal.head().seq, journal.number()));
         let writer = Self(Arc::new(Shared {
             queue: Mutex::default(),
-            format: ArcSwap::from_pointee(Format::new(settings, log)),
+            waiting: AtomicUsize::new(0),
             taken: AtomicUsize::new(0),
             idle: AtomicBool::new(false),
+            gathering: AtomicBool::new(false),
             closed: AtomicBool::new(false),
-            writer: Mutex::default(),
-            wake: Mutex::default(),
-            file: Mutex::new(open(settings)?),
+            format: ArcSwap::from_pointee(Format::new(spelling)),
+            thread: Mutex::default(),
+            wake: OnceLock::new(),
+            copy: Mutex::new(copy(spelling.settings)?),
+            trouble: AtomicU8::new(0),
+            durable: AtomicU64::new(durable),
+            segment: AtomicU64::new(segment),
+            more: Notify::new(),
             ends,
             metrics,
         }));
-        let shared = writer.0.clone();
-        let thread = thread::Builder::new().name("audit".into()).spawn(move || shared.run())?;
-        *writer.0.wake.lock() = Some(thread.thread().clone());
-        *writer.0.writer.lock() = Some(thread);
+        writer.0.metrics.audit_disk.set(1);
+        writer.0.metrics.audit_database.set(1);
+        let keeper = Keeper::new(writer.0.clone(), kept);
+        let thread = thread::Builder::new().name("audit".into()).spawn(move || keeper.run())?;
+        let _ = writer.0.wake.set(thread.thread().clone());
+        *writer.0.thread.lock() = Some(thread);
         Ok(writer)
     }
 
-    /// Whether records are to hold questions and answers.
-    pub fn wants_content(&self) -> bool {
-        self.0.format.load().audit == Some(true)
+    /// The most of an answer that a record holds, in bytes; `None`: nothing of it is wanted.
+    pub fn wanted(&self) -> Option<usize> {
+        let format = self.0.format.load();
+        format.how.content.then_some(format.how.most)
     }
 
     /// Reserves a record's place.
     pub fn reserve(&self) -> Result<Place> {
-        if self.0.taken.fetch_add(1, Ordering::Relaxed) >= PLACES {
-            self.0.taken.fetch_sub(1, Ordering::Relaxed);
-            return Err(Error::Overloaded { retry_after: Duration::from_secs(1) });
+        if self.refuses() {
+            return Err(Error::AuditAway { retry_after: COME_BACK });
+        }
+        if self.0.taken.fetch_add(1, Relaxed) >= PLACES {
+            self.0.taken.fetch_sub(1, Relaxed);
+            return Err(Error::Overloaded { retry_after: COME_BACK });
         }
         Ok(Place { writer: self.clone(), passed_on: false })
     }
 
-    /// Hands a record over to be written. Never waits for the disk.
-    pub fn record(&self, mut place: Place, record: Record) {
+    /// Hands a record over. Never waits for the disk: the ticket does, where that is promised.
+    pub fn record(&self, mut place: Place, record: Record) -> Ticket {
         place.passed_on = true;
-        if record.context.trail.note(|notes| !notes.uncounted.is_empty()) {
-            self.0.queue.lock().uncounted.push(record);
+        let format = self.0.format.load();
+        let (commit, waiting) = if record.context.trail.note(|notes| !notes.uncounted.is_empty()) {
+            let mut queue = self.0.queue.lock();
+            queue.uncounted.push(record);
+            self.0.came(&queue)
         } else {
-            let format = **self.0.format.load();
             record.context.trail.note(|notes| (self.0.ends.done)(&record, notes));
-            SPELLED.with_borrow_mut(|(audit, log)| {
-                format.spell(&record, audit, log);
+            SPELLED.with_borrow_mut(|spelled| {
+                format.spell(&record, spelled);
                 let mut queue = self.0.queue.lock();
-                queue.audit.extend_from_slice(audit);
-                queue.log.extend_from_slice(log);
-                queue.records += 1;
+                queue.push(&record, spelled);
+                let came = self.0.came(&queue);
                 drop(queue);
-                for spelled in [audit, log] {
-                    spelled.clear();
-                    spelled.shrink_to(LARGE);
-                }
-            });
+                spelled.clear();
+                came
+            })
+        };
+        self.0.rouse(waiting);
+        match format.durability {
+            Durability::Strict => Ticket::new(commit),
+            Durability::Relaxed | Durability::Off => Ticket::default(),
         }
-        if self.0.idle.swap(false, Ordering::AcqRel)
-            && let Some(thread) = &*self.0.wake.lock()
-        {
-            thread.unpark();
-        }
+    }
+
+    /// Adds a record of the audit's own: of an erasure, or of a cut. Its ticket always waits.
+    pub(super) fn note(&self, kind: Kind, tenant: &str, user: &str, meta: &[u8]) -> Ticket {
+        let at = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |at| at.as_micros() as i64);
+        self.0.taken.fetch_add(1, Relaxed);
+        let (commit, waiting) = {
+            let mut queue = self.0.queue.lock();
+            queue.add(kind, at, &Parts { tenant, request: "", user, meta, content: b"" });
+            self.0.came(&queue)
+        };
+        self.0.rouse(waiting);
+        Ticket::new(commit)
+    }
+
+    /// Begins a segment of its own for all records that come, and tells the last one before it.
+    pub(super) async fn turn(&self) -> Option<u64> {
+        let (told, hears) = oneshot::channel();
+        self.0.queue.lock().turns.push(told);
+        self.0.wake();
+        hears.await.ok()
     }
 
     /// How many records wait to be written.
     pub fn pending(&self) -> usize {
-        self.0.queue.lock().len()
+        self.0.waiting.load(Relaxed)
     }
 
-    /// Writes elsewhere from here on; on failure all stays as it was.
-    pub fn reload(&self, settings: &Settings, log: Option<bool>) -> io::Result<()> {
-        let file = open(settings)?;
-        *self.0.file.lock() = file;
-        self.0.format.store(Arc::new(Format::new(settings, log)));
+    /// Whether calls are refused because no record could be kept of them.
+    pub fn refuses(&self) -> bool {
+        let trouble = self.0.trouble.load(Relaxed);
+        trouble != 0 && self.0.format.load().refuses(trouble)
+    }
+
+    /// Whether records can be written and filed.
+    pub fn is_well(&self) -> bool {
+        self.0.trouble.load(Relaxed) == 0
+    }
+
+    /// Spells and copies otherwise from here on; on failure all stays as it was.
+    pub fn reload(&self, spelling: &Spelling<'_>) -> io::Result<()> {
+        let file = copy(spelling.settings)?;
+        *self.0.copy.lock() = file;
+        self.0.format.store(Arc::new(Format::new(spelling)));
         Ok(())
     }
 
     /// Waits until all records are on the disk and ends the thread.
     pub fn close(&self) {
-        self.0.closed.store(true, Ordering::Release);
-        let thread = self.0.writer.lock().take();
+        self.0.closed.store(true, Release);
+        let thread = self.0.thread.lock().take();
         if let Some(thread) = thread {
             thread.thread().unpark();
             let _ = thread.join();
@@ -224,59 +290,62 @@ impl Writer {
     }
 }
 
-fn open(settings: &Settings) -> io::Result<Option<File>> {
+impl Format {
+    /// Whether calls are refused while there is this trouble.
+    fn refuses(&self, trouble: u8) -> bool {
+        let is = |one: Trouble| trouble & one as u8 != 0;
+        match self.durability {
+            Durability::Off => false,
+            _ if is(Trouble::Spool) || (self.refuse && trouble != 0) => true,
+            Durability::Strict => is(Trouble::Disk),
+            // As many as there are places wait in memory.
+            Durability::Relaxed => false,
+        }
+    }
+
+    pub(super) fn is_strict(&self) -> bool {
+        self.durability == Durability::Strict
+    }
+}
+
+impl Shared {
+    /// A record is in the queue: what it waits for, and how many are there.
+    fn came(&self, queue: &Queue) -> (Arc<Commit>, usize) {
+        (queue.commit.clone(), self.waiting.fetch_add(1, AcqRel) + 1)
+    }
+
+    /// Wakes the thread, where that is needed.
+    fn rouse(&self, waiting: usize) {
+        // Asleep, it gathers from now on. Gathering, it need not wait for more than can come.
+        let all = self.gathering.load(Acquire) && waiting >= self.taken.load(Relaxed);
+        if all || self.idle.swap(false, AcqRel) {
+            self.wake();
+        }
+    }
+
+    pub(super) fn wake(&self) {
+        if let Some(thread) = self.wake.get() {
+            thread.unpark();
+        }
+    }
+
+    pub(super) fn is_well(&self, what: Trouble) -> bool {
+        self.trouble.load(Relaxed) & what as u8 == 0
+    }
+
+    /// Notes a trouble, or that it is over. Tells whether that is news.
+    pub(super) fn trouble(&self, what: Trouble, is: bool) -> bool {
+        let bit = what as u8;
+        let before =
+            if is { self.trouble.fetch_or(bit, AcqRel) } else { self.trouble.fetch_and(!bit, AcqRel) };
+        (before & bit != 0) != is
+    }
+}
+
+fn copy(settings: &Settings) -> io::Result<Option<File>> {
     let Some(path) = &settings.file else { return Ok(None) };
     if let Some(folder) = path.parent().filter(|folder| !folder.as_os_str().is_empty()) {
         std::fs::create_dir_all(folder)?;
     }
-    OpenOptions::new().create(true).append(true).open(path).map(Some)
-}
-
-impl Shared {
-    fn run(&self) {
-        let mut batch = Queue::default();
-        loop {
-            std::mem::swap(&mut batch, &mut *self.queue.lock());
-            if batch.len() == 0 {
-                if self.closed.load(Ordering::Acquire) {
-                    return;
-                }
-                self.idle.store(true, Ordering::Release);
-                // A record that came in between has seen `idle` unset: look once more before sleeping.
-                if self.queue.lock().len() == 0 && !self.closed.load(Ordering::Acquire) {
-                    thread::park();
-                }
-                self.idle.store(false, Ordering::Release);
-                if !self.closed.load(Ordering::Acquire) {
-                    thread::sleep(GATHER);
-                }
-                continue;
-            }
-            self.write(&mut batch);
-            self.taken.fetch_sub(batch.len(), Ordering::Relaxed);
-            batch.clear();
-        }
-    }
-
-    fn write(&self, batch: &mut Queue) {
-        let format = **self.format.load();
-        for record in &batch.uncounted {
-            for uncounted in record.context.trail.note(|notes| std::mem::take(&mut notes.uncounted)) {
-                let usage = (self.ends.settle)(&uncounted);
-                record.context.trail.note(|notes| notes.took(usage, uncounted.attempt));
-            }
-            record.context.trail.note(|notes| (self.ends.done)(record, notes));
-            format.spell(record, &mut batch.audit, &mut batch.log);
-        }
-        let records = batch.len();
-        if let Some(file) = &mut *self.file.lock()
-            && let Err(error) = file.write_all(&batch.audit)
-        {
-            self.metrics.audit_failures.inc_by(records as u64);
-            tracing::error!(%error, records, "audit records could not be written");
-        }
-        // A log that nobody reads any more is no reason to fail a call.
-        let _ = io::stderr().lock().write_all(&batch.log);
-        self.metrics.audit_records.inc_by(records as u64);
-    }
+    OpenOptions::new().create(true).append(true).mode(0o600).open(path).map(Some)
 }

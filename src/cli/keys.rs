@@ -124,7 +124,7 @@ impl Gateway {
     }
 
     /// Asks the gateway; what it refuses is told in its own words.
-    fn ask(&self, method: &str, path: &str, body: Option<&Value>) -> Result<Value, String> {
+    pub(super) fn ask(&self, method: &str, path: &str, body: Option<&Value>) -> Result<Value, String> {
         let at = self.at.as_deref().unwrap_or("http://127.0.0.1:8000");
         let host = at.trim_end_matches('/').strip_prefix("http://").filter(|host| !host.contains(['/', '@']));
         // The gateway itself speaks no TLS; what does so before it is not for this.

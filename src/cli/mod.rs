@@ -1,4 +1,5 @@
 //! The command line.
+mod audit;
 mod keys;
 
 use std::{
@@ -44,6 +45,11 @@ enum Command {
         #[command(subcommand)]
         command: keys::KeyCommand,
     },
+    /// Check, export or erase audit records.
+    Audit {
+        #[command(subcommand)]
+        command: audit::AuditCommand,
+    },
     /// Ask whether the gateway is ready; for container health checks. With `--listen` it reads no configuration.
     Probe,
 }
@@ -65,6 +71,12 @@ pub fn run(cli: Cli) -> ExitCode {
                 ExitCode::FAILURE
             }
         },
+        Command::Audit { command } => {
+            audit::elsewhere(&command).unwrap_or_else(|| match config::load(&source) {
+                Ok(loaded) => audit::run(command, &loaded.config),
+                Err(problems) => refuse(&problems),
+            })
+        }
         Command::Probe => probe(&source),
     }
 }

@@ -111,7 +111,7 @@ pub struct Config {
     /// Where state is kept that is shared or must last.
     #[garde(dive)]
     pub store: store::Settings,
-    /// Where the audit lines go.
+    /// How records of calls are kept.
     #[garde(dive)]
     pub audit: audit::Settings,
     /// How the gateway logs.

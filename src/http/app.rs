@@ -8,14 +8,15 @@ use std::{
 };
 
 use arc_swap::{ArcSwap, Guard};
+use parking_lot::Mutex;
 
-use super::settings::Server;
+use super::{Asked, settings::Server};
 use crate::{
-    audit::{Record, Writer},
+    audit::{Filing, Record, Ticket, Writer},
     auth::{Book, Keyring},
     budget::Ledger,
     call::{Caller, Context, Priority, Trace, Trail},
-    error::Error,
+    error::{Error, Result},
     knowledge::SharedKnowledge,
     observe::Metrics,
     prompt::Prompts,
@@ -41,6 +42,8 @@ struct Shared {
     keys: Book,
     ledger: Arc<Ledger>,
     summaries: (Arc<Summaries>, Arc<Kept>),
+    audit: Option<Filing>,
+    strangers: Mutex<Strangers>,
     draining: AtomicBool,
     began: Instant,
 }
@@ -56,6 +59,7 @@ pub struct Lasting {
     pub keys: Book,
     pub ledger: Arc<Ledger>,
     pub summaries: (Arc<Summaries>, Arc<Kept>),
+    pub audit: Option<Filing>,
 }
 
 /// What a reload replaces, as one.
@@ -94,7 +98,7 @@ impl Running {
 impl App {
     /// An app that runs.
     pub fn new(running: Running, lasting: Lasting) -> Self {
-        let Lasting { metrics, writer, breakers, stores, replay, keys, ledger, summaries } = lasting;
+        let Lasting { metrics, writer, breakers, stores, replay, keys, ledger, summaries, audit } = lasting;
         Self(Arc::new(Shared {
             running: ArcSwap::from_pointee(running),
             metrics,
@@ -105,6 +109,8 @@ impl App {
             keys,
             ledger,
             summaries,
+            audit,
+            strangers: Mutex::default(),
             draining: AtomicBool::new(false),
             began: Instant::now(),
         }))
@@ -163,6 +169,11 @@ impl App {
         &self.0.summaries
     }
 
+    /// The audit records in the database; `None` where none are kept.
+    pub fn audit(&self) -> Option<&Filing> {
+        self.0.audit.as_ref()
+    }
+
     /// How long the process has run.
     pub fn uptime(&self) -> Duration {
         self.0.began.elapsed()
@@ -189,14 +200,41 @@ impl App {
     }
 
     /// Counts and records a request that was refused before it became a call.
-    pub fn refused(&self, error: &Error, status: u16, id: &Arc<str>, endpoint: &'static str) {
+    /// Whoever gets the refusal waits for the ticket. Strangers do not, and
+    /// have no more than so many records a second: they could fill the disk.
+    ///
+    /// # Errors
+    /// [`Error::AuditAway`]: no record can be kept.
+    pub(super) fn refused(
+        &self,
+        error: &Error,
+        status: u16,
+        asked: &Asked,
+        endpoint: &'static str,
+    ) -> Result<Ticket> {
         self.0.metrics.finished(endpoint, status, Duration::ZERO);
-        let Ok(place) = self.0.writer.reserve() else { return };
+        let known = asked.known.get();
+        let mut more = 0;
+        if known.is_none() {
+            let Some(before) = self.0.strangers.lock().one(Instant::now()) else {
+                return Ok(Ticket::default());
+            };
+            more = before;
+        }
+        let place = match self.0.writer.reserve() {
+            Ok(place) => place,
+            Err(_) if known.is_none() => {
+                self.0.strangers.lock().untold += 1 + more;
+                return Ok(Ticket::default());
+            }
+            Err(away) => return Err(away),
+        };
         let now = Instant::now();
         let context = Context {
-            id: id.clone(),
+            id: asked.id.clone(),
             endpoint,
-            caller: Caller::named("unknown", "unknown"),
+            caller: known.cloned().unwrap_or_else(|| Caller::named("unknown", "unknown")),
+            session: None,
             trace: Trace::default(),
             began: now,
             deadline: now,
@@ -215,9 +253,55 @@ impl App {
             status,
             outcome: error.facts().code,
             error: Some(error.chain()),
+            first_token: None,
             answer: None,
+            sources: None,
+            versions: None,
             review: false,
+            more,
         };
-        self.0.writer.record(place, record);
+        let ticket = self.0.writer.record(place, record);
+        Ok(if known.is_some() { ticket } else { Ticket::default() })
+    }
+}
+
+/// Counts the refusals of strangers.
+#[derive(Default)]
+struct Strangers {
+    second: Option<Instant>,
+    told: u32,
+    /// Those that have no record of their own.
+    untold: u64,
+}
+
+/// Records of strangers a second; further ones are counted in the next.
+const MOST_STRANGERS: u32 = 100;
+
+impl Strangers {
+    /// One more. `None`: it is only counted; else how many before it were.
+    fn one(&mut self, now: Instant) -> Option<u64> {
+        if self.second.is_none_or(|second| now.duration_since(second) >= Duration::from_secs(1)) {
+            (self.second, self.told) = (Some(now), 0);
+        }
+        if self.told >= MOST_STRANGERS {
+            self.untold += 1;
+            return None;
+        }
+        self.told += 1;
+        Some(std::mem::take(&mut self.untold))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn strangers_beyond_the_bound_are_counted_in_a_later_record() {
+        let (mut strangers, now) = (Strangers::default(), Instant::now());
+        let told = (0..250).filter_map(|_| strangers.one(now)).count();
+        assert_eq!(told, MOST_STRANGERS as usize);
+        assert_eq!(strangers.one(now + Duration::from_secs(1)), Some(150));
+        assert_eq!(strangers.one(now + Duration::from_secs(1)), Some(0));
     }
 }

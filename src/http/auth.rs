@@ -10,12 +10,11 @@ use crate::{
     error::{Error, Result},
 };
 
-/// Who is calling, if they may use `path` at all. `query` is the URL's query,
-/// where a key in it is looked for.
+/// Who is calling. `query` is the URL's query, where a key in it is looked for.
 pub fn caller(
     ring: &Keyring,
     headers: &HeaderMap,
-    (path, query): (&str, Option<&str>),
+    query: Option<&str>,
     address: Option<IpAddr>,
 ) -> Result<Caller> {
     let (key, by_header) = presented(headers);
@@ -23,13 +22,12 @@ pub fn caller(
         .filter(|_| ring.query_key && key.is_none())
         .and_then(|query| super::inbound::parameter(query, "api_key"));
     let caller = ring.caller(key.or(from_query.as_deref())).ok_or(Error::Unauthenticated { by_header })?;
-    permitted(&caller, path)?;
     Ok(Caller { address, ..caller })
 }
 
 /// Whether the key's roles and endpoints allow the path. A path that nobody
 /// wrote down is nobody's.
-fn permitted(caller: &Caller, path: &str) -> Result<()> {
+pub fn permitted(caller: &Caller, path: &str) -> Result<()> {
     let Some(route) = routes::find(path) else { return Err(Error::NotFound) };
     let rights = &caller.rights;
     if let Some(role) = route.role.filter(|role| !rights.roles.has(*role)) {

@@ -167,7 +167,7 @@ fn rendered(
     app: &App,
     response: Result<Response>,
     shape: Shape,
-    id: &Arc<str>,
+    id: &super::Asked,
     path: &'static str,
 ) -> Response {
     response.unwrap_or_else(|error| respond_error(app, &error, shape, id, path))

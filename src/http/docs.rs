@@ -7,7 +7,8 @@ use schemars::{JsonSchema, SchemaGenerator, generate::SchemaSettings};
 use serde_json::{Map, Value, json};
 
 use super::{
-    admin, budgets::Budgets, error::Problem, predict::Prediction, query::Answer, routes, summary::Summary,
+    admin, audit, budgets::Budgets, error::Problem, predict::Prediction, query::Answer, routes,
+    summary::Summary,
 };
 use crate::call::Priority;
 
@@ -60,6 +61,7 @@ struct PredictBody {
 }
 
 /// The document.
+#[expect(clippy::too_many_lines, reason = "a list of paths has no second idea")]
 pub fn document() -> Value {
     let mut schemas = SchemaSettings::openapi3().into_generator();
     let query = reference::<QueryBody>(&mut schemas);
@@ -71,6 +73,9 @@ pub fn document() -> Value {
         "description": "How many hours back."}]);
     let budgets = reference::<Budgets>(&mut schemas);
     let problem = reference::<Problem>(&mut schemas);
+    let record = reference::<audit::Shown>(&mut schemas);
+    let erasure = reference::<audit::Wanted>(&mut schemas);
+    let erased = reference::<audit::Done>(&mut schemas);
     let wanted = reference::<admin::Wanted>(&mut schemas);
     let shown = reference::<admin::Shown>(&mut schemas);
     let listed = reference::<admin::Listed>(&mut schemas);
@@ -91,6 +96,8 @@ pub fn document() -> Value {
     let user = json!([{"name": "x-user-id", "in": "header", "schema": {"type": "string"},
         "description": "Keeps a user with one version of the model."}]);
     let id = json!([{"name": "id", "in": "path", "required": true, "schema": {"type": "string"}}]);
+    let request_id = json!([{"name": "request_id", "in": "path", "required": true, "schema": {"type": "string"},
+        "description": "`x-request-id` of the reply. Where several had the same, the newest is told."}]);
     let p = Some(&problem);
     let paths = json!({
         "/query": {"post": operation("Ask a question", Some(&query), ("application/json", &answer), p)},
@@ -117,6 +124,9 @@ pub fn document() -> Value {
         "/admin/simulate": {"post": operation(
             "What would become of a question (the body of `/query`, or of a chat completion), without asking a model",
             Some(&object), ("application/json", &object), p)},
+        "/audit/{request_id}": {"get": with(operation("What became of a call of the tenant", None, ("application/json", &record), p), &request_id)},
+        "/admin/erasures": {"post": operation("Erase what a user of the tenant asked and was answered; the records stay",
+            Some(&erasure), ("application/json", &erased), p)},
         "/summary": {"get": with(operation("How the calls of the tenant went", None, ("application/json", &summary), p), &hours)},
         "/admin/budgets": {"get": operation("What is spent, set aside and left of each budget", None, ("application/json", &budgets), p)},
         "/health": {"get": open("How the gateway is", "application/json")},

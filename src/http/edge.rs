@@ -29,7 +29,7 @@ use super::{
     idempotency::Routes,
     inbound::{self, Arrival},
 };
-use crate::error::Error;
+use crate::{audit::Ticket, error::Error};
 
 /// Replies smaller than this are not worth compressing, in bytes.
 const SMALL: u64 = 1024;
@@ -73,12 +73,23 @@ impl Edge {
             error::response(&Error::Draining, shape, &id)
         } else {
             let mut request = request.map(Body::new);
-            request.extensions_mut().insert(Arrival { id: id.clone(), address, trail: None });
+            request.extensions_mut().insert(Arrival {
+                id: id.clone(),
+                address,
+                trail: None,
+                known: Arc::default(),
+            });
             match AssertUnwindSafe(self.route(request)).catch_unwind().await {
                 Ok(response) => response,
                 Err(cause) => panicked(cause.as_ref(), shape, &id),
             }
         };
+        // A refusal whose record has to be on the disk first.
+        if let Some(ticket) = response.extensions_mut().remove::<Ticket>()
+            && let Err(away) = ticket.wait().await
+        {
+            response = error::response(&away, shape, &id);
+        }
         let headers = response.headers_mut();
         // An answer that is given once more has the id of the request that it was made for.
         let known = headers.get(&names::X_REQUEST_ID).cloned();

@@ -15,11 +15,16 @@ pub async fn live() -> Response {
     Json(json!({"status": "alive"})).into_response()
 }
 
-/// Ready: it takes requests. 503 while it drains; a store that is away is told, but no reason to stop.
+/// Ready: it takes requests. 503 while it drains, and while no record of a call could be kept; another
+/// store that is away is told, but no reason to stop.
 pub async fn ready(State(app): State<App>) -> Response {
-    let draining = app.is_draining();
-    let status = if draining { StatusCode::SERVICE_UNAVAILABLE } else { StatusCode::OK };
-    let word = if draining { "draining" } else { "ready" };
+    let (draining, refuses) = (app.is_draining(), app.writer().refuses());
+    let status = if draining || refuses { StatusCode::SERVICE_UNAVAILABLE } else { StatusCode::OK };
+    let word = match (draining, refuses) {
+        (true, _) => "draining",
+        (false, true) => "not ready",
+        (false, false) => "ready",
+    };
     (status, Json(json!({"status": word, "components": components(&app)}))).into_response()
 }
 
@@ -48,8 +53,20 @@ fn components(app: &App) -> Value {
         "redis": {"status": redis.as_ref().map_or("off", |redis| there(redis.is_up()))},
         "knowledge": {"status": "ok", "documents": corpus.document_count(), "version": &**corpus.version()},
         "prompts": {"status": "ok", "version": &**running.prompts.version()},
+        "audit": audit(app),
         "breakers": {"status": "ok", "open": app.open_breakers()},
     })
+}
+
+fn audit(app: &App) -> Value {
+    let Some(filing) = app.audit() else { return json!({"status": "off"}) };
+    let (unfiled, _) = filing.behind();
+    let status = match (app.writer().refuses(), app.writer().is_well()) {
+        (true, _) => "away",
+        (false, false) => "behind",
+        (false, true) => "ok",
+    };
+    json!({"status": status, "unfiled": unfiled})
 }
 
 /// The metrics, in the Prometheus text format, or in OpenMetrics where that is asked for.
@@ -57,6 +74,11 @@ pub async fn metrics(State(app): State<App>, headers: HeaderMap) -> Response {
     let accept = headers.get(header::ACCEPT).and_then(|accept| accept.to_str().ok()).unwrap_or_default();
     // Asked for here: a writer that hangs on its disk would not tell.
     app.metrics().audit_pending.set(app.writer().pending() as i64);
+    if let Some(filing) = app.audit() {
+        let (unfiled, lag) = filing.behind();
+        app.metrics().audit_unfiled.set(unfiled as i64);
+        app.metrics().audit_lag.set(lag.as_secs() as i64);
+    }
     app.metrics().keys.set(app.running().keys.len() as i64);
     app.metrics().keys_age.set(app.keys().age().as_secs() as i64);
     super::budgets::measure(&app).await;

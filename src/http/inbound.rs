@@ -2,7 +2,7 @@
 //! caller whom nobody knows is never read.
 use std::{
     net::{IpAddr, SocketAddr},
-    sync::Arc,
+    sync::{Arc, OnceLock},
     time::{Duration, Instant},
 };
 
@@ -28,6 +28,8 @@ pub struct Arrival {
     pub address: SocketAddr,
     /// The notebook of the call that it becomes, where somebody reads along.
     pub trail: Option<Trail>,
+    /// Who calls, as soon as that is known: for the record of a refusal.
+    pub known: Arc<OnceLock<Caller>>,
 }
 
 /// The longest id of a client's own that is kept.
@@ -103,7 +105,12 @@ pub fn caller(app: &App, parts: &Parts) -> Result<Caller> {
 }
 
 fn known(keys: &Keyring, parts: &Parts) -> Result<Caller> {
-    auth::caller(keys, &parts.headers, (parts.uri.path(), parts.uri.query()), address(parts))
+    let caller = auth::caller(keys, &parts.headers, parts.uri.query(), address(parts))?;
+    if let Some(arrival) = parts.extensions.get::<Arrival>() {
+        let _ = arrival.known.set(caller.clone());
+    }
+    auth::permitted(&caller, parts.uri.path())?;
+    Ok(caller)
 }
 
 /// Reads a body, within the bounds of size and time.
@@ -169,6 +176,7 @@ impl Inbound {
             id,
             endpoint,
             caller,
+            session: None,
             trace: trace(&self.parts.headers),
             began: self.began,
             deadline: self.deadline,

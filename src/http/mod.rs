@@ -3,6 +3,7 @@ pub mod admin;
 pub mod answer;
 pub mod anthropic;
 mod app;
+pub mod audit;
 pub mod auth;
 mod body;
 pub mod budgets;
@@ -35,7 +36,7 @@ pub mod sse;
 pub mod stream;
 pub mod summary;
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use axum::{
     Router,
@@ -49,7 +50,7 @@ use tower_http::cors::CorsLayer;
 pub use app::{App, Lasting, Running};
 pub use edge::Edge;
 
-use crate::error::Error;
+use crate::{caller::Caller, error::Error};
 use error::Shape;
 use inbound::Arrival;
 
@@ -69,6 +70,8 @@ pub fn router(app: &App) -> Edge {
         .route("/admin/keys/{id}", get(admin::one).patch(admin::change).delete(admin::revoke))
         .route("/admin/simulate", post(simulate::post))
         .route("/summary", get(summary::get))
+        .route("/audit/{request_id}", get(audit::get))
+        .route("/admin/erasures", post(audit::erase))
         .route("/admin/budgets", get(budgets::get))
         .route("/health", get(health::health))
         .route("/livez", get(health::live))
@@ -97,10 +100,20 @@ fn routed(router: Router<App>, app: &App) -> Edge {
     Edge::new(app, router.with_state(app.clone()), cors)
 }
 
+/// A request as a refusal of it names it.
+pub(crate) struct Asked {
+    /// Its id.
+    pub(crate) id: Arc<str>,
+    /// Who it is from, as soon as that is known.
+    pub(crate) known: Arc<OnceLock<Caller>>,
+}
+
 /// The id and the path template of a request.
-pub(crate) fn identity(request: &Request<Body>) -> (Arc<str>, &'static str) {
+pub(crate) fn identity(request: &Request<Body>) -> (Asked, &'static str) {
     let arrival = request.extensions().get::<Arrival>();
-    let id = arrival.map_or_else(|| inbound::id(request.headers()), |arrival| arrival.id.clone());
+    let asked = || Asked { id: inbound::id(request.headers()), known: Arc::default() };
+    let id =
+        arrival.map_or_else(asked, |arrival| Asked { id: arrival.id.clone(), known: arrival.known.clone() });
     let path = request.uri().path();
     // Templates are few and fixed: so are the label's values.
     (id, routes::find(path).map_or("other", |route| route.template))
@@ -111,11 +124,17 @@ pub(crate) fn respond_error(
     app: &App,
     error: &Error,
     shape: Shape,
-    id: &Arc<str>,
+    asked: &Asked,
     endpoint: &'static str,
 ) -> Response {
-    app.refused(error, error::status(error, shape).as_u16(), id, endpoint);
-    error::response(error, shape, id)
+    match app.refused(error, error::status(error, shape).as_u16(), asked, endpoint) {
+        Ok(ticket) => {
+            let mut response = error::response(error, shape, &asked.id);
+            response.extensions_mut().insert(ticket);
+            response
+        }
+        Err(away) => error::response(&away, shape, &asked.id),
+    }
 }
 
 async fn nothing_here(request: Request<Body>) -> Response {
@@ -128,7 +147,7 @@ async fn wrong_method(request: Request<Body>) -> Response {
 
 fn routing_error(error: &Error, request: &Request<Body>) -> Response {
     let anthropic = request.headers().contains_key(&answer::names::ANTHROPIC_VERSION);
-    error::response(error, Shape::of(request.uri().path(), anthropic), &identity(request).0)
+    error::response(error, Shape::of(request.uri().path(), anthropic), &identity(request).0.id)
 }
 
 fn cors(origins: &[String]) -> Option<CorsLayer> {

@@ -24,6 +24,8 @@ pub const ROUTES: &[Route] = &[
     to("/v1/models", Role::App),
     to("/v1/models/{id}", Role::App),
     to("/summary", Role::Admin),
+    to("/audit/{request_id}", Role::Reviewer),
+    to("/admin/erasures", Role::Admin),
     to("/admin/budgets", Role::Admin),
     to("/admin/keys", Role::Admin),
     to("/admin/keys/{id}", Role::Admin),

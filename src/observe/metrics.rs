@@ -75,6 +75,14 @@ pub struct Metrics {
     pub audit_pending: IntGauge,
     /// Audit records that could not be written.
     pub audit_failures: IntCounter,
+    /// Whether the disk takes audit records.
+    pub audit_disk: IntGauge,
+    /// Whether the database takes audit records.
+    pub audit_database: IntGauge,
+    /// Audit records on the disk that the database does not have yet.
+    pub audit_unfiled: IntGauge,
+    /// Since when the database does not have all audit records, in seconds.
+    pub audit_lag: IntGauge,
     /// Requests with an `Idempotency-Key` by `result`: `first`, `running`, `replayed`, `reused`;
     /// those that only this gateway knows of: `local`; replies that are not kept: `unkept`, `evicted`.
     pub idempotency: IntCounterVec,
@@ -281,6 +289,22 @@ impl Metrics {
                 &r,
                 "sluice_audit_failures_total",
                 "Audit records that could not be written.",
+            )?,
+            audit_disk: gauge(&r, "sluice_audit_disk_up", "Whether the disk takes audit records.")?,
+            audit_database: gauge(
+                &r,
+                "sluice_audit_database_up",
+                "Whether the database takes audit records.",
+            )?,
+            audit_unfiled: gauge(
+                &r,
+                "sluice_audit_unfiled_records",
+                "Audit records on the disk that the database does not have yet.",
+            )?,
+            audit_lag: gauge(
+                &r,
+                "sluice_audit_lag_seconds",
+                "How long the database has not had all audit records.",
             )?,
             idempotency: counters(
                 &r,

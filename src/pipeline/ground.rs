@@ -185,6 +185,7 @@ mod tests {
             id: "1".into(),
             endpoint: "/query",
             caller: Caller::default(),
+            session: None,
             trace: Trace::default(),
             began: now,
             deadline: now + Duration::from_secs(5),

@@ -184,6 +184,7 @@ mod tests {
             id: "1".into(),
             endpoint: "/query",
             caller: Caller::default(),
+            session: None,
             trace: Trace::default(),
             began: now,
             deadline: now + Duration::from_secs(5),

@@ -24,6 +24,7 @@ fn call(stream: bool) -> Call {
         id: "r-1".into(),
         endpoint: "/test",
         caller: Caller::default(),
+        session: None,
         trace: Trace { parent: parent.into(), state: Some("a=b".into()) },
         began: now,
         deadline: now + Duration::from_secs(60),

@@ -323,10 +323,10 @@ fn pool(settings: &Settings, kind: Kind, patience: Duration) -> AnyPoolOptions {
     };
     let wait = patience.as_millis();
     let prepare = match kind {
-        // Every commit is on the disk when it is said to be done.
+        // Every commit is on the disk when it is said to be done, and what is deleted is overwritten.
         Kind::Memory | Kind::Sqlite => format!(
             "PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; PRAGMA busy_timeout = {wait}; \
-             PRAGMA cache_size = -512"
+             PRAGMA cache_size = -512; PRAGMA secure_delete = ON"
         ),
         Kind::Postgres => format!("SET search_path TO sluice; SET statement_timeout = {wait}"),
     };

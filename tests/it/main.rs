@@ -9,6 +9,9 @@ mod support;
 
 mod admission;
 mod alerts;
+mod audit;
+mod audit_store;
+mod audit_trouble;
 mod auth;
 mod bad_input;
 mod breaker;

@@ -59,6 +59,15 @@ impl Ask {
         answer
     }
 
+    /// As [`Ask::send`], from a gateway that may be gone by now: what came of the reply.
+    pub async fn try_send(self) -> Result<Answer, String> {
+        let (mut answer, mut body) = self.try_begin().await?;
+        while let Some(bytes) = body.next().await {
+            answer.body.extend(bytes);
+        }
+        Ok(answer)
+    }
+
     /// Sends it and reads the head; the events are read as they come.
     pub async fn stream(self) -> Sse {
         let (head, body) = self.begin().await;

@@ -45,7 +45,7 @@ impl Setup {
             "cache": {"enabled": false},
             "store": {"sqlite": folder.path().join("sluice.db")},
             "budget": {"journal": folder.path().join("budget.journal")},
-            "audit": {"file": folder.path().join("audit.jsonl")},
+            "audit": {"folder": folder.path().join("audit"), "file": folder.path().join("audit.jsonl")},
             "log": {"format": "json", "level": "info"},
         });
         let environment = vec![("TEST_PROVIDER_KEY".into(), "sk-provider".into())];
@@ -65,8 +65,12 @@ impl Setup {
         let folder = tempfile::tempdir().unwrap();
         let audit = folder.path().join("audit.jsonl").display().to_string();
         let database = folder.path().join("sluice.db").display().to_string();
-        let environment =
-            vec![("SLUICE__AUDIT__FILE".into(), audit), ("SLUICE__STORE__SQLITE".into(), database)];
+        let journal = folder.path().join("audit").display().to_string();
+        let environment = vec![
+            ("SLUICE__AUDIT__FILE".into(), audit),
+            ("SLUICE__AUDIT__FOLDER".into(), journal),
+            ("SLUICE__STORE__SQLITE".into(), database),
+        ];
         Self { config: None, value: Value::Null, environment, folder, started_in: None }
     }
 
@@ -187,6 +191,21 @@ impl Gateway {
         let records = read();
         assert!(records.len() >= count, "{} of {count} audit records:\n{}", records.len(), self.log());
         records
+    }
+
+    /// Runs the program beside it, with the same configuration: whether it went well, and what it said.
+    pub fn sluice(&self, arguments: &[&str]) -> (bool, String) {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_sluice"));
+        let set = self.command.get_envs().filter_map(|(name, value)| Some((name, value?)));
+        command.args(arguments).envs(set).env("SLUICE_CONFIG", &self.file).stdin(Stdio::null());
+        let done = command.output().unwrap();
+        let told = [done.stdout, done.stderr].concat();
+        (done.status.success(), String::from_utf8_lossy(&told).into_owned())
+    }
+
+    /// The folder of all its files.
+    pub fn folder(&self) -> &std::path::Path {
+        self.folder.path()
     }
 
     /// The sum of a metric over all label sets that contain `labels`.

@@ -1,0 +1,250 @@
+//! What takes records, or what they say, away again: erasure and retention.
+//! Both leave a record of themselves, and a chain that is sound.
+//!
+//! An erasure takes the words of one user's records: in the database here, in
+//! the journal by moving on from its segments. Other gateways on the same
+//! database find it there, and do the same with their own journals.
+use std::{
+    collections::HashSet,
+    time::{Duration, SystemTime, UNIX_EPOCH},
+};
+
+use serde::{Deserialize, Serialize};
+use sqlx::Row;
+use uuid::Uuid;
+
+use super::{
+    archive::Archive,
+    chain::{hex, unhex},
+    filing::Filing,
+    frame::{Frame, Kind, UserRef, frames},
+};
+use crate::{
+    error::{Error, Result},
+    store::sql::Failed,
+};
+
+/// How often what is too old is looked for.
+const TIDY: Duration = Duration::from_secs(3600);
+/// How often erasures that other gateways began are looked for.
+const LOOK: Duration = Duration::from_secs(3);
+/// For how long other gateways look for an erasure.
+const HEARD: i64 = 7 * DAY;
+const DAY: i64 = 86_400_000_000;
+
+/// What a record of an erasure says.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Erasure {
+    /// Its id.
+    pub erasure: Uuid,
+    /// The tenant.
+    pub tenant: String,
+    /// The user, as a keyed hash.
+    pub user: String,
+    /// Records up to this moment, in microseconds since 1970.
+    pub until: i64,
+    /// How many records had something to erase. Its own record is written before anything is erased, and does not know.
+    #[serde(skip)]
+    pub records: u64,
+}
+
+/// What a record of a cut says.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Cut {
+    /// The chain.
+    pub cut: Uuid,
+    /// The last record that was removed.
+    pub through: u64,
+    /// Its link, in hexadecimal digits: the next one goes on from it.
+    pub hash: String,
+}
+
+/// As a record has it: an object without its end.
+fn meta(said: &impl Serialize) -> Vec<u8> {
+    let at = jiff::Timestamp::now();
+    let mut meta = format!("{{\"timestamp\":\"{at:.6}\",").into_bytes();
+    let said = serde_json::to_vec(said).unwrap_or_default();
+    meta.extend_from_slice(said.strip_prefix(b"{").unwrap_or_default());
+    if meta.last() == Some(&b'}') {
+        meta.pop();
+    }
+    meta
+}
+
+/// What a record of an erasure or of a cut says, read again.
+pub(super) fn said<'a, T: Deserialize<'a>>(whole: &'a [u8]) -> Option<T> {
+    serde_json::from_slice(whole).ok()
+}
+
+fn now() -> i64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |at| at.as_micros() as i64)
+}
+
+fn away(error: Failed) -> Error {
+    Error::StoreAway(Box::new(error))
+}
+
+impl Filing {
+    /// Erases what a user's records up to now say. What they are stays.
+    ///
+    /// # Errors
+    /// [`Error::StoreAway`]: the database did not take part. What was done by then stays done, and it may be asked for again.
+    pub async fn erase(&self, tenant: &str, user: &str) -> Result<Erasure> {
+        let archive = self.archive();
+        let whose = archive.key.user(tenant, user);
+        let (id, until) = (Uuid::new_v4(), now());
+        let mut erasure =
+            Erasure { erasure: id, tenant: tenant.into(), user: hex(&whose), until, records: 0 };
+        archive.ask(&erasure).await.map_err(away)?;
+        // First: words that are gone without a record of it would look as if somebody had taken them.
+        self.writer().note(Kind::Erasure, tenant, user, &meta(&erasure)).wait().await?;
+        self.leave().await?;
+        let asked = Asked { id: id.to_string(), tenant: tenant.into(), user: whose, until };
+        erasure.records = archive.erase(&[asked]).await.map_err(away)?;
+        archive.scrub().await.map_err(away)?;
+        archive.done(id).await.map_err(away)?;
+        tracing::info!(tenant, records = erasure.records, erasure = %id, "a user's content was erased");
+        Ok(erasure)
+    }
+
+    /// Has the database take all that the journal holds, and the journal let go of it.
+    async fn leave(&self) -> Result<()> {
+        let Some(last) = self.writer().turn().await else {
+            return Err(Error::internal("the audit's thread has gone"));
+        };
+        self.through(last).await
+    }
+
+    /// Looks after what is too old, and after erasures of others, until all other handles are gone.
+    pub fn tidy(&self, retention_days: Option<u32>) -> tokio::task::JoinHandle<()> {
+        let this = self.clone();
+        tokio::spawn(async move {
+            let mut seen = None;
+            let mut clock = tokio::time::interval(LOOK);
+            clock.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+            let rounds = (TIDY.as_secs() / LOOK.as_secs()) as u32;
+            for round in 0_u32.. {
+                clock.tick().await;
+                // The database says itself when it is away, and it is tried again.
+                let _ = this.follow(&mut seen).await;
+                if let Some(days) = retention_days.filter(|_| round % rounds == 0)
+                    && let Err(error) = this.cut(now() - i64::from(days) * DAY).await
+                {
+                    tracing::warn!(
+                        error = error.chain(),
+                        "audit records that are too old could not be removed"
+                    );
+                }
+            }
+        })
+    }
+
+    /// Does what erasures of other gateways ask for, and what was not brought to its end here.
+    async fn follow(&self, seen: &mut Option<HashSet<String>>) -> Result<()> {
+        let archive = self.archive();
+        let asked = archive.asked(now() - HEARD).await.map_err(away)?;
+        // What was done before this process began concerns it only where its journal held something by then.
+        let known = seen.get_or_insert_with(|| {
+            let over = asked.iter().filter(|(_, done)| *done && !self.began_behind());
+            over.map(|(asked, _)| asked.id.clone()).collect()
+        });
+        known.retain(|id| asked.iter().any(|(other, _)| other.id == *id));
+        let fresh = asked.into_iter().map(|(asked, _)| asked).filter(|asked| !known.contains(&asked.id));
+        let fresh: Vec<Asked> = fresh.collect();
+        if fresh.is_empty() {
+            return Ok(());
+        }
+        self.leave().await?;
+        archive.erase(&fresh).await.map_err(away)?;
+        archive.scrub().await.map_err(away)?;
+        known.extend(fresh.into_iter().map(|asked| asked.id));
+        Ok(())
+    }
+
+    /// Removes records that ended before a moment, after it has said so in a record.
+    pub async fn cut(&self, moment: i64) -> Result<()> {
+        let archive = self.archive();
+        for chain in archive.chains().await.map_err(away)? {
+            let last = archive.ended_before(chain.id, moment).await.map_err(away)?;
+            let Some(last) = last else { continue };
+            let cut = Cut { cut: chain.name, through: last.seq, hash: hex(&last.hash) };
+            self.writer().note(Kind::Cut, "*", "", &meta(&cut)).wait().await?;
+            archive.remove(chain.id, last.seq).await.map_err(away)?;
+            tracing::info!(chain = %chain.name, through = last.seq, "audit records that are too old were removed");
+        }
+        Ok(())
+    }
+}
+
+/// What is to be erased.
+pub(super) struct Asked {
+    id: String,
+    tenant: String,
+    user: UserRef,
+    /// Records up to this moment.
+    until: i64,
+}
+
+impl Archive {
+    /// Tells all gateways of an erasure.
+    async fn ask(&self, erasure: &Erasure) -> Result<(), Failed> {
+        let add = "INSERT INTO audit_erasures (id, tenant, usr, until, done) VALUES ($1, $2, $3, $4, 0)";
+        let add = sqlx::query(add).bind(erasure.erasure.to_string()).bind(&*erasure.tenant);
+        let add = add.bind(&*erasure.user).bind(erasure.until);
+        self.sql.within(add.execute(self.sql.pool())).await.map(|_| ())
+    }
+
+    async fn done(&self, id: Uuid) -> Result<(), Failed> {
+        let set =
+            sqlx::query("UPDATE audit_erasures SET done = $2 WHERE id = $1").bind(id.to_string()).bind(now());
+        self.sql.within(set.execute(self.sql.pool())).await.map(|_| ())
+    }
+
+    /// What is to be erased, and whether the gateway that was asked has done so.
+    async fn asked(&self, since: i64) -> Result<Vec<(Asked, bool)>, Failed> {
+        let query = "SELECT id, tenant, usr, until, done FROM audit_erasures WHERE until > $1 ORDER BY until LIMIT 10000";
+        let query = sqlx::query(query).bind(since);
+        let rows = self.sql.within(query.fetch_all(self.sql.pool())).await?;
+        let mut asked = Vec::new();
+        for row in rows {
+            let user: String = row.try_get(2)?;
+            if let Some(user) = unhex(&user) {
+                let (id, tenant, until) = (row.try_get(0)?, row.try_get(1)?, row.try_get(3)?);
+                asked.push((Asked { id, tenant, user, until }, row.try_get::<i64, _>(4)? > 0));
+            }
+        }
+        Ok(asked)
+    }
+
+    /// Takes the words out of users' records up to a moment; tells of how many.
+    pub(super) async fn erase(&self, asked: &[Asked]) -> Result<u64, Failed> {
+        let concerned = |frame: &Frame<'_>| {
+            frame.content.is_some()
+                && frame.kind == Kind::Call
+                && asked.iter().any(|asked| {
+                    frame.user == asked.user && frame.tenant == asked.tenant && frame.at <= asked.until
+                })
+        };
+        let mut erased = 0;
+        for chain in self.chains().await? {
+            let mut after = 0;
+            while let Some((first, bytes)) = self.next(chain.id, after).await? {
+                after = first;
+                let found = frames(&bytes).filter(|(_, frame)| concerned(frame)).count();
+                if found == 0 {
+                    continue;
+                }
+                let mut rest = Vec::with_capacity(bytes.len());
+                for (_, mut frame) in frames(&bytes) {
+                    if concerned(&frame) {
+                        frame.content = None;
+                    }
+                    frame.write(&mut rest);
+                }
+                self.put(chain.id, first, &rest).await?;
+                erased += found as u64;
+            }
+        }
+        Ok(erased)
+    }
+}

@@ -1,0 +1,315 @@
+//! Moves records from the journal into the database.
+//!
+//! It reads what the thread has written, a few times a second, and removes a
+//! segment when the database has all of it. While the database takes nothing
+//! the records stay where they are: the journal is the spool. What was moved
+//! and not removed when the process ended is not moved again, because the
+//! database tells how far it has come.
+use std::{
+    collections::HashMap,
+    fs, io,
+    path::{Path, PathBuf},
+    sync::{
+        Arc,
+        atomic::Ordering::{Acquire, Relaxed},
+    },
+    time::{Duration, Instant},
+};
+
+use parking_lot::Mutex;
+use tokio::sync::{Notify, watch};
+use uuid::Uuid;
+
+use super::{
+    archive::{Archive, Block},
+    journal::{self, SEGMENT},
+    writer::{Shared, Trouble, Writer},
+};
+use crate::error::{Error, Result};
+
+/// How often records are moved, unless somebody waits for one.
+const EVERY: Duration = Duration::from_millis(250);
+/// The longest pause after the database took nothing.
+const LONGEST_PAUSE: Duration = Duration::from_secs(2);
+/// Records that are moved at a time, in bytes.
+const AT_ONCE: usize = 4 << 20;
+/// How long somebody waits for a record to be moved.
+const PATIENCE: Duration = Duration::from_secs(5);
+/// How long while the database is known to take none.
+const SHORT_PATIENCE: Duration = Duration::from_millis(500);
+
+/// Moves records. Cheap to clone.
+#[derive(Clone)]
+pub struct Filing(Arc<Inner>);
+
+struct Inner {
+    folder: PathBuf,
+    archive: Archive,
+    writer: Writer,
+    max_spool: u64,
+    /// Somebody waits.
+    asked: Notify,
+    /// The last record that the database has.
+    filed: watch::Sender<u64>,
+    /// Since when it does not have all.
+    behind: Mutex<Option<Instant>>,
+    /// Whether there was something to move when the process began.
+    began_behind: bool,
+}
+
+impl std::fmt::Debug for Filing {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Filing").field("filed", &*self.0.filed.borrow()).finish_non_exhaustive()
+    }
+}
+
+/// Up to where the journal was read.
+#[derive(Clone, Copy, Debug, Default)]
+struct Cursor {
+    segment: u64,
+    /// The byte where the next record begins; 0: the first one.
+    at: usize,
+    /// That record's number; 0: as the segment says.
+    next: u64,
+}
+
+/// What was read of one chain.
+struct Part {
+    chain: Uuid,
+    blocks: Vec<Block>,
+    cursor: Cursor,
+}
+
+impl Filing {
+    /// Moves records from now on, until all handles are gone.
+    pub(super) fn start(
+        folder: &Path,
+        archive: Archive,
+        writer: Writer,
+        max_spool: usize,
+        filed: u64,
+    ) -> Self {
+        let began_behind = writer.0.durable.load(Acquire) > filed;
+        let filed = watch::Sender::new(filed);
+        let (asked, behind) = (Notify::new(), Mutex::default());
+        let folder = folder.to_owned();
+        let this = Self(Arc::new(Inner {
+            folder,
+            archive,
+            writer,
+            max_spool: max_spool as u64,
+            asked,
+            filed,
+            behind,
+            began_behind,
+        }));
+        let weak = Arc::downgrade(&this.0);
+        let shared = this.0.writer.0.clone();
+        tokio::spawn(async move {
+            let (mut cursor, mut numbers, mut pause) = (Cursor::default(), HashMap::new(), EVERY);
+            loop {
+                let Some(inner) = weak.upgrade() else { return };
+                let result = inner.round(&mut cursor, &mut numbers).await;
+                inner.told(&shared, cursor, result.as_ref().err());
+                pause = if result.is_ok() { EVERY } else { (pause * 2).min(LONGEST_PAUSE) };
+                if result.is_ok() && shared.durable.load(Acquire) <= *inner.filed.borrow() {
+                    tokio::select! {
+                        () = shared.more.notified() => {}
+                        () = inner.asked.notified() => continue,
+                        // A handle that is let go is noticed.
+                        () = tokio::time::sleep(LONGEST_PAUSE) => {}
+                    }
+                }
+                tokio::select! {
+                    () = tokio::time::sleep(pause) => {}
+                    () = inner.asked.notified() => {}
+                }
+            }
+        });
+        this
+    }
+
+    /// Waits until the database has all records that are on the disk now.
+    ///
+    /// # Errors
+    /// [`Error::StoreAway`]: it takes none.
+    pub async fn flush(&self) -> Result<()> {
+        let target = self.0.writer.0.durable.load(Acquire);
+        self.through(target).await
+    }
+
+    /// Waits until the database has a record and all before it.
+    pub(super) async fn through(&self, target: u64) -> Result<()> {
+        let mut filed = self.0.filed.subscribe();
+        if *filed.borrow() >= target {
+            return Ok(());
+        }
+        self.0.asked.notify_one();
+        let there = filed.wait_for(|filed| *filed >= target);
+        // Not for long where it is known to take none.
+        let well = self.0.writer.0.is_well(Trouble::Database);
+        match tokio::time::timeout(if well { PATIENCE } else { SHORT_PATIENCE }, there).await {
+            Ok(Ok(_)) => Ok(()),
+            _ => Err(Error::StoreAway("audit records could not be moved into the database".into())),
+        }
+    }
+
+    /// Records that the database does not have yet, and since when it does not have all.
+    pub fn behind(&self) -> (u64, Duration) {
+        let many = self.0.writer.0.durable.load(Relaxed).saturating_sub(*self.0.filed.borrow());
+        let since = self.0.behind.lock().filter(|_| many > 0).map_or(Duration::ZERO, |since| since.elapsed());
+        (many, since)
+    }
+
+    pub(super) fn began_behind(&self) -> bool {
+        self.0.began_behind
+    }
+
+    /// The records in the database.
+    pub fn archive(&self) -> &Archive {
+        &self.0.archive
+    }
+
+    /// The writer.
+    pub(super) fn writer(&self) -> &Writer {
+        &self.0.writer
+    }
+}
+
+impl Inner {
+    /// Moves all that is on the disk.
+    async fn round(
+        &self,
+        cursor: &mut Cursor,
+        numbers: &mut HashMap<Uuid, (i64, u64)>,
+    ) -> Result<(), String> {
+        loop {
+            let (folder, from) = (self.folder.clone(), *cursor);
+            let durable = self.writer.0.durable.load(Acquire);
+            let read = tokio::task::spawn_blocking(move || read(&folder, from, durable)).await;
+            let part =
+                read.map_err(|error| error.to_string())?.map_err(|error| format!("the journal: {error}"))?;
+            let Some(Part { chain, blocks, cursor: next }) = part else { return Ok(()) };
+            let (number, there) = if let Some(known) = numbers.get(&chain) {
+                *known
+            } else {
+                let number = self.archive.number(chain).await.map_err(|error| error.to_string())?;
+                let end = self.archive.end(number).await.map_err(|error| error.to_string())?;
+                (number, end.seq)
+            };
+            let fresh = blocks.into_iter().filter(|block| block.last > there);
+            let blocks: Vec<_> = fresh.map(|block| block.after(there)).collect();
+            let last = blocks.last().map_or(there, |block| block.last);
+            if !blocks.is_empty() {
+                self.archive.add(number, &blocks).await.map_err(|error| error.to_string())?;
+            }
+            numbers.insert(chain, (number, last));
+            *cursor = next;
+            self.filed.send_replace(last);
+            let mark = (self.folder.join(MARK), format!("{chain} {last}\n"));
+            let marked = tokio::task::spawn_blocking(move || fs::write(mark.0, mark.1)).await;
+            marked.map_err(|error| error.to_string())?.map_err(|error| format!("the journal: {error}"))?;
+        }
+    }
+
+    /// Notes how it went, and says so where that is news.
+    fn told(&self, shared: &Shared, cursor: Cursor, error: Option<&String>) {
+        let all = shared.durable.load(Acquire) <= *self.filed.borrow();
+        let mut behind = self.behind.lock();
+        *behind = if all { None } else { Some(behind.unwrap_or_else(Instant::now)) };
+        drop(behind);
+        shared.metrics.audit_database.set(i64::from(error.is_none()));
+        if shared.trouble(Trouble::Database, error.is_some()) {
+            if let Some(why) = error {
+                tracing::error!(
+                    why,
+                    "audit records cannot be moved into the database; they wait in the journal"
+                );
+            } else {
+                tracing::info!("audit records are moved into the database again");
+            }
+        }
+        let segments = shared.segment.load(Acquire).saturating_sub(cursor.segment.max(1)) + 1;
+        let full = error.is_some() && segments * SEGMENT as u64 > self.max_spool;
+        if shared.trouble(Trouble::Spool, full) && full {
+            tracing::error!(
+                "`audit.max_spool` is reached: calls are refused until the database takes records"
+            );
+        }
+    }
+}
+
+/// Reads on, in the first segment that has more, and removes those before it:
+/// the database has what was read of them. Blocks.
+fn read(folder: &Path, from: Cursor, durable: u64) -> io::Result<Option<Part>> {
+    let segments = journal::segments(folder)?;
+    let mut following = segments.iter().skip_while(|(number, _)| *number < from.segment).peekable();
+    while let Some((number, path)) = following.next() {
+        let Some((chain, before)) = journal::head(path)? else { continue };
+        let here = from.segment == *number;
+        let (at, next) = if here && from.at > 0 { (from.at, from.next) } else { (0, before.seq + 1) };
+        // Where the next one goes on, this one ends, whatever else is in it.
+        let most = match following.peek() {
+            Some((_, path)) => {
+                journal::head(path)?.filter(|(next, _)| *next == chain).map_or(u64::MAX, |(_, head)| head.seq)
+            }
+            None => durable,
+        };
+        let (blocks, cursor) = part(path, Cursor { segment: *number, at, next }, most)?;
+        if !blocks.is_empty() {
+            return Ok(Some(Part { chain, blocks, cursor }));
+        }
+        if following.peek().is_some() {
+            if most != u64::MAX && cursor.next <= most {
+                tracing::error!(
+                    segment = *number,
+                    from = cursor.next,
+                    to = most,
+                    "audit records cannot be read; their segment is put aside"
+                );
+                journal::put_aside(folder, *number)?;
+            } else {
+                journal::remove(folder, *number)?;
+            }
+        }
+    }
+    Ok(None)
+}
+
+/// The records of a segment from a place on, at most the number `most`, as blocks.
+fn part(path: &Path, from: Cursor, most: u64) -> io::Result<(Vec<Block>, Cursor)> {
+    let (mut blocks, mut cursor, mut size) = (Vec::new(), from, 0);
+    let mut block = Block::default();
+    while size < AT_ONCE {
+        let piece = journal::Piece::read(path, cursor.at)?;
+        let before = cursor.at;
+        for (frame, bytes, next) in piece.frames() {
+            if frame.seq != cursor.next || frame.seq > most {
+                break;
+            }
+            if !block.add(&frame, bytes) {
+                blocks.push(std::mem::take(&mut block));
+                block.add(&frame, bytes);
+            }
+            size += bytes.len();
+            (cursor.at, cursor.next) = (next, frame.seq + 1);
+        }
+        if cursor.at == before {
+            break;
+        }
+    }
+    if !block.frames.is_empty() {
+        blocks.push(block);
+    }
+    Ok((blocks, cursor))
+}
+
+/// The file that says how far the database has come.
+const MARK: &str = "filed";
+
+/// How far the database has come, as the journal's folder knows it.
+pub(super) fn mark(folder: &Path) -> Option<(Uuid, u64)> {
+    let text = fs::read_to_string(folder.join(MARK)).ok()?;
+    let (chain, seq) = text.trim().split_once(' ')?;
+    Some((chain.parse().ok()?, seq.parse().ok()?))
+}

@@ -1,0 +1,380 @@
+//! The journal: records on the disk, in the order of their chain.
+//!
+//! A folder of segments. A segment is made in its full size before a record
+//! is written into it: a full disk shows before a call is admitted, and
+//! bringing a batch to the disk changes no file's size, which halves what it
+//! takes. Nothing is ever appended to what an earlier process wrote: each start
+//! and each failed write begins another segment, which says after which record
+//! it goes on. A record that was cut at the end of one never counted.
+use std::{
+    fs::{self, DirBuilder, File, OpenOptions},
+    io::{self, Read, Seek, SeekFrom, Write},
+    os::unix::fs::{DirBuilderExt, FileExt, OpenOptionsExt},
+    path::{Path, PathBuf},
+    sync::Arc,
+    thread,
+};
+
+use parking_lot::Mutex;
+use uuid::Uuid;
+
+use super::{
+    chain::Hash,
+    frame::{Frame, LONGEST},
+};
+
+/// The size of a segment, in bytes.
+pub(super) const SEGMENT: usize = 4 << 20;
+/// What a segment begins with. Another form is another line.
+const MAGIC: &[u8; 16] = b"sluice audit 1\n\0";
+/// The line, the chain, the first number, the link before it, and a checksum.
+const HEAD: usize = 16 + 16 + 8 + 32 + 4;
+/// The most that is written at a time, in bytes.
+pub(super) const MOST_AT_ONCE: usize = SEGMENT - HEAD;
+const _: () = assert!(LONGEST < MOST_AT_ONCE, "a record has to fit into a segment");
+
+/// Where a chain stands: its last record's number and link.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Head {
+    /// The number; 0 while there is none.
+    pub seq: u64,
+    /// The link.
+    pub hash: Hash,
+}
+
+/// An open journal. No other process has it open.
+#[derive(Debug)]
+pub(super) struct Journal {
+    folder: PathBuf,
+    chain: Uuid,
+    head: Head,
+    /// The newest segment's number.
+    number: u64,
+    active: Option<Active>,
+    spare: Arc<Mutex<Spare>>,
+    _lock: File,
+}
+
+#[derive(Debug)]
+struct Active {
+    file: File,
+    /// Where the next record goes.
+    at: usize,
+}
+
+/// The next segment, made ahead of its time by a thread of its own.
+#[derive(Debug, Default)]
+enum Spare {
+    #[default]
+    None,
+    Making,
+    Ready(File),
+    Failed,
+}
+
+impl Journal {
+    /// Opens or begins the journal of a folder. Also tells how many bytes behind its last record were no record.
+    pub(super) fn open(folder: &Path) -> io::Result<(Self, usize)> {
+        DirBuilder::new().recursive(true).mode(0o700).create(folder)?;
+        let private = |path: &Path| {
+            OpenOptions::new().read(true).write(true).create(true).truncate(false).mode(0o600).open(path)
+        };
+        let lock = private(&folder.join("lock"))?;
+        if lock.try_lock().is_err() {
+            return Err(io::Error::new(io::ErrorKind::WouldBlock, "another gateway uses this folder"));
+        }
+        let _ = fs::remove_file(spare_path(folder));
+        let (mut number, mut found, mut torn) = (0, None, 0);
+        for (this, path) in segments(folder)? {
+            number = this;
+            match Segment::read(&path)? {
+                Some(segment) => {
+                    let (head, rest) = segment.end();
+                    torn = rest;
+                    found = Some((segment.chain, head));
+                }
+                // Made, but not begun, when the process ended.
+                None => fs::remove_file(&path)?,
+            }
+        }
+        let (chain, head) = found.unwrap_or_else(|| (Uuid::new_v4(), Head::default()));
+        let spare = Arc::default();
+        let folder = folder.to_owned();
+        Ok((Self { folder, chain, head, number, active: None, spare, _lock: lock }, torn))
+    }
+
+    /// The chain's name.
+    pub(super) fn chain(&self) -> Uuid {
+        self.chain
+    }
+
+    /// The last record on the disk.
+    pub(super) fn head(&self) -> Head {
+        self.head
+    }
+
+    /// The newest segment's number.
+    pub(super) fn number(&self) -> u64 {
+        self.number
+    }
+
+    /// Goes on as another chain, from its first record on, in a segment of its own.
+    pub(super) fn begin_anew(&mut self) {
+        (self.chain, self.head, self.active) = (Uuid::new_v4(), Head::default(), None);
+    }
+
+    /// Goes on in a segment of its own, so that those before it can be removed.
+    pub(super) fn turn(&mut self) -> io::Result<()> {
+        self.active = None;
+        self.ready()
+    }
+
+    /// Sees to it that a record could be written now.
+    pub(super) fn ready(&mut self) -> io::Result<()> {
+        match self.active {
+            Some(_) => Ok(()),
+            None => self.next(),
+        }
+    }
+
+    /// Whether there is hardly any room left, and none can be had.
+    pub(super) fn is_short(&self) -> bool {
+        let full = self.active.as_ref().is_none_or(|active| active.at > SEGMENT / 4 * 3);
+        full && matches!(*self.spare.lock(), Spare::Failed)
+    }
+
+    /// Appends whole records, at most [`MOST_AT_ONCE`] bytes, and brings them
+    /// to the disk. `head` is the last of them. All of them count then, or none.
+    pub(super) fn append(&mut self, records: &[u8], head: Head) -> io::Result<()> {
+        if self.active.as_ref().is_some_and(|active| active.at + records.len() > SEGMENT) {
+            self.active = None;
+        }
+        self.ready()?;
+        let Some(active) = &mut self.active else { return Err(io::Error::other("there is no segment")) };
+        let written = active.file.write_all_at(records, active.at as u64);
+        if let Err(error) = written.and_then(|()| active.file.sync_data()) {
+            // Nobody knows what of it is on the disk: the next one says after which record it goes on.
+            self.active = None;
+            return Err(error);
+        }
+        active.at += records.len();
+        self.head = head;
+        Ok(())
+    }
+
+    /// Has the next segment made, where it will be needed soon. Does not wait for it.
+    pub(super) fn look_ahead(&self) {
+        if self.active.as_ref().is_none_or(|active| active.at < SEGMENT / 2) {
+            return;
+        }
+        let mut spare = self.spare.lock();
+        if matches!(*spare, Spare::None | Spare::Failed) {
+            *spare = Spare::Making;
+            let (folder, place) = (self.folder.clone(), self.spare.clone());
+            let made = move || {
+                let made = make(&folder);
+                *place.lock() = made.map_or(Spare::Failed, Spare::Ready);
+            };
+            if thread::Builder::new().name("audit-segment".into()).spawn(made).is_err() {
+                *spare = Spare::None;
+            }
+        }
+    }
+
+    /// Begins the next segment.
+    fn next(&mut self) -> io::Result<()> {
+        let ready = {
+            let mut spare = self.spare.lock();
+            match std::mem::take(&mut *spare) {
+                Spare::Ready(file) => Some(file),
+                // Its thread still writes it: it is not waited for twice.
+                Spare::Making => {
+                    *spare = Spare::Making;
+                    return Err(io::Error::new(io::ErrorKind::WouldBlock, "the next segment is being made"));
+                }
+                Spare::None | Spare::Failed => None,
+            }
+        };
+        let file = match ready {
+            Some(file) => file,
+            None => make(&self.folder)?,
+        };
+        let mut head = Vec::with_capacity(HEAD);
+        head.extend_from_slice(MAGIC);
+        head.extend_from_slice(self.chain.as_bytes());
+        head.extend_from_slice(&(self.head.seq + 1).to_le_bytes());
+        head.extend_from_slice(&self.head.hash);
+        let sum = crc32fast::hash(&head);
+        head.extend_from_slice(&sum.to_le_bytes());
+        file.write_all_at(&head, 0)?;
+        file.sync_data()?;
+        fs::rename(spare_path(&self.folder), path(&self.folder, self.number + 1))?;
+        File::open(&self.folder)?.sync_all()?;
+        self.number += 1;
+        self.active = Some(Active { file, at: HEAD });
+        Ok(())
+    }
+}
+
+fn spare_path(folder: &Path) -> PathBuf {
+    folder.join("next")
+}
+
+fn path(folder: &Path, number: u64) -> PathBuf {
+    folder.join(format!("{number:016}.segment"))
+}
+
+/// Makes an empty segment of the full size. Where there is no room for it, there is none of it.
+fn make(folder: &Path) -> io::Result<File> {
+    let place = spare_path(folder);
+    let made = || {
+        let mut file =
+            OpenOptions::new().read(true).write(true).create(true).truncate(true).mode(0o600).open(&place)?;
+        let zeros = vec![0; 64 << 10];
+        for _ in 0..SEGMENT / zeros.len() {
+            file.write_all(&zeros)?;
+        }
+        file.sync_all()?;
+        Ok(file)
+    };
+    made().inspect_err(|_| {
+        let _ = fs::remove_file(&place);
+    })
+}
+
+/// The segments of a folder, oldest first.
+pub(super) fn segments(folder: &Path) -> io::Result<Vec<(u64, PathBuf)>> {
+    let mut found = Vec::new();
+    for entry in fs::read_dir(folder)? {
+        let path = entry?.path();
+        let stem = path.file_stem().and_then(|stem| stem.to_str());
+        let number = stem.filter(|_| path.extension().is_some_and(|ext| ext == "segment"));
+        if let Some(number) = number.and_then(|stem| stem.parse().ok()) {
+            found.push((number, path));
+        }
+    }
+    found.sort_unstable();
+    Ok(found)
+}
+
+/// Puts a segment aside whose records cannot all be read.
+pub(super) fn put_aside(folder: &Path, number: u64) -> io::Result<()> {
+    let path = path(folder, number);
+    fs::rename(&path, path.with_extension("damaged"))
+}
+
+/// Removes a segment.
+pub(super) fn remove(folder: &Path, number: u64) -> io::Result<()> {
+    fs::remove_file(path(folder, number))
+}
+
+/// A segment as it was read.
+pub(super) struct Segment {
+    /// The chain that it is of.
+    pub(super) chain: Uuid,
+    /// The record before its first.
+    pub(super) before: Head,
+    bytes: Vec<u8>,
+}
+
+impl Segment {
+    /// Reads one; `None` where it was never begun.
+    pub(super) fn read(path: &Path) -> io::Result<Option<Self>> {
+        Ok(Self::parse(fs::read(path)?))
+    }
+
+    fn parse(bytes: Vec<u8>) -> Option<Self> {
+        let (chain, before) = parse_head(bytes.get(..HEAD)?)?;
+        Some(Self { chain, before, bytes })
+    }
+
+    /// Its records, from the byte `from` on (0: all), one after the other, and where the next one begins.
+    pub(super) fn frames(&self, from: usize) -> impl Iterator<Item = (Frame<'_>, usize)> {
+        let from = from.max(HEAD);
+        let rest = self.bytes.get(from..).unwrap_or_default();
+        let mut at = 0;
+        let mut expected = (from == HEAD).then_some(self.before.seq + 1);
+        std::iter::from_fn(move || {
+            let (frame, length) = Frame::read(rest.get(at..)?)?;
+            if expected.is_some_and(|expected| expected != frame.seq) {
+                return None;
+            }
+            expected = Some(frame.seq + 1);
+            at += length;
+            Some((frame, from + at))
+        })
+    }
+
+    /// Its last record, and how many bytes that are no record follow it.
+    fn end(&self) -> (Head, usize) {
+        let (mut head, mut sound) = (self.before, HEAD);
+        for (frame, next) in self.frames(0) {
+            head = Head { seq: frame.seq, hash: frame.hash };
+            sound = next;
+        }
+        let rest = self.bytes.get(sound..).unwrap_or_default();
+        (head, rest.iter().rposition(|byte| *byte != 0).map_or(0, |last| last + 1))
+    }
+}
+
+/// A piece of a segment.
+pub(super) struct Piece {
+    at: usize,
+    bytes: Vec<u8>,
+}
+
+/// How much is read of a segment at a time, unless a record is longer, in bytes.
+const PIECE: usize = 256 << 10;
+
+impl Piece {
+    /// Reads a piece, from the byte `at` on, where a record begins (0: the first).
+    pub(super) fn read(path: &Path, at: usize) -> io::Result<Self> {
+        let at = at.max(HEAD);
+        let mut file = File::open(path)?;
+        file.seek(SeekFrom::Start(at as u64))?;
+        let mut bytes = Vec::with_capacity(PIECE);
+        Read::by_ref(&mut file).take(PIECE as u64).read_to_end(&mut bytes)?;
+        if Frame::read(&bytes).is_none() && bytes.len() == PIECE {
+            file.take(LONGEST as u64).read_to_end(&mut bytes)?;
+        }
+        Ok(Self { at, bytes })
+    }
+
+    /// Its whole records, their bytes, and where the next one begins in the segment.
+    pub(super) fn frames(&self) -> impl Iterator<Item = (Frame<'_>, &[u8], usize)> {
+        let mut at = 0;
+        std::iter::from_fn(move || {
+            let rest = self.bytes.get(at..)?;
+            let (frame, length) = Frame::read(rest)?;
+            at += length;
+            Some((frame, &rest[..length], self.at + at))
+        })
+    }
+}
+
+/// After which record a segment goes on, and of which chain; `None` where it was never begun.
+pub(super) fn head(path: &Path) -> io::Result<Option<(Uuid, Head)>> {
+    let mut bytes = [0; HEAD];
+    match File::open(path)?.read_exact_at(&mut bytes, 0) {
+        Ok(()) => Ok(parse_head(&bytes)),
+        Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+fn parse_head(bytes: &[u8]) -> Option<(Uuid, Head)> {
+    let (said, sum) = bytes.split_last_chunk::<4>()?;
+    let rest = said.strip_prefix(MAGIC)?;
+    if crc32fast::hash(said) != u32::from_le_bytes(*sum) {
+        return None;
+    }
+    let (chain, rest) = rest.split_first_chunk::<16>()?;
+    let (first, rest) = rest.split_first_chunk::<8>()?;
+    let (hash, _) = rest.split_first_chunk::<32>()?;
+    let seq = u64::from_le_bytes(*first).checked_sub(1)?;
+    Some((Uuid::from_bytes(*chain), Head { seq, hash: *hash }))
+}
+
+#[cfg(test)]
+#[path = "journal_tests.rs"]
+mod tests;

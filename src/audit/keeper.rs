@@ -1,0 +1,313 @@
+//! The thread that keeps records: links them, brings them to the disk many at
+//! a time, and tells who waits for it.
+//!
+//! While one batch is on its way the next one gathers. A batch that cannot be
+//! written is tried again until it can: those who wait for it are told after
+//! a while that it is not there, but a record that was taken is never dropped.
+use std::{
+    io::{self, Write},
+    sync::{
+        Arc,
+        atomic::Ordering::{AcqRel, Acquire, Relaxed, Release},
+    },
+    thread,
+    time::{Duration, Instant},
+};
+
+use super::{
+    anchor::Anchor,
+    chain::Key,
+    commit::Commit,
+    frame::{Content, Frame},
+    journal::{Head, Journal, MOST_AT_ONCE},
+    line::Spelled,
+    queue::{Parts, Queue},
+    writer::{Shared, Trouble},
+};
+
+/// How long who waits for a record is left without an answer while the disk takes none.
+const PATIENCE: Duration = Duration::from_secs(1);
+/// How often it is tried again.
+const AGAIN: Duration = Duration::from_millis(100);
+/// How often it is looked whether the next segment is made.
+const SOON: Duration = Duration::from_millis(1);
+/// How long it is tried when the process ends.
+const LAST_TRIES: Duration = Duration::from_secs(5);
+
+/// The thread.
+pub(super) struct Keeper {
+    shared: Arc<Shared>,
+    kept: Option<Kept>,
+    spelled: Spelled,
+}
+
+/// What it writes with.
+struct Kept {
+    journal: Journal,
+    key: Key,
+    /// The records of a batch as they go to the disk.
+    out: Vec<u8>,
+    /// Up to where parts of it go, each at one time, and their last record.
+    parts: Vec<(usize, Head)>,
+    /// When the chain's end was last told, and what it was.
+    anchored: (Instant, u64),
+}
+
+impl Keeper {
+    pub(super) fn new(shared: Arc<Shared>, kept: Option<(Journal, Key)>) -> Self {
+        let kept = kept.map(|(journal, key)| {
+            let anchored = (Instant::now(), journal.head().seq);
+            Kept { journal, key, out: Vec::new(), parts: Vec::new(), anchored }
+        });
+        Self { shared, kept, spelled: Spelled::default() }
+    }
+
+    pub(super) fn run(mut self) {
+        let mut batch = Queue::default();
+        loop {
+            self.look();
+            if !self.rest() {
+                self.anchor(true);
+                return;
+            }
+            {
+                let mut queue = self.shared.queue.lock();
+                std::mem::swap(&mut batch, &mut queue);
+                self.shared.waiting.fetch_sub(batch.len(), AcqRel);
+            }
+            if !batch.is_empty() {
+                self.keep(&mut batch);
+                batch.clear();
+            }
+            self.anchor(false);
+        }
+    }
+
+    /// Looks whether a record could be written, and whether one still can soon.
+    fn look(&mut self) {
+        let Some(kept) = &mut self.kept else { return };
+        let ready = match kept.journal.ready() {
+            Err(error) if error.kind() != io::ErrorKind::WouldBlock => Err(error.to_string()),
+            _ => {
+                kept.journal.look_ahead();
+                match kept.journal.is_short() {
+                    true => Err("there is no room for what comes next".to_owned()),
+                    false => Ok(()),
+                }
+            }
+        };
+        tell(&self.shared, ready);
+        self.shared.segment.store(kept.journal.number(), Release);
+    }
+
+    /// Sleeps until there is something to do, and a moment longer, in which
+    /// more may come. Tells whether there can still be something.
+    fn rest(&self) -> bool {
+        let shared = &*self.shared;
+        let is_closed = || shared.closed.load(Acquire);
+        if shared.queue.lock().is_empty() {
+            if is_closed() {
+                return false;
+            }
+            shared.idle.store(true, Release);
+            // What came in between has seen `idle` unset: look once more before sleeping.
+            if shared.queue.lock().is_empty() && !is_closed() {
+                let well = shared.is_well(Trouble::Disk);
+                thread::park_timeout(if well { shared.format.load().anchor_every } else { AGAIN });
+            }
+            shared.idle.store(false, Release);
+        }
+        let until = Instant::now() + shared.format.load().gather;
+        shared.gathering.store(true, Release);
+        loop {
+            let waiting = shared.waiting.load(Acquire);
+            let left = until.saturating_duration_since(Instant::now());
+            // Nobody else is under way whose record could come along.
+            if waiting == 0 || waiting >= shared.taken.load(Relaxed) || left.is_zero() || is_closed() {
+                break;
+            }
+            thread::park_timeout(left);
+        }
+        shared.gathering.store(false, Release);
+        true
+    }
+
+    /// Keeps a batch.
+    fn keep(&mut self, batch: &mut Queue) {
+        self.settle(batch);
+        let count = batch.len();
+        let kept = match &mut self.kept {
+            None => true,
+            Some(kept) => {
+                kept.link(batch);
+                kept.write(&self.shared, &batch.commit, &mut batch.log)
+            }
+        };
+        if kept {
+            self.shared.metrics.audit_records.inc_by(count as u64);
+        } else {
+            self.shared.metrics.audit_failures.inc_by(count as u64);
+            tracing::error!(
+                records = count,
+                "audit records are lost: the process ends and the disk takes none"
+            );
+        }
+        // First: who is woken may look for a place, or for the record.
+        self.shared.taken.fetch_sub(count, Relaxed);
+        if let Some(kept) = &self.kept {
+            self.shared.durable.store(kept.journal.head().seq, Release);
+        }
+        batch.commit.decide(kept);
+        if let Some(kept) = &mut self.kept {
+            for turn in batch.turns.drain(..) {
+                kept.turn();
+                let _ = turn.send(kept.journal.head().seq);
+            }
+            self.shared.segment.store(kept.journal.number(), Release);
+            self.shared.more.notify_one();
+        }
+        self.copy(batch);
+        log(&mut batch.log);
+    }
+
+    /// Counts and spells what could not be where its call ended.
+    fn settle(&mut self, batch: &mut Queue) {
+        let format = self.shared.format.load();
+        for record in std::mem::take(&mut batch.uncounted) {
+            for uncounted in record.context.trail.note(|notes| std::mem::take(&mut notes.uncounted)) {
+                let usage = (self.shared.ends.settle)(&uncounted);
+                record.context.trail.note(|notes| notes.took(usage, uncounted.attempt));
+            }
+            record.context.trail.note(|notes| (self.shared.ends.done)(&record, notes));
+            format.spell(&record, &mut self.spelled);
+            batch.push(&record, &self.spelled);
+            self.spelled.clear();
+        }
+    }
+
+    /// Writes the plain copy, for which nobody waits.
+    fn copy(&self, batch: &Queue) {
+        let Some(file) = &mut *self.shared.copy.lock() else { return };
+        let mut lines = Vec::with_capacity(batch.bytes.len() + batch.entries.len());
+        for (_, Parts { meta, content, .. }) in batch.each() {
+            [meta, content, b"}\n"].iter().for_each(|part| lines.extend_from_slice(part));
+        }
+        if let Err(error) = file.write_all(&lines) {
+            self.shared.metrics.audit_failures.inc_by(batch.entries.len() as u64);
+            tracing::error!(%error, records = batch.entries.len(), "`audit.file` could not be written");
+        }
+    }
+
+    /// Tells the chain's end, where it is time and there is something to tell.
+    fn anchor(&mut self, now: bool) {
+        let Some(kept) = &mut self.kept else { return };
+        let (head, (when, seq)) = (kept.journal.head(), kept.anchored);
+        if head.seq > seq && (now || when.elapsed() >= self.shared.format.load().anchor_every) {
+            kept.anchored = (Instant::now(), head.seq);
+            (self.shared.ends.anchored)(Anchor::new(kept.journal.chain(), head));
+        }
+    }
+}
+
+impl Kept {
+    /// Makes a batch the chain's next links.
+    fn link(&mut self, batch: &Queue) {
+        self.out.clear();
+        self.parts.clear();
+        let mut head = self.journal.head();
+        for (entry, parts) in batch.each() {
+            let content = Content { salt: rand::random(), text: parts.content };
+            let mut frame = Frame {
+                kind: entry.kind,
+                seq: head.seq + 1,
+                at: entry.at,
+                user: self.key.user(parts.tenant, parts.user),
+                tenant: parts.tenant,
+                request: parts.request,
+                meta: parts.meta,
+                content: Some(content),
+                content_hash: content.hash(),
+                hash: [0; 32],
+            };
+            frame.hash = frame.link(&self.key, &head.hash);
+            let begin = self.out.len();
+            frame.write(&mut self.out);
+            // What does not fit into one segment with what is before it goes by itself.
+            let from = self.parts.last().map_or(0, |(to, _)| *to);
+            if self.out.len() - from > MOST_AT_ONCE {
+                self.parts.push((begin, head));
+            }
+            head = Head { seq: frame.seq, hash: frame.hash };
+        }
+        self.parts.push((self.out.len(), head));
+    }
+
+    /// Writes it, however long that takes. Tells whether it is written: only the end of the process is waited for no longer.
+    fn write(&mut self, shared: &Shared, commit: &Commit, lines: &mut Vec<u8>) -> bool {
+        let (mut from, mut since) = (0, None);
+        for (to, head) in &self.parts {
+            while from < *to {
+                let error = match self.journal.append(&self.out[from..*to], *head) {
+                    Ok(()) => {
+                        from = *to;
+                        continue;
+                    }
+                    Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                        thread::park_timeout(SOON);
+                        continue;
+                    }
+                    Err(error) => error,
+                };
+                tell(shared, Err(error.to_string()));
+                // They need not wait for the disk.
+                log(lines);
+                let waited = since.get_or_insert_with(Instant::now).elapsed();
+                if waited >= PATIENCE && shared.format.load().is_strict() {
+                    // These, and what came since; new calls are refused by now.
+                    commit.decide(false);
+                    let mut queue = shared.queue.lock();
+                    std::mem::take(&mut queue.commit).decide(false);
+                }
+                if waited >= LAST_TRIES && shared.closed.load(Acquire) {
+                    return false;
+                }
+                thread::park_timeout(AGAIN);
+            }
+        }
+        if since.is_some() {
+            tell(shared, Ok(()));
+        }
+        true
+    }
+
+    fn turn(&mut self) {
+        while let Err(error) = self.journal.turn() {
+            if error.kind() != io::ErrorKind::WouldBlock {
+                // The next record tries again, and tells.
+                return;
+            }
+            thread::park_timeout(SOON);
+        }
+    }
+}
+
+/// Notes whether the disk takes records, and tells where that has changed.
+fn tell(shared: &Shared, state: Result<(), String>) {
+    shared.metrics.audit_disk.set(i64::from(state.is_ok()));
+    if shared.trouble(Trouble::Disk, state.is_err()) {
+        match state {
+            Ok(()) => tracing::info!("audit records can be written again"),
+            Err(why) => {
+                tracing::error!(why, "audit records cannot be written; calls are refused where they must be");
+            }
+        }
+    }
+}
+
+/// Writes log lines. A log that nobody reads any more is no reason to fail a call.
+fn log(lines: &mut Vec<u8>) {
+    if !lines.is_empty() {
+        let _ = io::stderr().lock().write_all(lines);
+        lines.clear();
+    }
+}

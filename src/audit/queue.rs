@@ -1,0 +1,108 @@
+//! What waits for the thread that writes records.
+use std::sync::Arc;
+
+use tokio::sync::oneshot;
+
+use super::{Record, commit::Commit, frame::Kind, line::Spelled};
+
+/// What waits.
+#[derive(Default)]
+pub(super) struct Queue {
+    pub(super) entries: Vec<Entry>,
+    /// Of each entry: tenant, request id, user, what stays, what can be erased.
+    pub(super) bytes: Vec<u8>,
+    pub(super) log: Vec<u8>,
+    /// Records whose tokens have yet to be counted, which takes too long where a call ends.
+    pub(super) uncounted: Vec<Record>,
+    /// Who wants the records after these in a segment of their own, and hears of the last one before it.
+    pub(super) turns: Vec<oneshot::Sender<u64>>,
+    /// Tells all whose records are here that they are on the disk.
+    pub(super) commit: Arc<Commit>,
+}
+
+/// A record that is spelled.
+pub(super) struct Entry {
+    pub(super) kind: Kind,
+    /// When, in microseconds since 1970.
+    pub(super) at: i64,
+    pub(super) lengths: [u32; 5],
+}
+
+/// The parts of an entry.
+pub(super) struct Parts<'a> {
+    pub(super) tenant: &'a str,
+    pub(super) request: &'a str,
+    pub(super) user: &'a str,
+    pub(super) meta: &'a [u8],
+    pub(super) content: &'a [u8],
+}
+
+/// Names are no longer than this in a record, in bytes.
+const LONGEST_NAME: usize = 1024;
+
+fn short(text: &str) -> &str {
+    &text[..text.floor_char_boundary(LONGEST_NAME)]
+}
+
+impl Queue {
+    pub(super) fn len(&self) -> usize {
+        self.entries.len() + self.uncounted.len()
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.len() == 0 && self.turns.is_empty()
+    }
+
+    /// Adds a call's record.
+    pub(super) fn push(&mut self, record: &Record, spelled: &Spelled) {
+        let caller = &record.context.caller;
+        let parts = Parts {
+            tenant: caller.tenant(),
+            request: &record.context.id,
+            user: caller.user.as_deref().unwrap_or_default(),
+            meta: &spelled.meta,
+            content: &spelled.content,
+        };
+        let at = record.at.duration_since(std::time::UNIX_EPOCH).map_or(0, |at| at.as_micros() as i64);
+        self.add(Kind::Call, at, &parts);
+        self.log.extend_from_slice(&spelled.log);
+    }
+
+    pub(super) fn add(&mut self, kind: Kind, at: i64, parts: &Parts<'_>) {
+        let texts = [short(parts.tenant), short(parts.request), short(parts.user)].map(str::as_bytes);
+        let [tenant, request, user] = texts;
+        let all = [tenant, request, user, parts.meta, parts.content];
+        all.iter().for_each(|part| self.bytes.extend_from_slice(part));
+        self.entries.push(Entry { kind, at, lengths: all.map(|part| part.len() as u32) });
+    }
+
+    /// The entries with their parts.
+    pub(super) fn each(&self) -> impl Iterator<Item = (&Entry, Parts<'_>)> {
+        let mut rest = &self.bytes[..];
+        self.entries.iter().map(move |entry| {
+            let [tenant, request, user, meta, content] = entry.lengths.map(|length| {
+                let (part, after) = rest.split_at(length as usize);
+                rest = after;
+                part
+            });
+            // They were texts when they were put here.
+            let text = |part| std::str::from_utf8(part).unwrap_or_default();
+            (entry, Parts { tenant: text(tenant), request: text(request), user: text(user), meta, content })
+        })
+    }
+
+    /// Empties it, and keeps little.
+    pub(super) fn clear(&mut self) {
+        self.entries.clear();
+        self.uncounted.clear();
+        self.turns.clear();
+        for part in [&mut self.bytes, &mut self.log] {
+            part.clear();
+            part.shrink_to(LARGE);
+        }
+        self.commit = Arc::default();
+    }
+}
+
+/// More than this is not kept for the next records, in bytes.
+const LARGE: usize = 4 << 20;

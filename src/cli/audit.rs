@@ -1,0 +1,167 @@
+//! `sluice audit`: checks, exports and erases records, beside a gateway that runs or without one.
+use std::{
+    io::{self, Write},
+    path::PathBuf,
+    process::ExitCode,
+    sync::Arc,
+};
+
+use clap::{Args, Subcommand};
+use jiff::Timestamp;
+use serde_json::json;
+
+use super::{complain, keys::Gateway, say};
+use crate::{
+    app,
+    audit::{
+        Archive,
+        anchor::Anchor,
+        export::{Filter, export},
+        verify::verify,
+    },
+    auth::{Pepper, settings::time},
+    config::Config,
+    observe::Metrics,
+    store::sql::Sql,
+};
+
+/// What to do with records.
+#[derive(Debug, Subcommand)]
+pub(super) enum AuditCommand {
+    /// Check that no record was changed, removed, moved or cut off. Exits with 1 if one was.
+    Verify {
+        /// A file with anchors: `audit.anchor_file`, or a log; may be given several times.
+        #[arg(long = "anchors", value_name = "FILE")]
+        anchors: Vec<PathBuf>,
+    },
+    /// Erase what a user asked and was answered, on a gateway that runs; the records stay.
+    Erase {
+        /// The user, as the application names them.
+        #[arg(long)]
+        user: String,
+        /// The tenant; left out: that of the admin key.
+        #[arg(long)]
+        tenant: Option<String>,
+        #[command(flatten)]
+        gateway: Gateway,
+    },
+    /// Write records as lines of JSON, oldest first of each chain.
+    Export {
+        #[command(flatten)]
+        which: Which,
+        /// Where to; left out: standard output.
+        #[arg(long, value_name = "FILE")]
+        out: Option<PathBuf>,
+    },
+}
+
+/// Which records.
+#[derive(Debug, Args)]
+pub(super) struct Which {
+    /// Those that ended at this time or later: a date, or a time such as 2027-01-31T12:00:00Z.
+    #[arg(long)]
+    from: Option<String>,
+    /// Those that ended before this time.
+    #[arg(long)]
+    to: Option<String>,
+    /// Those of this tenant.
+    #[arg(long)]
+    tenant: Option<String>,
+    /// Those of this user of the tenant.
+    #[arg(long, requires = "tenant")]
+    user: Option<String>,
+}
+
+/// Does what needs no configuration, if this is that.
+pub(super) fn elsewhere(command: &AuditCommand) -> Option<ExitCode> {
+    let AuditCommand::Erase { user, tenant, gateway } = command else { return None };
+    let mut wanted = json!({"user_id": user});
+    if let Some(tenant) = tenant {
+        wanted["tenant"] = tenant.as_str().into();
+    }
+    Some(match gateway.ask("POST", "/admin/erasures", Some(&wanted)) {
+        Ok(done) => say(&format!("{} records of the tenant {} erased\n", done["records"], done["tenant"])),
+        Err(why) => {
+            complain(&why);
+            ExitCode::FAILURE
+        }
+    })
+}
+
+/// Does it.
+pub(super) fn run(command: AuditCommand, config: &Config) -> ExitCode {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    let done = match runtime {
+        Ok(runtime) => runtime.block_on(carried_out(command, config)),
+        Err(error) => Err(error.to_string()),
+    };
+    done.unwrap_or_else(|why| {
+        complain(&why);
+        ExitCode::FAILURE
+    })
+}
+
+async fn carried_out(command: AuditCommand, config: &Config) -> Result<ExitCode, String> {
+    let metrics = Arc::new(Metrics::new().map_err(|error| error.to_string())?);
+    let sql = Sql::open(&config.store, app::TABLES, &metrics).await?;
+    let pepper = Pepper::find(&config.auth, &config.store, sql.kind())?;
+    let archive = app::archive(config, &sql, pepper.as_ref())?;
+    let code = match command {
+        AuditCommand::Erase { .. } => Ok(elsewhere(&command).unwrap_or(ExitCode::FAILURE)),
+        AuditCommand::Verify { anchors } => checked(&archive, config, anchors).await,
+        AuditCommand::Export { which, out } => exported(&archive, config, &which, out).await,
+    };
+    sql.close().await;
+    code
+}
+
+async fn checked(archive: &Archive, config: &Config, files: Vec<PathBuf>) -> Result<ExitCode, String> {
+    let mut anchors = Vec::new();
+    let own = config.audit.anchor_file.clone().filter(|path| path.exists());
+    for path in files.into_iter().chain(own) {
+        let text = std::fs::read_to_string(&path).map_err(|error| format!("{}: {error}", path.display()))?;
+        anchors.extend(Anchor::all(&text));
+    }
+    let reports = verify(archive, Some(&config.audit.folder), &anchors).await?;
+    let mut told: String = reports.iter().map(ToString::to_string).collect();
+    let wrong = reports.iter().any(|report| report.wrong > 0);
+    if reports.is_empty() && !anchors.is_empty() {
+        told += "there are anchors, and no record\n";
+    } else if reports.is_empty() {
+        told += "there are no records\n";
+    }
+    say(&told);
+    let lost = reports.is_empty() && !anchors.is_empty();
+    Ok(if wrong || lost { ExitCode::FAILURE } else { ExitCode::SUCCESS })
+}
+
+async fn exported(
+    archive: &Archive,
+    config: &Config,
+    which: &Which,
+    out: Option<PathBuf>,
+) -> Result<ExitCode, String> {
+    let moment = |text: &Option<String>| -> Result<Option<i64>, String> {
+        let Some(text) = text else { return Ok(None) };
+        let at: Timestamp = time(text).ok_or_else(|| format!("`{text}` is no date and no time"))?;
+        Ok(Some(at.as_microsecond()))
+    };
+    let filter = Filter {
+        from: moment(&which.from)?,
+        to: moment(&which.to)?,
+        tenant: which.tenant.clone(),
+        user: which.user.clone(),
+    };
+    let failed = |error: io::Error| format!("it could not be written: {error}");
+    let mut to: Box<dyn Write> = match &out {
+        Some(path) => Box::new(std::fs::File::create(path).map_err(failed)?),
+        None => Box::new(io::stdout().lock()),
+    };
+    let mut to = io::BufWriter::new(&mut to);
+    let count = export(archive, Some(&config.audit.folder), &filter, &mut to).await?;
+    to.flush().map_err(failed)?;
+    if out.is_some() {
+        say(&format!("{count} records\n"));
+    }
+    Ok(ExitCode::SUCCESS)
+}

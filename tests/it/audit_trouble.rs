@@ -1,0 +1,304 @@
+//! The audit in trouble: processes that are killed, disks that are full, databases that are locked or gone.
+//! `SLUICE_KILL_ROUNDS` sets how often a gateway is killed under load; 3 by default.
+use std::{
+    collections::HashMap,
+    process::Command,
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicBool, Ordering::SeqCst},
+    },
+    time::{Duration, Instant},
+};
+
+use serde_json::{Value, json};
+use sqlx::{AnyConnection, Connection, Executor};
+
+use crate::support::{Act, Gateway, Setup, Upstream, Wire, client::Ask, key, ms, servers};
+
+fn chat(text: &str, stream: bool) -> Value {
+    let options = if stream { json!({"include_usage": true}) } else { Value::Null };
+    json!({"model": "main", "messages": [{"role": "user", "content": text}], "stream": stream, "stream_options": options})
+}
+
+fn setup(upstream: &Upstream) -> Setup {
+    let mut admin = key("admin", "sk-admin");
+    admin["roles"] = json!(["admin"]);
+    Setup::one(Wire::OpenAi, upstream).set(&json!({"auth": {"keys": [admin]}, "audit": {"file": null}}))
+}
+
+fn asked(gateway: &Gateway, id: &str, body: &Value) -> Ask {
+    gateway.ask("POST", "/v1/chat/completions").bearer("sk-admin").header("x-request-id", id).json(body)
+}
+
+/// All records, by their request's id.
+fn exported(gateway: &Gateway) -> HashMap<String, Vec<Value>> {
+    let (well, text) = gateway.sluice(&["audit", "export"]);
+    assert!(well, "{text}");
+    let mut found: HashMap<String, Vec<Value>> = HashMap::new();
+    for line in text.lines() {
+        let line: Value = serde_json::from_str(line).unwrap_or_else(|error| panic!("{error}: {line}"));
+        found.entry(line["request_id"].as_str().unwrap_or_default().into()).or_default().push(line);
+    }
+    found
+}
+
+fn sound(gateway: &Gateway) {
+    let (sound, told) = gateway.sluice(&["audit", "verify"]);
+    assert!(sound, "{told}\n{}", gateway.log());
+}
+
+/// Waits until `holds`.
+async fn until(what: &str, gateway: &Gateway, mut holds: impl AsyncFnMut() -> bool) {
+    let end = Instant::now() + ms(20_000);
+    while !holds().await {
+        assert!(Instant::now() < end, "{what}\n{}", gateway.log());
+        tokio::time::sleep(ms(20)).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn no_answered_call_is_without_its_record_after_kill_9() {
+    const PER_SECOND: u64 = 200;
+    let rounds = std::env::var("SLUICE_KILL_ROUNDS").map_or(3, |text| text.parse().expect("a whole number"));
+    let upstream = Upstream::start(Act::say("Right answer.").after(ms(5))).await;
+    let settings = json!({"admit": {"max_in_flight": 4096}, "log": {"level": "error"}});
+    let mut gateway = setup(&upstream).set(&settings).start().await;
+    // Of each answer whose last byte came: its id, and the tokens that it told of.
+    let whole: Arc<Mutex<Vec<(String, u64)>>> = Arc::default();
+    for round in 0..rounds {
+        let (going, address, whole) = (Arc::new(AtomicBool::new(true)), gateway.address, whole.clone());
+        let asking = going.clone();
+        let load = tokio::spawn(async move {
+            let (began, mut asks) = (Instant::now(), tokio::task::JoinSet::new());
+            for number in 0.. {
+                let at = began + Duration::from_micros(number * 1_000_000 / PER_SECOND);
+                tokio::time::sleep_until(at.into()).await;
+                if !asking.load(SeqCst) {
+                    break;
+                }
+                let (id, stream, whole) = (format!("{round}-{number}"), number % 2 == 0, whole.clone());
+                asks.spawn(async move {
+                    let ask = Ask::new(address, "POST", "/v1/chat/completions").bearer("sk-admin");
+                    let ask = ask.header("x-request-id", &id).json(&chat("Hi", stream));
+                    let Ok(answer) = ask.try_send().await else { return };
+                    if let Some(tokens) = output_tokens(answer.status, &answer.text(), stream) {
+                        whole.lock().unwrap().push((id, tokens));
+                    }
+                });
+            }
+            while asks.join_next().await.is_some() {}
+        });
+        let moment = 300 + u64::from(rand::random::<u16>()) % 700;
+        tokio::time::sleep(ms(moment)).await;
+        gateway.kill();
+        going.store(false, SeqCst);
+        load.await.unwrap();
+        let began = Instant::now();
+        gateway.restart().await;
+        assert!(began.elapsed() < ms(5000), "it took {:?} to start", began.elapsed());
+        sound(&gateway);
+    }
+    let (records, whole) = (exported(&gateway), std::mem::take(&mut *whole.lock().unwrap()));
+    println!("{} whole answers, {} records", whole.len(), records.len());
+    assert!(whole.len() > 20 * rounds, "{}", whole.len());
+    for (id, tokens) in whole {
+        let found = records.get(&id).map(Vec::as_slice).unwrap_or_default();
+        let [record] = found else { panic!("{} records of {id}", found.len()) };
+        assert_eq!(
+            (&record["output_tokens"], &record["outcome"]),
+            (&json!(tokens), &json!("complete")),
+            "{record}"
+        );
+        assert!(record["cost_usd"].as_f64().unwrap() > 0.0, "{record}");
+    }
+}
+
+/// The tokens that a whole answer told of; `None` where it is not whole.
+fn output_tokens(status: u16, text: &str, stream: bool) -> Option<u64> {
+    if status != 200 {
+        return None;
+    }
+    let told = |value: &Value| value["usage"]["completion_tokens"].as_u64();
+    if !stream {
+        return told(&serde_json::from_str(text).ok()?);
+    }
+    if !text.trim_end().ends_with("data: [DONE]") {
+        return None;
+    }
+    text.lines().rev().find_map(|line| told(&serde_json::from_str(line.strip_prefix("data: ")?).ok()?))
+}
+
+#[tokio::test]
+async fn a_torn_end_is_left_out_and_the_start_is_quick() {
+    let upstream = Upstream::answering().await;
+    let mut gateway = setup(&upstream).start().await;
+    for number in 0..20 {
+        asked(&gateway, &format!("r-{number}"), &chat("Hi", false)).send().await.expect(200);
+    }
+    gateway.kill();
+    // A record of which only a part was written when the machine stopped.
+    let folder = gateway.folder().join("audit");
+    let segments = std::fs::read_dir(&folder).unwrap().map(|entry| entry.unwrap().path());
+    let segment = segments.filter(|path| path.extension().is_some_and(|ext| ext == "segment")).max().unwrap();
+    let mut bytes = std::fs::read(&segment).unwrap();
+    let end = bytes.iter().rposition(|byte| *byte != 0).unwrap() + 1;
+    bytes[end..end + 200].fill(7);
+    std::fs::write(&segment, bytes).unwrap();
+    let began = Instant::now();
+    gateway.restart().await;
+    println!("started after {:?}", began.elapsed());
+    assert!(gateway.log().contains("cut off"), "{}", gateway.log());
+    asked(&gateway, "after", &chat("Hi", false)).send().await.expect(200);
+    sound(&gateway);
+    assert_eq!(exported(&gateway).len(), 21);
+}
+
+/// A file system of its own that is soon full. Only root can make one.
+struct Small(std::path::PathBuf);
+
+impl Small {
+    fn mount(path: &std::path::Path, size: &str) -> Option<Self> {
+        std::fs::create_dir_all(path).unwrap();
+        let done = Command::new("mount")
+            .args(["-t", "tmpfs", "-o", &format!("size={size}"), "tmpfs"])
+            .arg(path)
+            .output();
+        done.is_ok_and(|done| done.status.success()).then(|| Self(path.to_owned()))
+    }
+
+    fn resize(&self, size: &str) {
+        let option = format!("remount,size={size}");
+        assert!(Command::new("mount").args(["-o", &option]).arg(&self.0).status().unwrap().success());
+    }
+}
+
+impl Drop for Small {
+    fn drop(&mut self) {
+        let _ = Command::new("umount").arg("-l").arg(&self.0).status();
+    }
+}
+
+#[tokio::test]
+async fn a_full_disk_refuses_before_a_model_is_asked_and_room_is_enough_to_go_on() {
+    let place = tempfile::tempdir().unwrap();
+    let Some(disk) = Small::mount(&place.path().join("disk"), "5m") else {
+        eprintln!("not tested: a file system can be mounted by root only");
+        return;
+    };
+    let upstream = Upstream::answering().await;
+    let folder = place.path().join("disk/audit");
+    let settings = json!({"audit": {"folder": folder, "max_content": "256KiB"}, "limits": {"requests_per_minute": {"user": null}}});
+    let gateway = setup(&upstream).set(&settings).start().await;
+    let long = "long ".repeat(40_000);
+    let (mut answered, mut refused) = (0, 0);
+    for number in 0..60 {
+        let asked_before = upstream.asked();
+        let answer = asked(&gateway, &format!("r-{number}"), &chat(&long, number % 2 == 0)).send().await;
+        match answer.status {
+            200 => answered += 1,
+            503 => {
+                assert_eq!(answer.json()["error"]["code"], "audit_unavailable");
+                assert!(answer.header("retry-after").is_some());
+                assert_eq!(upstream.asked(), asked_before, "a model was asked");
+                refused += 1;
+            }
+            other => panic!("{other}: {}", answer.text()),
+        }
+    }
+    assert!(answered > 5 && refused > 5, "{answered} answered, {refused} refused");
+    assert_eq!(gateway.get("/readyz").await.status, 503);
+    assert!(gateway.metric("sluice_audit_disk_up", &[]).await < 1.0);
+    let told = gateway.log().matches("audit records cannot be written").count();
+    assert_eq!(told, 1, "it is said once");
+    disk.resize("64m");
+    until("it does not go on", &gateway, async || gateway.get("/readyz").await.status == 200).await;
+    asked(&gateway, "after", &chat("Hi", false)).send().await.expect(200);
+    assert!(gateway.log().contains("can be written again"));
+    sound(&gateway);
+    assert_eq!(
+        exported(&gateway).values().flatten().filter(|record| record["status"] == 200).count(),
+        answered + 1
+    );
+    drop(gateway);
+}
+
+async fn database(url: &str) -> AnyConnection {
+    sqlx::any::install_default_drivers();
+    AnyConnection::connect(url).await.unwrap()
+}
+
+#[tokio::test]
+async fn a_locked_database_is_waited_for_in_the_journal_or_refuses_as_it_is_set() {
+    let upstream = Upstream::answering().await;
+    for on_failure in ["spool", "refuse"] {
+        let settings = json!({"audit": {"on_failure": on_failure}, "store": {"timeout": "300ms"}});
+        let gateway = setup(&upstream).set(&settings).start().await;
+        asked(&gateway, "before", &chat("Hi", false)).send().await.expect(200);
+        let path = gateway.folder().join("sluice.db");
+        let mut other = database(&format!("sqlite:{}", path.display())).await;
+        other.execute("BEGIN IMMEDIATE").await.unwrap();
+        asked(&gateway, "during", &chat("Hi", false)).send().await.expect(200);
+        until("it is not noticed", &gateway, async || {
+            gateway.metric("sluice_audit_database_up", &[]).await < 1.0
+        })
+        .await;
+        let more = asked(&gateway, "more", &chat("Hi", false)).send().await;
+        assert_eq!(more.status, if on_failure == "spool" { 200 } else { 503 });
+        assert_eq!(gateway.get("/readyz").await.status, more.status);
+        assert!(gateway.metric("sluice_audit_unfiled_records", &[]).await > 0.0);
+        gateway.get_as("sk-admin", "/audit/during").await.expect(503);
+        other.execute("ROLLBACK").await.unwrap();
+        until("it does not go on", &gateway, async || {
+            gateway.metric("sluice_audit_unfiled_records", &[]).await < 1.0
+                && gateway.get("/readyz").await.status == 200
+        })
+        .await;
+        asked(&gateway, "after", &chat("Hi", false)).send().await.expect(200);
+        gateway.get_as("sk-admin", "/audit/during").await.expect(200);
+        sound(&gateway);
+        let log = gateway.log();
+        assert_eq!(log.matches("cannot be moved into the database").count(), 1, "{log}");
+    }
+}
+
+#[tokio::test]
+async fn two_gateways_on_a_postgres_that_restarts_have_all_their_records() {
+    let upstream = Upstream::answering().await;
+    let mut postgres = servers::Postgres::start().await;
+    let gateway = || {
+        let settings = json!({
+            "store": {"postgres": {"env": "TEST_POSTGRES"}, "timeout": "1s"},
+            "audit": {"key": {"env": "TEST_AUDIT_KEY"}},
+        });
+        let setup = setup(&upstream).set(&settings).env("TEST_POSTGRES", &postgres.url());
+        setup.env("TEST_AUDIT_KEY", "a key of the audit that is long enough")
+    };
+    let gateways = [gateway().start().await, gateway().start().await];
+    let ask = async |id: &str| {
+        for (number, gateway) in gateways.iter().enumerate() {
+            asked(gateway, &format!("{id}-{number}"), &chat("Hi", false)).send().await.expect(200);
+        }
+    };
+    ask("before").await;
+    gateways[1].get_as("sk-admin", "/audit/before-1").await.expect(200);
+    postgres.kill();
+    ask("during").await;
+    gateways[0].get_as("sk-admin", "/audit/during-0").await.expect(503);
+    postgres.restart().await;
+    for gateway in &gateways {
+        until("it does not go on", gateway, async || {
+            gateway.metric("sluice_audit_unfiled_records", &[]).await < 1.0
+        })
+        .await;
+    }
+    ask("after").await;
+    // Each finds what the other has moved.
+    let seen = gateways[0].get_as("sk-admin", "/audit/during-1").await.expect(200);
+    assert_eq!(seen["record"]["outcome"], "complete");
+    gateways[1].get_as("sk-admin", "/audit/after-1").await.expect(200);
+    let (sound, told) = gateways[0].sluice(&["audit", "verify"]);
+    assert!(sound && told.matches("sound").count() == 2, "{told}");
+    let erase =
+        gateways[0].ask("POST", "/admin/erasures").bearer("sk-admin").json(&json!({"user_id": "nobody"}));
+    assert_eq!(erase.send().await.expect(200)["records"], 0);
+}
