@@ -15,7 +15,7 @@ use crate::{
     caller::Priority,
     chat::Usage,
     config::{self, Config},
-    guard::{self, Rule},
+    guard::pii::Pii,
     http::{Running, simulate::SIMULATE},
     knowledge::{Knowledge, SharedKnowledge},
     limit::Limits,
@@ -275,11 +275,11 @@ fn stages(parts: &Parts, lasting: &Lasting, table: &Arc<Table>, version: &str) -
     let Parts { config, prices, prompts, .. } = parts;
     let metrics = &lasting.metrics;
     let Counting { limits, retries, hedges, .. } = lasting.counting(config);
+    let pii = Arc::new(Pii::new(&config.pii)?);
     let gates = lasting.gates.stand(&plan(config));
     let priced = prices.clone();
     let known = Arc::new(move |model: &str| priced.known(model));
     let knowledge = lasting.knowledge.clone();
-    let guards = [(guard::SSN, config.output.ssn), (guard::CARD, config.output.card)];
     Ok(Stages {
         audit: Audit { writer: lasting.writer.clone() },
         measure: Measure { metrics: metrics.clone() },
@@ -294,7 +294,7 @@ fn stages(parts: &Parts, lasting: &Lasting, table: &Arc<Table>, version: &str) -
             metrics: metrics.clone(),
         },
         admit: Admit { gates: gates.clone(), table: table.clone(), metrics: metrics.clone() },
-        screen: CheckInput { settings: config.input.clone() },
+        screen: CheckInput { settings: config.input.clone(), pii: pii.clone(), metrics: metrics.clone() },
         cache: Cache {
             store: lasting.cache.clone(),
             policy: Arc::new(cache::Policy {
@@ -304,10 +304,7 @@ fn stages(parts: &Parts, lasting: &Lasting, table: &Arc<Table>, version: &str) -
             }),
             metrics: metrics.clone(),
         },
-        check: CheckOutput {
-            guards: guards.into_iter().filter(|(_, rule)| *rule != Rule::Off).collect(),
-            metrics: metrics.clone(),
-        },
+        check: CheckOutput { pii: pii.clone(), metrics: metrics.clone() },
         ground: Ground::new(lasting.knowledge.clone(), prompts.clone(), config.knowledge.passages),
         fallback: Fallback {
             hedging: Hedging {
@@ -351,7 +348,7 @@ fn rehearsal(stages: &Stages, parts: &Parts, lasting: &Lasting) -> Rehearsal {
     Rehearsal {
         audit: Audit { writer: lasting.writer.clone() },
         authorize: Authorize { table: table.clone() },
-        screen: CheckInput { settings: stages.screen.settings.clone() },
+        screen: stages.screen.clone(),
         foresee: Foresee {
             limits: stages.limit.limits.clone(),
             gates: gates.clone(),
@@ -359,7 +356,7 @@ fn rehearsal(stages: &Stages, parts: &Parts, lasting: &Lasting) -> Rehearsal {
             policy: stages.cache.policy.clone(),
             table: table.clone(),
         },
-        check: CheckOutput { guards: stages.check.guards.clone(), metrics: lasting.metrics.clone() },
+        check: CheckOutput { pii: stages.check.pii.clone(), metrics: lasting.metrics.clone() },
         ground: stages.ground.clone(),
         forecast: Forecast {
             table,

@@ -182,7 +182,7 @@ fn request(record: &Record, notes: &Notes, at: &str, line: &mut Line<'_>, conten
         .with("stream", chat.is_some_and(|chat| chat.stream))
         .with("attempts", attempts)
         .maybe("continued", (notes.continued > 0).then_some(notes.continued))
-        .maybe("filtered", notes.filtered)
+        .maybe("filtered", notes.filtered.as_deref())
         .maybe("review", to_review(record, notes).then_some(true))
         .text("trace_id", record.context.trace.id())
         .maybe("error", record.error.as_deref());

@@ -1,4 +1,5 @@
 //! The command line.
+mod guard;
 mod keys;
 
 use std::{
@@ -44,6 +45,11 @@ enum Command {
         #[command(subcommand)]
         command: keys::KeyCommand,
     },
+    /// Run a guard over texts from standard input, as the configuration sets it.
+    Guard {
+        #[command(subcommand)]
+        command: guard::GuardCommand,
+    },
     /// Ask whether the gateway is ready; for container health checks. With `--listen` it reads no configuration.
     Probe,
 }
@@ -64,6 +70,16 @@ pub fn run(cli: Cli) -> ExitCode {
                 complain(&why);
                 ExitCode::FAILURE
             }
+        },
+        Command::Guard { command } => match config::load(&source) {
+            Err(problems) => refuse(&problems),
+            Ok(loaded) => match guard::run(&command, &loaded.config) {
+                Ok(()) => ExitCode::SUCCESS,
+                Err(why) => {
+                    complain(&why);
+                    ExitCode::FAILURE
+                }
+            },
         },
         Command::Probe => probe(&source),
     }
