@@ -42,14 +42,14 @@ fn judged(pii: &Pii, line: usize, text: &str) -> Value {
     let id = object.as_ref().filter(|_| within.is_some()).map(|object| object["id"].clone());
     let text = within.unwrap_or(text);
     let mut masker = pii.masker();
-    let masked = masker.mask(text).into_owned();
+    let told = masker.mask(text).into_owned();
     let mut count = Places { text, bytes: 0, chars: 0 };
     let found = pii.in_question(text).into_iter().map(|Finding { kind, range }| {
         let (start, end) = (count.chars(range.start), count.chars(range.end));
         json!({"type": pii.name(kind), "start": start, "end": end, "placeholder": masker.placeholder(&text[range])})
     });
     let found: Vec<Value> = found.collect();
-    json!({"line": line, "id": id, "findings": found, "masked": masked})
+    json!({"line": line, "id": id, "findings": found, "masked": told})
 }
 
 /// Places in bytes to places in characters, in one pass.

@@ -206,7 +206,8 @@ mod tests {
     use super::*;
 
     fn clean(text: &str) -> Option<String> {
-        let (pii, metrics) = (Pii::new(&Default::default()).unwrap(), Metrics::new().unwrap());
+        let (pii, metrics) =
+            (Pii::new(&crate::guard::pii::Settings::default()).unwrap(), Metrics::new().unwrap());
         CheckInput { settings: Settings::default(), pii: Arc::new(pii), metrics: Arc::new(metrics) }
             .cleaned(text)
     }

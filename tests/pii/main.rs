@@ -44,15 +44,12 @@ fn types_are_found_and_what_looks_like_them_is_not() {
             let same = |f: &sluice::guard::pii::Finding| {
                 pii.name(f.kind) == *kind && f.range.start < range.end && range.start < f.range.end
             };
-            match found.iter().position(same) {
-                Some(at) => {
-                    found.remove(at);
-                    score.hit += 1;
-                }
-                None => {
-                    score.missed += 1;
-                    println!("missed {kind}: {:?} in {:?}", &sentence.text[range.clone()], sentence.text);
-                }
+            if let Some(at) = found.iter().position(same) {
+                found.remove(at);
+                score.hit += 1;
+            } else {
+                score.missed += 1;
+                println!("missed {kind}: {:?} in {:?}", &sentence.text[range.clone()], sentence.text);
             }
         }
         for other in &found {

@@ -48,6 +48,7 @@ impl Chance {
     }
 }
 
+#[expect(clippy::too_many_lines, reason = "a row for each type")]
 /// The value of a type; `phone` is a national number that something must announce.
 pub(crate) fn value(kind: &str, c: &mut Chance) -> String {
     match kind {

@@ -6,6 +6,7 @@ use super::{
     find::{self, Wanted},
     fold::Folded,
     secret::floor,
+    text::has_numbers,
     words,
 };
 use crate::{
@@ -50,7 +51,7 @@ impl Answers {
     /// Whether nothing in a piece of text can be of any type, or announce it.
     fn quiet(&self, near: &str) -> bool {
         self.kinds & !super::PLAIN == 0
-            && !near.bytes().any(|b| b.is_ascii_digit() || b == b'@')
+            && !has_numbers(near)
             && matches!(Folded::new(near).text, std::borrow::Cow::Borrowed(_))
             && words::hits(near, false, false).is_empty()
     }

@@ -30,7 +30,8 @@ pub(super) fn find(text: &Text<'_>, groups: &Groups) -> Option<Found> {
             return None;
         }
         let announced = || text.announced(Class::CARD, Class::THING, start, end);
-        if !grouped(part, groups.get(count)) && !(tight(part) && announced()) {
+        let written = grouped(part, groups.get(count)) || (tight(part) && announced());
+        if !written {
             return None;
         }
         let digits = Digits::<LONGEST>::of(text, part)?;

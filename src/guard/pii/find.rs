@@ -8,7 +8,7 @@ use super::{
     kind::Kind,
     national, network, people, phone, secret,
     settings::Custom,
-    text::{Found, Groups, Text},
+    text::{Found, Groups, Text, has_numbers},
     wallet,
     words::Class,
 };
@@ -36,7 +36,7 @@ pub(super) fn find(text: &str, wanted: Wanted, customs: &[Custom]) -> Vec<(Kind,
     let people = wanted.has(Kind::Person) || wanted.has(Kind::Address);
     let view = Text::new(&folded.text, people, wanted.ahead);
     let mut found = Vec::new();
-    if !view.hits.is_empty() || view.bytes.iter().any(|b| b.is_ascii_digit() || *b == b'@') {
+    if !view.hits.is_empty() || has_numbers(view.str) {
         search(&view, wanted, &mut found);
     }
     for (at, custom) in customs.iter().enumerate() {

@@ -75,7 +75,7 @@ fn numbers(text: &Text<'_>, wanted: Wanted) -> usize {
         }
         let word = &bytes[start..end];
         let digits = word.iter().any(u8::is_ascii_digit);
-        let last = end == bytes.len();
+        let at_end = end == bytes.len();
         if digits || !word.iter().any(u8::is_ascii_alphabetic) {
             at = start;
             continue;
@@ -86,7 +86,7 @@ fn numbers(text: &Text<'_>, wanted: Wanted) -> usize {
                 long.len() >= word.len() && long.as_bytes()[..word.len()].eq_ignore_ascii_case(word)
                     || word.eq_ignore_ascii_case(b"ext.")
             });
-        if (last && name == 1) || extension {
+        if (at_end && name == 1) || extension {
             at = start;
             continue;
         }
@@ -94,7 +94,7 @@ fn numbers(text: &Text<'_>, wanted: Wanted) -> usize {
         return if letters
             && name <= 2
             && word[word.len() - name..].iter().all(u8::is_ascii_alphabetic)
-            && (last || at == end + 1 || at == bytes.len())
+            && (at_end || at == end + 1 || at == bytes.len())
         {
             start
         } else {

@@ -32,13 +32,18 @@ pub(super) fn person(text: &Text<'_>, hit: &Hit) -> Option<Found> {
     (words >= 2 || (words == 1 && title)).then_some(Found { kind: Kind::Person, start, end })
 }
 
-/// The length of a word that looks like a part of a name: a capital, then small letters; or an initial; or `von`, `de`.
+/// The length of a word that looks like a part of a name: a capital, then small letters; or an initial; with up
+/// to two particles before it, such as `van der`.
 fn name(rest: &str) -> Option<usize> {
-    for particle in ["von ", "van ", "de ", "der ", "la ", "del ", "da ", "bin ", "al-", "O'", "Mc", "Mac"] {
-        if rest.starts_with(particle) {
-            return name(&rest[particle.len()..]).map(|length| length + particle.len());
-        }
+    let particles = ["von ", "van ", "de ", "der ", "la ", "del ", "da ", "bin ", "al-", "O'", "Mc", "Mac"];
+    let mut word = rest;
+    for _ in 0..2 {
+        word = particles.iter().find_map(|particle| word.strip_prefix(particle)).unwrap_or(word);
     }
+    capital(word).map(|length| rest.len() - word.len() + length)
+}
+
+fn capital(rest: &str) -> Option<usize> {
     let first = rest.chars().next().filter(|c| c.is_uppercase())?;
     let length: usize = rest
         .chars()

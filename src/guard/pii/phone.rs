@@ -230,7 +230,7 @@ fn in_a_row(text: &Text<'_>, start: usize) -> bool {
 
 /// The brackets of a number are closed.
 fn balanced(bytes: &[u8]) -> bool {
-    let count = |sign: u8| bytes.iter().filter(|b| **b == sign).count();
+    let count = |sign: u8| memchr::memchr_iter(sign, bytes).count();
     count(b'(') == count(b')')
 }
 

@@ -31,7 +31,7 @@ pub(super) struct Text<'t> {
 
 impl<'t> Text<'t> {
     pub(super) fn new(text: &'t str, people: bool, ahead: bool) -> Self {
-        let numbers = text.bytes().fold(false, |found, b| found | b.is_ascii_digit() | (b == b'@'));
+        let numbers = has_numbers(text);
         Self { str: text, bytes: text.as_bytes(), hits: words::hits(text, numbers, people), ahead }
     }
 
@@ -126,6 +126,13 @@ impl<'t> Text<'t> {
         let start = at - self.bytes[..at].iter().rev().take(LONGEST_WORD).take_while(|b| word(b)).count();
         (start, at + self.bytes[at..].iter().take(LONGEST_WORD).take_while(|b| word(b)).count())
     }
+}
+
+/// Whether a text has digits or an at sign. Every byte is looked at: without a
+/// way out of the loop it is done many bytes at a time.
+pub(super) fn has_numbers(text: &str) -> bool {
+    let number = |byte: u8| u8::from(byte.is_ascii_digit()) | u8::from(byte == b'@');
+    text.bytes().fold(0, |found, byte| found | number(byte)) != 0
 }
 
 /// Whether a character makes a word with what stands beside it.

@@ -194,14 +194,14 @@ static PEOPLE: LazyLock<Option<Vocabulary>> = LazyLock::new(|| Vocabulary::of(WO
 impl Vocabulary {
     fn of<'l>(lists: impl Iterator<Item = &'l (Class, &'l str)>) -> Option<Self> {
         let (mut words, mut entries): (Vec<String>, Vec<Entry>) = Default::default();
-        let mut add =
-            |text: String, class: Class, exact: bool| match words.iter().position(|known| *known == text) {
-                Some(at) => entries[at].class = entries[at].class.or(class),
-                None => {
-                    words.push(text);
-                    entries.push(Entry { class, exact });
-                }
-            };
+        let mut add = |text: String, class: Class, exact: bool| {
+            if let Some(at) = words.iter().position(|known| *known == text) {
+                entries[at].class = entries[at].class.or(class);
+            } else {
+                words.push(text);
+                entries.push(Entry { class, exact });
+            }
+        };
         for (class, list) in lists {
             for word in list.split_whitespace() {
                 let (text, exact) = word.strip_suffix('|').map_or((word, false), |word| (word, true));
