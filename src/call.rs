@@ -9,7 +9,7 @@ use serde_json::Value;
 
 pub use crate::caller::{Caller, Priority};
 use crate::{
-    chat::{Cost, Request, Usage},
+    chat::{Cost, Grounding, Request, Usage},
     purse::{Purse, Share},
 };
 
@@ -146,11 +146,15 @@ pub struct Notes {
     /// The input rules that changed the question.
     pub cleaned: bool,
     /// The output rule that cut the answer.
-    pub filtered: Option<&'static str>,
+    pub filtered: Option<Arc<str>>,
+    /// What the guards found, how often, and what they did; at most [`MOST_FINDINGS`] kinds.
+    pub findings: Vec<Findings>,
     /// The prompt's version, where one was used.
     pub prompt_version: Option<Arc<str>>,
     /// The documents' version, where they were used.
     pub corpus_version: Option<Arc<str>>,
+    /// What was found in the documents for the model.
+    pub grounding: Option<Arc<Grounding>>,
     /// The size of the context that was given to the model, in characters.
     pub context_used: usize,
     /// How far the answer can be relied on.
@@ -227,6 +231,22 @@ impl std::fmt::Debug for Listeners {
     }
 }
 
+/// What a guard found of one kind.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Findings {
+    /// The guard.
+    pub guard: &'static str,
+    /// What it found: a configured name, never the value.
+    pub what: Arc<str>,
+    /// What became of it: `log`, `mask` or `block`.
+    pub action: &'static str,
+    /// How often.
+    pub count: u32,
+}
+
+/// More kinds of findings than this are counted by metrics only.
+pub const MOST_FINDINGS: usize = 64;
+
 /// More decisions than this explain no more.
 pub const MOST_DECISIONS: usize = 128;
 
@@ -250,6 +270,18 @@ impl Notes {
     /// What the call has cost, all attempts together.
     pub fn cost(&self) -> Cost {
         self.usage.and_then(|usage| usage.cost).unwrap_or_default()
+    }
+
+    /// Adds a finding of a guard.
+    pub fn found(&mut self, guard: &'static str, what: &Arc<str>, action: &'static str, count: u32) {
+        let same = |known: &Findings| known.guard == guard && known.what == *what && known.action == action;
+        match self.findings.iter().position(same) {
+            Some(at) => self.findings[at].count += count,
+            None if self.findings.len() < MOST_FINDINGS => {
+                self.findings.push(Findings { guard, what: what.clone(), action, count });
+            }
+            None => {}
+        }
     }
 
     /// Adds what an attempt took.

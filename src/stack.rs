@@ -60,7 +60,7 @@ pub fn pipeline(stages: Stages) -> Pipeline {
             .layer(stage(stages.limit)) // requests, tokens, calls in flight: of six scopes, or of none
             .layer(stage(stages.budget)) // the most that it can cost is set aside, until it is known what it did cost
             .layer(stage(stages.admit)) // a place among the calls, and among its model's, held until the stream ends
-            .layer(stage(stages.screen)) // input: sizes, Unicode form, control characters
+            .layer(stage(stages.screen)) // input: sizes, Unicode form; placeholders for personal data, and back
             .layer(stage(LastResort)) // a stated fallback answer, for callers who take one; never cached
             .layer(stage(stages.cache)) // an equal question was answered a moment ago
             .layer(stage(stages.check)) // output rules; inside the cache, so that only what passed is kept

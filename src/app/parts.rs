@@ -15,7 +15,7 @@ use crate::{
     caller::Priority,
     chat::Usage,
     config::{self, Config},
-    guard::{self, Rule},
+    guard::pii::{Masker, Pii},
     http::{Running, simulate::SIMULATE},
     knowledge::{Knowledge, SharedKnowledge},
     limit::Limits,
@@ -115,7 +115,7 @@ impl Lasting {
             anchored: super::anchors::start(&config.audit)?,
         };
         let archive = archive(config, &stores.sql, pepper.as_ref())?;
-        let (writer, audit) = audit::open(&spelling(config, lines), ends, archive, metrics.clone()).await?;
+        let (writer, audit) = audit::open(&spelling(config, lines)?, ends, archive, metrics.clone()).await?;
         if let Some(audit) = &audit {
             audit.tidy(config.audit.retention_days);
         }
@@ -231,25 +231,19 @@ pub(crate) fn archive(config: &Config, sql: &Sql, pepper: Option<&Pepper>) -> Re
 }
 
 /// How records are spelled.
-pub(super) fn spelling(config: &Config, log: Option<bool>) -> audit::Spelling<'_> {
-    audit::Spelling { settings: &config.audit, log, masks: Arc::new(|| Box::new(Numbers)) }
+pub(super) fn spelling(config: &Config, log: Option<bool>) -> Result<audit::Spelling<'_>, String> {
+    Ok(audit::Spelling { settings: &config.audit, log, masks: Arc::new(Pii::new(&config.pii)?) })
 }
 
-/// Puts placeholders where the output rules know a number.
-struct Numbers;
+impl audit::Masking for Pii {
+    fn masker(&self) -> Box<dyn audit::Mask + '_> {
+        Box::new(self.masker())
+    }
+}
 
-impl audit::Mask for Numbers {
+impl audit::Mask for Masker<'_> {
     fn mask<'t>(&mut self, text: &'t str) -> Cow<'t, str> {
-        let mut text = Cow::Borrowed(text);
-        for guard in [guard::SSN, guard::CARD] {
-            let mut from = 0;
-            while let Some(found) = (guard.find)(&text, from, true) {
-                let placeholder = format!("[{}]", guard.name);
-                from = found.start + placeholder.len();
-                text.to_mut().replace_range(found, &placeholder);
-            }
-        }
-        text
+        self.mask(text)
     }
 }
 
@@ -316,11 +310,11 @@ fn stages(parts: &Parts, lasting: &Lasting, table: &Arc<Table>, version: &str) -
     let Parts { config, prices, prompts, .. } = parts;
     let metrics = &lasting.metrics;
     let Counting { limits, retries, hedges, .. } = lasting.counting(config);
+    let pii = Arc::new(Pii::new(&config.pii)?);
     let gates = lasting.gates.stand(&plan(config));
     let priced = prices.clone();
     let known = Arc::new(move |model: &str| priced.known(model));
     let knowledge = lasting.knowledge.clone();
-    let guards = [(guard::SSN, config.output.ssn), (guard::CARD, config.output.card)];
     Ok(Stages {
         audit: Audit {
             writer: lasting.writer.clone(),
@@ -338,7 +332,7 @@ fn stages(parts: &Parts, lasting: &Lasting, table: &Arc<Table>, version: &str) -
             metrics: metrics.clone(),
         },
         admit: Admit { gates: gates.clone(), table: table.clone(), metrics: metrics.clone() },
-        screen: CheckInput { settings: config.input.clone() },
+        screen: CheckInput { settings: config.input.clone(), pii: pii.clone(), metrics: metrics.clone() },
         cache: Cache {
             store: lasting.cache.clone(),
             policy: Arc::new(cache::Policy {
@@ -348,10 +342,7 @@ fn stages(parts: &Parts, lasting: &Lasting, table: &Arc<Table>, version: &str) -
             }),
             metrics: metrics.clone(),
         },
-        check: CheckOutput {
-            guards: guards.into_iter().filter(|(_, rule)| *rule != Rule::Off).collect(),
-            metrics: metrics.clone(),
-        },
+        check: CheckOutput { pii: pii.clone(), metrics: metrics.clone() },
         ground: Ground::new(lasting.knowledge.clone(), prompts.clone(), config.knowledge.passages),
         fallback: Fallback {
             hedging: Hedging {
@@ -395,7 +386,7 @@ fn rehearsal(stages: &Stages, parts: &Parts, lasting: &Lasting) -> Rehearsal {
     Rehearsal {
         audit: Audit { writer: stages.audit.writer.clone(), versions: stages.audit.versions.clone() },
         authorize: Authorize { table: table.clone() },
-        screen: CheckInput { settings: stages.screen.settings.clone() },
+        screen: stages.screen.clone(),
         foresee: Foresee {
             limits: stages.limit.limits.clone(),
             gates: gates.clone(),
@@ -403,7 +394,7 @@ fn rehearsal(stages: &Stages, parts: &Parts, lasting: &Lasting) -> Rehearsal {
             policy: stages.cache.policy.clone(),
             table: table.clone(),
         },
-        check: CheckOutput { guards: stages.check.guards.clone(), metrics: lasting.metrics.clone() },
+        check: CheckOutput { pii: stages.check.pii.clone(), metrics: lasting.metrics.clone() },
         ground: stages.ground.clone(),
         forecast: Forecast {
             table,

@@ -214,7 +214,7 @@ fn kept(record: &Record, notes: &Notes, at: &str, mask: &mut dyn Mask, line: &mu
         .maybe("fell_back", notes.fell_back.then_some(true))
         .maybe("stood_in", notes.stood_in.then_some(true))
         .maybe("cleaned", notes.cleaned.then_some(true))
-        .maybe("filtered", notes.filtered)
+        .maybe("filtered", notes.filtered.as_deref())
         .maybe("review", (record.review || notes.review).then_some(true));
     if let Some(sources) = record.sources.as_ref().filter(|sources| !sources.is_empty()) {
         let mut documents: Vec<&str> = sources.iter().map(|source| &*source.document).collect();

@@ -107,7 +107,10 @@ pub trait Mask {
 }
 
 /// Makes what masks one record.
-pub type Masks = Arc<dyn Fn() -> Box<dyn Mask> + Send + Sync>;
+pub trait Masking: Send + Sync {
+    /// What masks one record.
+    fn masker(&self) -> Box<dyn Mask + '_>;
+}
 
 /// Counts what an answer took where its provider did not say, and accounts
 /// for it. Called on the writer's thread.
@@ -132,7 +135,7 @@ pub struct Spelling<'a> {
     /// Whether request lines go to standard error as well, and whether as JSON.
     pub log: Option<bool>,
     /// What masks them.
-    pub masks: Masks,
+    pub masks: Arc<dyn Masking>,
 }
 
 /// Opens the journal and starts what writes and moves records. Without records

@@ -24,7 +24,7 @@ use parking_lot::Mutex;
 use tokio::sync::{Notify, oneshot};
 
 use super::{
-    Ends, Masks, Record, Settings, Spelling,
+    Ends, Masking, Record, Settings, Spelling,
     chain::Key,
     commit::{COME_BACK, Commit, Ticket},
     frame::Kind,
@@ -90,7 +90,7 @@ pub(super) enum Trouble {
 /// How records are spelled and kept: what a reload changes.
 pub(super) struct Format {
     how: How,
-    masks: Masks,
+    masks: Arc<dyn Masking>,
     durability: Durability,
     refuse: bool,
     pub(super) gather: Duration,
@@ -117,7 +117,7 @@ impl Format {
     }
 
     pub(super) fn spell(&self, record: &Record, spelled: &mut Spelled) {
-        let mut mask = (self.masks)();
+        let mut mask = self.masks.masker();
         record.context.trail.note(|notes| spelled.spell(record, notes, self.how, &mut *mask));
     }
 }

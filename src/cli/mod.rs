@@ -1,5 +1,6 @@
 //! The command line.
 mod audit;
+mod guard;
 mod keys;
 
 use std::{
@@ -50,6 +51,11 @@ enum Command {
         #[command(subcommand)]
         command: audit::AuditCommand,
     },
+    /// Run a guard over texts from standard input, as the configuration sets it.
+    Guard {
+        #[command(subcommand)]
+        command: guard::GuardCommand,
+    },
     /// Ask whether the gateway is ready; for container health checks. With `--listen` it reads no configuration.
     Probe,
 }
@@ -77,6 +83,16 @@ pub fn run(cli: Cli) -> ExitCode {
                 Err(problems) => refuse(&problems),
             })
         }
+        Command::Guard { command } => match config::load(&source) {
+            Err(problems) => refuse(&problems),
+            Ok(loaded) => match guard::run(&command, &loaded.config) {
+                Ok(()) => ExitCode::SUCCESS,
+                Err(why) => {
+                    complain(&why);
+                    ExitCode::FAILURE
+                }
+            },
+        },
         Command::Probe => probe(&source),
     }
 }

@@ -28,10 +28,10 @@ pub use schema::schema;
 use crate::{
     admit, audit,
     auth::{Auth, Tenants},
-    budget, cache,
+    budget, cache, guard,
     http::settings::Server,
     knowledge, limit, observe,
-    pipeline::settings::{Input, Output, Retry},
+    pipeline::settings::{Input, Retry},
     prompt, provider, replay, route,
     settings::SecretFrom,
     store,
@@ -62,9 +62,9 @@ pub struct Config {
     /// What a question may look like.
     #[garde(dive)]
     pub input: Input,
-    /// What may not leave.
+    /// Personal data and secrets, in questions and answers.
     #[garde(dive)]
-    pub output: Output,
+    pub pii: guard::pii::Settings,
     /// How answers are kept.
     #[garde(dive)]
     pub cache: cache::Settings,
@@ -129,7 +129,7 @@ impl Default for Config {
             budget: budget::Settings::default(),
             admit: admit::Settings::default(),
             input: Input::default(),
-            output: Output::default(),
+            pii: guard::pii::Settings::default(),
             cache: cache::Settings::default(),
             idempotency: replay::settings::Idempotency::default(),
             resume: replay::settings::Resume::default(),

@@ -52,7 +52,7 @@ pub struct Metrics {
     pub budget_ratio: GaugeVec,
     /// Marks that budgets have passed, by `mark` in percent.
     pub budget_alerts: IntCounterVec,
-    /// Guards' findings by `guard` and `verdict`.
+    /// Guards' findings by `guard`, `type` and `action`.
     pub guards: IntCounterVec,
     /// Further attempts at the same target.
     pub retries: IntCounter,
@@ -248,9 +248,9 @@ impl Metrics {
             )?,
             guards: counters(
                 &r,
-                "sluice_guard_verdicts_total",
+                "sluice_guard_findings_total",
                 "Findings of the input and output rules.",
-                &["guard", "verdict"],
+                &["guard", "type", "action"],
             )?,
             retries: counter(&r, "sluice_retries_total", "Further attempts at the same target.")?,
             retries_denied: counter(&r, "sluice_retries_denied_total", "Retries that the budget forbade.")?,

@@ -111,6 +111,7 @@ fn prepare(call: &mut Call, prompts: &Prompts, knowledge: &Knowledge, grounding:
         if let Some(found) = grounding {
             notes.corpus_version = Some(knowledge.version().clone());
             notes.context_used = found.context_chars();
+            notes.grounding = Some(found.clone());
         }
     });
 }

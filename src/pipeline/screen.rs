@@ -1,5 +1,7 @@
-//! Checks and cleans the question: its size, its Unicode form, its control characters.
-use std::borrow::Cow;
+//! Checks and cleans the question: its size, its Unicode form, its control
+//! characters. Puts placeholders in the place of personal data and secrets, and
+//! the caller's own values back into the answer.
+use std::{borrow::Cow, sync::Arc};
 
 use serde_json::json;
 use unicode_normalization::{IsNormalized, UnicodeNormalization, is_nfc_quick};
@@ -7,18 +9,30 @@ use unicode_normalization::{IsNormalized, UnicodeNormalization, is_nfc_quick};
 use super::settings::{ControlRule, Input as Settings};
 use crate::{
     call::Call,
-    chat::{Message, Part},
+    chat::{Format, Message, Part, Purpose},
     error::{Error, Result},
+    guard::{
+        hold::{Guard, Judging},
+        pii::{Mode, Pii, Restore, Survey, Vault},
+    },
+    observe::Metrics,
     reply::Reply,
     stage::{Answer, Next, Stage},
 };
 
 /// The stage.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct CheckInput {
     /// What it allows.
     pub settings: Settings,
+    /// Personal data and secrets.
+    pub pii: Arc<Pii>,
+    /// Where findings are counted.
+    pub metrics: Arc<Metrics>,
 }
+
+/// A conversation longer than this is searched beside the threads that serve, in bytes.
+const LARGE: usize = 128 << 10;
 
 impl Stage for CheckInput {
     async fn run<S: Answer>(&self, mut call: Call, next: Next<'_, S>) -> Result<Reply> {
@@ -40,18 +54,65 @@ impl Stage for CheckInput {
             }
             call.trail().note(|notes| notes.cleaned = true);
         }
+        let vault = self.mask(&mut call).await?;
         call.context.explain("screen", || {
             json!({
+                "pii": self.pii.input_modes(),
                 "cleaned": call.trail().notes().cleaned,
                 "control_characters": self.settings.control_characters,
                 "normalize": self.settings.normalize,
             })
         });
-        next.call(call).await
+        let Some(vault) = vault.filter(|_| call.chat.purpose == Purpose::Chat) else {
+            return next.call(call).await;
+        };
+        let json = matches!(call.chat.format, Some(Format::Json | Format::Schema { .. }));
+        let restore: Arc<[Arc<dyn Guard>]> = Arc::new([Arc::new(Restore::new(vault))]);
+        Ok(next.call(call).await?.rewrite(Judging::new(restore, false, json, Box::new(|_, _| {}))))
     }
 }
 
 impl CheckInput {
+    /// Puts placeholders in the place of personal data and secrets. Nothing where there are none.
+    async fn mask(&self, call: &mut Call) -> Result<Option<Arc<Vault>>> {
+        let bytes: usize = call
+            .chat
+            .messages
+            .iter()
+            .flat_map(|message| &message.parts)
+            .map(|part| size(part, &str::len))
+            .sum();
+        if bytes <= LARGE {
+            return self.masked(call);
+        }
+        let (stage, mut other) = (self.clone(), call.clone());
+        let masked =
+            tokio::task::spawn_blocking(move || stage.masked(&mut other).map(|vault| (vault, other)));
+        let (vault, masked) = masked.await.map_err(Error::internal)??;
+        *call = masked;
+        Ok(vault)
+    }
+
+    fn masked(&self, call: &mut Call) -> Result<Option<Arc<Vault>>> {
+        let survey = Survey::of(&self.pii, &call.chat);
+        let mut blocked = false;
+        for (kind, count) in survey.counts() {
+            let (mode, name) = (self.pii.mode(kind), self.pii.label(kind));
+            let action = mode.name();
+            self.metrics.guards.with_label_values(&["pii", &name, action]).inc_by(u64::from(count));
+            call.trail().note(|notes| notes.found("pii", &name, action, count));
+            blocked |= mode == Mode::Block;
+        }
+        if blocked {
+            return Err(Error::Blocked { guard: "pii" });
+        }
+        if !survey.masks() {
+            return Ok(None);
+        }
+        let vault = survey.mask(call.chat_mut()).map_err(Error::internal)?;
+        Ok(Some(Arc::new(vault)))
+    }
+
     fn sizes(&self, messages: &[Message]) -> Result<()> {
         if messages.len() > self.settings.max_messages {
             let most = self.settings.max_messages;
@@ -145,7 +206,10 @@ mod tests {
     use super::*;
 
     fn clean(text: &str) -> Option<String> {
-        CheckInput { settings: Settings::default() }.cleaned(text)
+        let (pii, metrics) =
+            (Pii::new(&crate::guard::pii::Settings::default()).unwrap(), Metrics::new().unwrap());
+        CheckInput { settings: Settings::default(), pii: Arc::new(pii), metrics: Arc::new(metrics) }
+            .cleaned(text)
     }
 
     #[test]

@@ -2,7 +2,7 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::{guard::Rule, settings::Span};
+use crate::settings::Span;
 
 /// What a question may look like.
 #[derive(Clone, Debug, PartialEq, Deserialize, Serialize, JsonSchema, garde::Validate)]
@@ -44,18 +44,6 @@ impl Default for Input {
             normalize: true,
         }
     }
-}
-
-/// What may not leave.
-#[derive(Clone, Debug, Default, PartialEq, Deserialize, Serialize, JsonSchema, garde::Validate)]
-#[serde(deny_unknown_fields, default)]
-pub struct Output {
-    /// US social security numbers.
-    #[garde(skip)]
-    pub ssn: Rule,
-    /// Payment card numbers: sixteen digits that stand alone.
-    #[garde(skip)]
-    pub card: Rule,
 }
 
 /// How often, and how soon, a failed call is tried again.

@@ -7,7 +7,7 @@ use std::{
 use serde_json::{Value, json};
 use sluice::{
     audit::{
-        self, Answer, Archive, Ends, Filing, Key, Mask, Record, Settings, Spelling, Ticket, Writer,
+        self, Answer, Archive, Ends, Filing, Key, Mask, Masking, Record, Settings, Spelling, Ticket, Writer,
         anchor::Anchor,
     },
     call::{Caller, Context, Priority, Trace, Trail},
@@ -26,6 +26,12 @@ struct Plain;
 impl Mask for Plain {
     fn mask<'t>(&mut self, text: &'t str) -> std::borrow::Cow<'t, str> {
         text.into()
+    }
+}
+
+impl Masking for Plain {
+    fn masker(&self) -> Box<dyn Mask + '_> {
+        Box::new(Self)
     }
 }
 
@@ -73,7 +79,7 @@ impl Place {
             anchored: Arc::new(|_: Anchor| {}),
         };
         let settings = self.settings(gateway);
-        let spelling = Spelling { settings: &settings, log: None, masks: Arc::new(|| Box::new(Plain)) };
+        let spelling = Spelling { settings: &settings, log: None, masks: Arc::new(Plain) };
         let (writer, filing) = audit::open(&spelling, ends, archive.clone(), metrics).await.unwrap();
         Running { writer, filing: filing.unwrap(), archive, sql }
     }

@@ -12,7 +12,7 @@ fn chat(stream: bool) -> Value {
 
 async fn gateway(upstream: &Upstream) -> Gateway {
     Setup::one(Wire::OpenAi, upstream)
-        .set(&json!({"output": {"ssn": "block", "card": "block"}}))
+        .set(&json!({"pii": {"output": {"ssn": "block", "card": "block"}}}))
         .start()
         .await
 }
@@ -76,7 +76,7 @@ async fn an_innocent_answer_is_unchanged() {
 async fn switched_off_it_lets_everything_pass() {
     let upstream = Upstream::start(Act::say("078-05-1120")).await;
     for mode in ["off", "log"] {
-        let settings = json!({"output": {"ssn": mode, "card": mode}});
+        let settings = json!({"pii": {"output": {"ssn": mode, "card": mode}}});
         let gateway = Setup::one(Wire::OpenAi, &upstream).set(&settings).start().await;
         assert_eq!(streamed(&gateway).await, "078-05-1120", "{mode}");
     }

@@ -128,7 +128,7 @@ fn variables_win_over_the_file_and_flags_over_both() {
         ("SLUICE__SERVER__LISTEN", "127.0.0.1:2"),
         ("SLUICE__LIMITS__REQUESTS_PER_MINUTE__ADDRESS", ""),
         ("SLUICE__SERVER__CORS__ORIGINS", "[https://a.example]"),
-        ("SLUICE__OUTPUT__CARD", "off"),
+        ("SLUICE__PII__OUTPUT__CARD", "off"),
         ("SLUICE__PROVIDERS__MINE__KIND", "ollama"),
         ("SLUICE__PROVIDERS__MINE", "{models: ['*']}"),
         ("SLUICE_CONFIG", "elsewhere"),
@@ -140,7 +140,7 @@ fn variables_win_over_the_file_and_flags_over_both() {
         (Some(5), None)
     );
     assert_eq!(read.server.cors.origins, ["https://a.example"]);
-    assert_eq!(read.output.card, crate::guard::Rule::Off);
+    assert_eq!(read.pii.output.card, crate::guard::pii::Mode::Off);
     assert_eq!((read.providers["mine"].kind.row().name, read.providers["mine"].models.len()), ("ollama", 1));
     let variables = variables.map(|(name, value)| (name.to_owned(), value.to_owned()));
     let read = parse("f", file, &variables, Some(([127, 0, 0, 1], 3).into()), &|_| Vec::new()).unwrap();
@@ -171,9 +171,11 @@ fn a_mistake_in_a_variable_names_the_variable() {
 
 #[test]
 fn texts_may_look_like_something_else() {
-    let read =
-        config("prompts: {version: 1.10}\noutput: {ssn: off}\nproviders: {p: {models: [1e3, no]}}\n", &[]);
-    assert_eq!((&*read.prompts.version, read.output.ssn), ("1.10", crate::guard::Rule::Off));
+    let read = config(
+        "prompts: {version: 1.10}\npii: {output: {ssn: off}}\nproviders: {p: {models: [1e3, no]}}\n",
+        &[],
+    );
+    assert_eq!((&*read.prompts.version, read.pii.output.ssn), ("1.10", crate::guard::pii::Mode::Off));
     assert_eq!(read.providers["p"].models, ["1e3", "no"]);
 }
 

@@ -1,0 +1,144 @@
+//! The rule for answers: personal data of others, and secrets.
+use std::sync::Arc;
+
+use super::{
+    Kind, Mode, Pii,
+    find::{self, Wanted},
+    fold::Folded,
+    secret::floor,
+    text::has_numbers,
+    words,
+};
+use crate::{
+    call::Trail,
+    chat::{Message, Part, Request, Source},
+    guard::hold::{Act, Found, Guard},
+};
+
+/// How far back a verdict looks, in bytes: the reach of a word, and the word.
+const BEHIND: usize = 160;
+/// How far back a new piece is looked at before anything else is, in bytes.
+const NEAR: usize = 64;
+
+/// What is only counted is looked at in pieces of this size, in bytes.
+const WATCHED: usize = 512;
+
+/// Looks for values in the answer to a call that are not the caller's own.
+pub struct Answers {
+    pii: Arc<Pii>,
+    kinds: u64,
+    holds: bool,
+    chat: Arc<Request>,
+    trail: Trail,
+}
+
+impl std::fmt::Debug for Answers {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Answers").field("holds", &self.holds).finish_non_exhaustive()
+    }
+}
+
+impl Answers {
+    /// The rules for the answer to this call: one for what is masked and blocked, one for what is only counted.
+    pub fn rules(pii: &Arc<Pii>, chat: &Arc<Request>, trail: &Trail) -> impl Iterator<Item = Arc<dyn Guard>> {
+        let sets = [(pii.answers_held, true), (pii.answers_watched, false)];
+        sets.into_iter().filter(|(kinds, _)| *kinds != 0).map(|(kinds, holds)| {
+            let (pii, chat, trail) = (pii.clone(), chat.clone(), trail.clone());
+            Arc::new(Self { pii, kinds, holds, chat, trail }) as Arc<dyn Guard>
+        })
+    }
+
+    /// Whether nothing in a piece of text can be of any type, or announce it.
+    fn quiet(&self, near: &str) -> bool {
+        self.kinds & !super::PLAIN == 0
+            && !has_numbers(near)
+            && matches!(Folded::new(near).text, std::borrow::Cow::Borrowed(_))
+            && words::hits(near, false, false).is_empty()
+    }
+
+    /// Whether a value is in what the caller sent, or in the documents that were found for it.
+    fn is_own(&self, value: &str) -> bool {
+        let plain = |text: &str| -> String {
+            text.chars().filter(|c| c.is_alphanumeric()).flat_map(char::to_lowercase).collect()
+        };
+        let value = plain(value);
+        let has = |text: &str| plain(text).contains(&value);
+        let grounding = self.trail.note(|notes| notes.grounding.clone());
+        let passages = grounding.iter().flat_map(|grounding| &grounding.passages);
+        self.chat.messages.iter().any(|message: &Message| message.parts.iter().any(|part| holds(part, &has)))
+            || passages.into_iter().any(|passage| has(&passage.text))
+    }
+
+    fn act(&self, kind: Kind) -> Act {
+        match self.pii.rules.output.get(kind.index()) {
+            Some(Mode::Block) => Act::Block,
+            Some(Mode::Mask) => Act::Replace(format!("[{}]", self.pii.rules.names(kind).1).into()),
+            _ => Act::Log,
+        }
+    }
+}
+
+/// Whether a piece of a message has a text in which `has` finds what it looks for.
+fn holds(part: &Part, has: &impl Fn(&str) -> bool) -> bool {
+    match part {
+        Part::Text { text, .. } | Part::Refusal(text) | Part::Reasoning { text, .. } => has(text),
+        Part::ToolCall(call) => has(&call.arguments),
+        Part::ToolResult { parts, .. } => parts.iter().any(|part| holds(part, has)),
+        Part::File(media) => matches!(&media.source, Source::Text(text) if has(text)),
+        Part::Other(value) => has(&value.to_string()),
+        Part::Image(_) | Part::Audio(_) => false,
+    }
+}
+
+impl Guard for Answers {
+    fn name(&self) -> &'static str {
+        "pii"
+    }
+
+    fn holds(&self) -> bool {
+        self.holds
+    }
+
+    fn behind(&self) -> usize {
+        BEHIND
+    }
+
+    fn scan(&self, text: &str, from: usize, ended: bool, found: &mut Vec<Found>) -> usize {
+        let wanted = Wanted { kinds: self.kinds, ahead: false, shapes: true };
+        let customs = &self.pii.rules.custom;
+        if !self.holds && !ended && text.len() - from < WATCHED {
+            // Nobody waits for it.
+            return from;
+        }
+        let near = floor(text, from.saturating_sub(NEAR));
+        let quiet = self.quiet(&text[near..]);
+        if quiet && ended {
+            return text.len();
+        }
+        let begin = if quiet { near } else { floor(text, from.saturating_sub(BEHIND)) };
+        let window = &text[begin..];
+        let open = if ended { text.len() } else { (begin + find::open(window, wanted, customs)).max(from) };
+        if quiet {
+            return open;
+        }
+        let mut sure = open;
+        for (kind, range) in find::find(window, wanted, customs) {
+            let range = begin + range.start..begin + range.end;
+            if range.end <= from {
+                continue;
+            }
+            if range.end > open {
+                sure = sure.min(range.start.max(from));
+                break;
+            }
+            if !self.is_own(&text[range.clone()]) {
+                found.push(Found {
+                    range: range.start.max(from)..range.end,
+                    what: self.pii.label(kind),
+                    act: self.act(kind),
+                });
+            }
+        }
+        sure
+    }
+}

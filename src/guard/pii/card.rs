@@ -1,0 +1,111 @@
+//! Payment cards: the issuers' ranges (ISO/IEC 7812) and the check digit (Luhn).
+use super::{
+    kind::Kind,
+    text::{Digits, Found, Group, Groups, MOST_GROUPS, Text},
+    words::Class,
+};
+
+/// The longest card number, in digits.
+const LONGEST: usize = 19;
+
+/// A card number that begins with the first of `groups`.
+pub(super) fn find(text: &Text<'_>, groups: &Groups) -> Option<Found> {
+    let start = groups[0].start;
+    // Not in the middle of a longer row of groups.
+    if !text.begins(start) || text.priced(start) || follows_digits(text, start) {
+        return None;
+    }
+    let mut sum = 0;
+    let sums: [usize; MOST_GROUPS] = std::array::from_fn(|at| {
+        sum += groups.get(at).map_or(0, |group| group.len());
+        sum
+    });
+    if sum < 12 || (groups[0].len() < 3 && text.distance(Class::CARD, start).is_none()) {
+        return None;
+    }
+    (1..=groups.len()).rev().filter(|count| (12..=LONGEST).contains(&sums[count - 1])).find_map(|count| {
+        let part = &groups[..count];
+        let end = part[count - 1].end;
+        if !text.ends(end) {
+            return None;
+        }
+        let announced = || text.announced(Class::CARD, Class::THING, start, end);
+        let written = grouped(part, groups.get(count)) || (tight(part) && announced());
+        if !written {
+            return None;
+        }
+        let digits = Digits::<LONGEST>::of(text, part)?;
+        let fits = digits.len() >= 12 && luhn(&digits) && issued(&digits, count > 1, announced);
+        fits.then_some(Found { kind: Kind::Card, start, end })
+    })
+}
+
+/// A number of sixteen digits that stand alone, whatever they are.
+pub(super) fn shape(text: &Text<'_>, groups: &Groups) -> Option<Found> {
+    let group = groups[0];
+    let alone = group.len() == 16 && text.begins(group.start) && text.ends(group.end);
+    alone.then_some(Found { kind: Kind::Card, start: group.start, end: group.end })
+}
+
+/// Whether a group of digits of the same row stands before `start`.
+fn follows_digits(text: &Text<'_>, start: usize) -> bool {
+    matches!(text.before(start), b' ' | b'-' | b'.')
+        && start >= 2
+        && text.bytes[..start - 1].iter().rev().take(3).take_while(|b| b.is_ascii_digit()).count() >= 3
+}
+
+/// Whether the groups are as people write cards: `4-4-4-4`, `4-6-5` and the like, and no more of them follow.
+fn grouped(part: &[Group], next: Option<&Group>) -> bool {
+    if part.len() == 1 {
+        return true;
+    }
+    let even = part[1..].iter().all(|group| group.by == part[1].by && matches!(group.by, b' ' | b'-' | b'.'));
+    let more = next.is_some_and(|next| next.by == part[1].by && next.len() >= 4);
+    even && !more && part.iter().all(|group| (3..=13).contains(&group.len()))
+}
+
+/// Whether single digits or pairs are parted by one sign each: spelled out, or hidden.
+fn tight(part: &[Group]) -> bool {
+    part.iter().all(|group| group.len() <= 4)
+}
+
+/// Whether an issuer gives numbers like this.
+fn issued(digits: &[u8], grouped: bool, announced: impl Fn() -> bool) -> bool {
+    let head = |count: usize| digits[..count].iter().fold(0_u32, |n, digit| n * 10 + u32::from(*digit));
+    let (two, three, four) = (head(2), head(3), head(4));
+    match digits.len() {
+        16 => match digits[0] {
+            4 => true,
+            5 => true,
+            2 => (2200..=2204).contains(&four) || (2221..=2720).contains(&four),
+            3 => (3528..=3589).contains(&four) || matches!(two, 36 | 38 | 39 | 30),
+            6 => matches!(two, 60 | 62 | 63 | 64 | 65 | 67) || announced(),
+            8 => two == 81 || two == 82,
+            9 => four == 9792 || announced(),
+            _ => false,
+        },
+        15 => matches!(two, 34 | 37),
+        14 => matches!(two, 36 | 38 | 39) || (300..=305).contains(&three) || four == 3095,
+        19 => {
+            (matches!(two, 62 | 63 | 64 | 65 | 67) || digits[0] == 4 || four == 6011)
+                && (grouped || announced())
+        }
+        // Old or rare lengths: a barcode looks like that, too.
+        13 => digits[0] == 4 && (grouped || announced()),
+        12 | 17 | 18 => {
+            matches!(two, 50 | 56 | 57 | 58 | 60 | 62 | 63 | 64 | 65 | 67 | 68 | 69) && announced()
+        }
+        _ => false,
+    }
+}
+
+/// The check digit of Luhn (ISO/IEC 7812-1).
+fn luhn(digits: &[u8]) -> bool {
+    let sum = digits.iter().rev().enumerate().map(|(place, digit)| match place % 2 {
+        0 => *digit,
+        _ => digit * 2 - if *digit > 4 { 9 } else { 0 },
+    });
+    // A row of zeros adds up, too.
+    let sum: u32 = sum.map(u32::from).sum();
+    sum > 0 && sum.is_multiple_of(10)
+}

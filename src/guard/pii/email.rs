@@ -1,0 +1,112 @@
+//! E-mail addresses, those with `[at]` and `[dot]` too.
+use super::{
+    kind::Kind,
+    text::{Found, Text},
+    words::Hit,
+};
+
+/// The longest address, and the longest name and domain of one (RFC 5321), in bytes.
+pub(super) const LONGEST: usize = LONGEST_NAME + 1 + LONGEST_DOMAIN;
+pub(super) const LONGEST_NAME: usize = 64;
+const LONGEST_DOMAIN: usize = 255;
+
+/// Endings of files, which pictures in two sizes (`logo@2x.png`) and packages have.
+const FILES: [&str; 26] = [
+    "png", "jpg", "jpeg", "gif", "svg", "webp", "js", "css", "json", "ts", "html", "htm", "xml", "yaml",
+    "yml", "md", "txt", "py", "rs", "java", "tsx", "jsx", "mjs", "tgz", "gz", "exe",
+];
+
+/// An address around the at sign at `at`.
+pub(super) fn find(text: &Text<'_>, at: usize) -> Option<Found> {
+    let start = at - name_before(text, at);
+    let end = domain_after(text, at + 1)?;
+    let ssh = text.byte(end) == b':' && &text.bytes[start..at] == b"git";
+    // `@ann@mastodon.example` is a name on a network, `https://ann:word@host` a login.
+    let handle = matches!(text.before(start), b'@');
+    (start < at && !ssh && !handle).then_some(Found { kind: Kind::Email, start, end })
+}
+
+/// Where the name begins that stands before the at sign at `at`, spelled out or not.
+pub(super) fn begins(text: &Text<'_>, at: usize) -> usize {
+    let end = at - text.bytes[..at].iter().rev().take_while(|b| **b == b' ').take(2).count();
+    end - name_before(text, end)
+}
+
+/// An address whose at sign is spelled out, as `hit`.
+pub(super) fn hidden(text: &Text<'_>, hit: &Hit) -> Option<Found> {
+    let spaces = |bytes: &[u8]| bytes.iter().take_while(|b| **b == b' ').take(2).count();
+    let before = text.bytes[..hit.start].iter().rev().take_while(|b| **b == b' ').take(2).count();
+    let name_end = hit.start - before;
+    let start = name_end - name_before(text, name_end);
+    let mut at = hit.end + spaces(&text.bytes[hit.end..]);
+    let bracketed = !text.byte(hit.start).is_ascii_alphabetic() && text.byte(hit.start) != b' ';
+    let (mut labels, mut dotted) = (0, false);
+    let end = loop {
+        let label = text.bytes[at..]
+            .iter()
+            .take(LONGEST_NAME)
+            .take_while(|b| b.is_ascii_alphanumeric() || **b == b'-')
+            .count();
+        if label == 0 {
+            return None;
+        }
+        (labels, at) = (labels + 1, at + label);
+        match dot(&text.bytes[at..]) {
+            Some(length) if labels < 8 && text.byte(at + length).is_ascii_alphanumeric() => {
+                dotted |= length > 1;
+                at += length;
+            }
+            _ => break at,
+        }
+    };
+    let last = text.str[..end].rsplit(|c: char| !c.is_ascii_alphabetic()).next().unwrap_or_default();
+    (start < name_end
+        && labels >= 2
+        && last.len() >= 2
+        && text.begins(start)
+        && text.ends(end)
+        && (bracketed || dotted))
+        .then_some(Found { kind: Kind::Email, start, end })
+}
+
+/// The length of a dot, spelled out or not.
+fn dot(bytes: &[u8]) -> Option<usize> {
+    let words: [&[u8]; 7] = [b".", b"[dot]", b"(dot)", b" [dot] ", b" (dot) ", b" dot ", b"{dot}"];
+    words
+        .iter()
+        .find(|word| bytes.len() >= word.len() && bytes[..word.len()].eq_ignore_ascii_case(word))
+        .map(|word| word.len())
+}
+
+/// The length of the name that ends at `at`.
+fn name_before(text: &Text<'_>, at: usize) -> usize {
+    let mut length = 0;
+    for c in text.str[..at].chars().rev() {
+        let sign = c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '%' | '+' | '-' | '\'' | '&' | '~');
+        let foreign = !c.is_ascii() && c.is_alphanumeric() && !super::text::is_wide(c);
+        if !(sign || foreign) || length + c.len_utf8() > LONGEST_NAME {
+            break;
+        }
+        length += c.len_utf8();
+    }
+    // Quotes and dots before it are the sentence's.
+    let name = &text.str[at - length..at];
+    name.trim_start_matches(['.', '\'', '-', '&', '~', '%', '+']).len()
+}
+
+/// The end of the domain that begins at `from`.
+fn domain_after(text: &Text<'_>, from: usize) -> Option<usize> {
+    let foreign = |c: char| !c.is_ascii() && c.is_alphanumeric() && !super::text::is_wide(c);
+    let sign = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '-') || foreign(c);
+    let length: usize =
+        text.str[from..].chars().take_while(|c| sign(*c)).map(char::len_utf8).take(LONGEST_DOMAIN).sum();
+    let domain = text.str[from..from + length].trim_end_matches(['.', '-']);
+    let (host, last) = domain.rsplit_once('.')?;
+    let ending =
+        last.starts_with("xn--") || (last.chars().count() >= 2 && last.chars().all(char::is_alphabetic));
+    let labels =
+        domain.split('.').all(|label| !label.is_empty() && label.len() <= 63 && !label.starts_with('-'));
+    let file = FILES.iter().any(|file| last.eq_ignore_ascii_case(file));
+    let good = ending && labels && !host.is_empty() && !file && last.len() <= 24;
+    (good && text.byte(from + domain.len()) != b'_').then_some(from + domain.len())
+}

@@ -1,0 +1,221 @@
+//! The search: candidates first, each judged by the recogniser of its type, then overlaps resolved.
+use std::ops::Range;
+
+use super::{
+    birth, card, email,
+    fold::Folded,
+    iban,
+    kind::Kind,
+    national, network, people, phone, secret,
+    settings::Custom,
+    text::{Found, Groups, Text, has_numbers},
+    wallet,
+    words::Class,
+};
+
+/// What is looked for, and how.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Wanted {
+    /// The types, each by its bit.
+    pub kinds: u64,
+    /// Whether a word behind a value may announce it.
+    pub ahead: bool,
+    /// Whether numbers written like cards and social security numbers count whatever their check digits say.
+    pub shapes: bool,
+}
+
+impl Wanted {
+    pub(super) fn has(self, kind: Kind) -> bool {
+        self.kinds & kind.bit() != 0
+    }
+}
+
+/// Finds what is wanted, in order and without overlaps.
+pub(super) fn find(text: &str, wanted: Wanted, customs: &[Custom]) -> Vec<(Kind, Range<usize>)> {
+    let folded = Folded::new(text);
+    let people = wanted.has(Kind::Person) || wanted.has(Kind::Address);
+    let view = Text::new(&folded.text, people, wanted.ahead);
+    let mut found = Vec::new();
+    if !view.hits.is_empty() || has_numbers(view.str) {
+        search(&view, wanted, &mut found);
+    }
+    for (at, custom) in customs.iter().enumerate() {
+        let kind = Kind::Custom(at as u8);
+        if wanted.has(kind) {
+            found.extend(custom.find(&folded.text).map(|range| Found {
+                kind,
+                start: range.start,
+                end: range.end,
+            }));
+        }
+    }
+    resolved(found).into_iter().map(|found| (found.kind, folded.original(found.start, found.end))).collect()
+}
+
+/// The place from which on a finding may still be under way.
+pub(super) fn open(text: &str, wanted: Wanted, customs: &[Custom]) -> usize {
+    let folded = Folded::new(text);
+    let people = wanted.has(Kind::Person) || wanted.has(Kind::Address);
+    let open = super::open::open(&Text::new(&folded.text, people, wanted.ahead), wanted, customs);
+    folded.original(open, open).start
+}
+
+/// Asks every recogniser for each of its candidates.
+fn search(text: &Text<'_>, wanted: Wanted, found: &mut Vec<Found>) {
+    words(text, wanted, found);
+    if wanted.has(Kind::Email) {
+        found.extend(memchr::memchr_iter(b'@', text.bytes).filter_map(|at| email::find(text, at)));
+    }
+    if wanted.has(Kind::Ip) {
+        let mut next = 0;
+        for at in memchr::memchr_iter(b':', text.bytes) {
+            let beside = text.byte(at + 1);
+            if at >= next && (beside == b':' || beside.is_ascii_hexdigit()) {
+                let (end, ip) = network::v6(text, at);
+                next = end;
+                found.extend(ip);
+            }
+        }
+    }
+    let (mut at, mut dotted, mut dated) = (0, 0, 0);
+    while let Some(gap) = text.bytes[at..].iter().position(u8::is_ascii_digit) {
+        let start = at + gap;
+        let groups = Groups::read(text, start);
+        at = groups[0].end;
+        word(text, start, at, wanted, found);
+        if start < dotted.max(dated) {
+            continue;
+        }
+        if let Some((end, ip)) = network::v4(text, &groups) {
+            dotted = end;
+            found.extend(ip.filter(|_| wanted.has(Kind::Ip)));
+            if ip.is_some() {
+                continue;
+            }
+        }
+        if let Some(end) = birth::numeric(text, &groups) {
+            let born = birth::born(text, start, end).filter(|_| wanted.has(Kind::Birth));
+            // What looks like a day is one, where nothing says otherwise.
+            if born.is_some()
+                || (groups[1..].first().is_none_or(|group| group.by != b' ')
+                    && text.distance(Class::PHONE, start).is_none_or(|d| d > 24))
+            {
+                dated = end;
+            }
+            found.extend(born);
+        }
+        number(text, &groups, wanted, found, start < dated || start < dotted);
+    }
+}
+
+/// What begins with these groups of digits.
+fn number(text: &Text<'_>, groups: &Groups, wanted: Wanted, found: &mut Vec<Found>, taken: bool) {
+    let mut ask = |kind: Kind, find: fn(&Text<'_>, &Groups) -> Option<Found>| {
+        if wanted.has(kind) {
+            found.extend(find(text, groups));
+        }
+    };
+    ask(Kind::Card, card::find);
+    ask(Kind::Ssn, national::ssn);
+    ask(Kind::Birth, birth::spelled);
+    ask(Kind::Birth, birth::compact);
+    if wanted.shapes {
+        ask(Kind::Card, card::shape);
+        ask(Kind::Ssn, national::ssn_shape);
+    }
+    if !taken {
+        ask(Kind::Nhs, national::nhs);
+        ask(Kind::Phone, phone::find);
+    }
+}
+
+/// What is a word with the digits at `start..end` in it.
+fn word(text: &Text<'_>, start: usize, end: usize, wanted: Wanted, found: &mut Vec<Found>) {
+    if wanted.has(Kind::Passport) {
+        found.extend(national::passport(text, start));
+    }
+    if wanted.has(Kind::Nino) {
+        found.extend(national::nino(text, start));
+    }
+    if wanted.has(Kind::Iban) {
+        found.extend(iban::find(text, start));
+    }
+    let (from, upto) = text.token(start);
+    // Each word once, at its first digits.
+    let first = !text.bytes[from..start].iter().any(u8::is_ascii_digit);
+    if !first || upto - from == end - start {
+        return;
+    }
+    if wanted.has(Kind::Wallet) {
+        found.extend(wallet::find(text, from, upto));
+    }
+    if wanted.has(Kind::Secret) {
+        found.extend(secret::chance(text, from, upto));
+    }
+}
+
+/// What words begin or announce.
+fn words(text: &Text<'_>, wanted: Wanted, found: &mut Vec<Found>) {
+    let secret = wanted.has(Kind::Secret);
+    let (mut private_key, mut run, mut address, mut value) = (0, 0, 0, 0);
+    for hit in &text.hits {
+        // Within a word that was followed to its end none is followed again.
+        if secret && hit.class.meets(Class::PREFIX) && hit.start >= run {
+            let prefixed = secret::prefixed(text, hit);
+            run = prefixed.map_or_else(|| secret::run(text, hit.start), |found| found.end);
+            found.extend(prefixed);
+        }
+        if secret
+            && hit.class.meets(Class::PEM)
+            && hit.start >= private_key
+            && let Some(pem) = secret::pem(text, hit.start)
+        {
+            private_key = pem.end;
+            found.push(pem);
+        }
+        if secret && hit.class.meets(Class::URL) && hit.start >= address {
+            address = secret::run(text, hit.end);
+            found.extend(secret::login(text, hit.start, wanted.ahead));
+        }
+        if secret && hit.class.meets(Class::PASSWORD.or(Class::KEY)) && hit.start >= value {
+            let announced = secret::announced(text, hit);
+            // A short one may announce what comes next: `Authorization: Bearer …`.
+            value = announced.map_or_else(|| secret::run(text, hit.end), |found| found.end);
+            value = if value - hit.end > 64 { value } else { 0 };
+            found.extend(announced);
+        }
+        if wanted.has(Kind::Email) && hit.class.meets(Class::AT) {
+            found.extend(email::hidden(text, hit));
+        }
+        if wanted.has(Kind::Person) && hit.class.meets(Class::PERSON) {
+            found.extend(people::person(text, hit));
+        }
+        if wanted.has(Kind::Address) && hit.class.meets(Class::STREET) {
+            found.extend(people::address(text, hit));
+        }
+    }
+}
+
+/// Leaves of findings that overlap the one that knows best; of equals the earlier, then the longer.
+fn resolved(mut found: Vec<Found>) -> Vec<Found> {
+    if found.len() < 2 {
+        return found;
+    }
+    found.sort_by_key(|found| (found.start, found.kind.rank(), usize::MAX - found.end));
+    let mut kept: Vec<Found> = Vec::with_capacity(found.len());
+    for new in found {
+        match kept.last() {
+            Some(last) if new.start < last.end => {
+                let wins = new.kind.rank() < last.kind.rank()
+                    || (new.kind.rank() == last.kind.rank() && new.start == last.start && new.end > last.end);
+                if wins {
+                    kept.pop();
+                    // What it pushed out may have pushed out others; those lie before it.
+                    kept.push(new);
+                }
+            }
+            _ => kept.push(new),
+        }
+    }
+    kept
+}

@@ -1,0 +1,148 @@
+//! Numbers that a state gives a person: US social security, UK health service
+//! and national insurance, passports.
+use super::{
+    kind::Kind,
+    text::{Digits, Found, Group, Groups, Text},
+    words::Class,
+};
+
+/// A US social security number. Areas 000, 666 and 900 to 999 are given to nobody, nor are groups 00 and serials 0000.
+pub(super) fn ssn(text: &Text<'_>, groups: &Groups) -> Option<Found> {
+    let parted = groups.shape(&[3, 2, 4]) && groups.even(3);
+    let count = if parted { 3 } else { 1 };
+    if !parted && groups[0].len() != 9 {
+        return None;
+    }
+    let (start, end) = (groups[0].start, groups[count - 1].end);
+    let digits = Digits::<9>::of(text, &groups[..count])?;
+    let number =
+        |range: std::ops::Range<usize>| digits[range].iter().fold(0_u32, |n, d| n * 10 + u32::from(*d));
+    let given = !matches!(number(0..3), 0 | 666 | 900..) && number(3..5) != 0 && number(5..9) != 0;
+    if !given || !text.begins(start) || !text.ends(end) || more(groups, count) {
+        return None;
+    }
+    let announced = text.announced(Class::SSN, Class::THING, start, end);
+    let by = if parted { groups[1].by } else { 0 };
+    let good = announced
+        || (matches!(by, b'-' | b' ')
+            && !text.close(Class::THING, start, 16)
+            && !text.close(Class::PHONE, start, 24));
+    good.then_some(Found { kind: Kind::Ssn, start, end })
+}
+
+/// Any number that is written like a US social security number, whatever it is.
+pub(super) fn ssn_shape(text: &Text<'_>, groups: &Groups) -> Option<Found> {
+    let parted = groups.shape(&[3, 2, 4]) && groups.even(3) && groups[1].by == b'-';
+    let (start, end) = (groups[0].start, groups.get(2)?.end);
+    let alone = parted && text.begins(start) && text.ends(end);
+    alone.then_some(Found { kind: Kind::Ssn, start, end })
+}
+
+/// A UK health service number: ten digits, the last of which checks the others (modulus 11).
+pub(super) fn nhs(text: &Text<'_>, groups: &Groups) -> Option<Found> {
+    let parted = groups.shape(&[3, 3, 4]) && groups.even(3);
+    let count = if parted { 3 } else { 1 };
+    if !parted && groups[0].len() != 10 {
+        return None;
+    }
+    let (start, end) = (groups[0].start, groups[count - 1].end);
+    let digits = Digits::<10>::of(text, &groups[..count])?;
+    let sum: u32 =
+        digits[..9].iter().zip((2..=10).rev()).map(|(digit, weight)| u32::from(*digit) * weight).sum();
+    let check = (11 - sum % 11) % 11;
+    let good = check == u32::from(digits[9]) && digits.iter().any(|digit| *digit != digits[0]);
+    if !good || !text.begins(start) || !text.ends(end) || more(groups, count) {
+        return None;
+    }
+    let announced = text.announced(Class::NHS, Class::PHONE, start, end);
+    // Unannounced, only in its own form and of a range that is in use; else it is as likely a telephone number.
+    let typical = parted && groups[1].by == b' ' && matches!(digits[0], 4 | 6 | 7 | 9);
+    let contested = Class::PHONE.or(Class::CALL).or(Class::THING);
+    let good = announced || (typical && text.distance(contested, start).is_none());
+    good.then_some(Found { kind: Kind::Nhs, start, end })
+}
+
+/// A UK national insurance number: two letters, three pairs of digits, a letter from A to D.
+/// `at` is where its first digits are.
+pub(super) fn nino(text: &Text<'_>, at: usize) -> Option<Found> {
+    let sign = |at: usize| matches!(text.byte(at), b' ' | b'-' | b'.');
+    let gap = usize::from(at > 0 && sign(at - 1));
+    let start = at.checked_sub(2 + gap)?;
+    let (one, two) = (text.byte(start).to_ascii_uppercase(), text.byte(start + 1).to_ascii_uppercase());
+    let first = one.is_ascii_uppercase() && !b"DFIQUV".contains(&one);
+    let second = two.is_ascii_uppercase() && !b"DFIOQUV".contains(&two);
+    let unused = matches!(&[one, two], b"BG" | b"GB" | b"NK" | b"KN" | b"TN" | b"NT" | b"ZZ");
+    if !first || !second || unused || !text.begins(start) {
+        return None;
+    }
+    let mut end = at;
+    for pair in 0..3 {
+        end += usize::from(pair > 0 && sign(end));
+        if !text.byte(end).is_ascii_digit() || !text.byte(end + 1).is_ascii_digit() {
+            return None;
+        }
+        end += 2;
+    }
+    let announced = || text.announced(Class::NINO, Class::THING, start, at);
+    let letter = end + usize::from(sign(end));
+    if text.ends(letter + 1)
+        && matches!(text.byte(letter).to_ascii_uppercase(), b'A'..=b'D')
+        && !(letter > end && text.byte(letter).is_ascii_lowercase())
+    {
+        let capital = text.bytes[start].is_ascii_uppercase() && text.byte(letter).is_ascii_uppercase();
+        let good = announced() || (capital && !text.close(Class::THING.or(Class::PASSPORT), start, 24));
+        return good.then_some(Found { kind: Kind::Nino, start, end: letter + 1 });
+    }
+    // Some leave the last letter out.
+    (text.ends(end) && announced()).then_some(Found { kind: Kind::Nino, start, end })
+}
+
+/// The number of a passport, where one is announced: six to nine letters and
+/// digits, most of them digits. `at` is where its first digits are.
+pub(super) fn passport(text: &Text<'_>, at: usize) -> Option<Found> {
+    text.distance(Class::PASSPORT, at)?;
+    let (mut start, mut end) = text.token(at);
+    // Letters, or a series of four digits, may stand apart.
+    let series = |from: usize, to: usize| text.bytes[from..to].iter().all(u8::is_ascii_digit);
+    if text.before(start) == b' ' && start >= 3 {
+        let (from, to) = text.token(start - 1);
+        let capitals = text.bytes[from..to].iter().all(u8::is_ascii_uppercase);
+        if capitals && (1..=2).contains(&(to - from)) && end - start >= 6 && text.begins(from) {
+            start = from;
+        }
+    }
+    if end - start <= 4 && text.byte(end) == b' ' && series(start, end) {
+        let (from, to) = text.token(end + 1);
+        if series(from, to) && matches!(to - from, 6 | 2) {
+            end = to;
+            if to - from == 2 && text.byte(end) == b' ' && text.token(end + 1).1 - end == 7 {
+                end += 7;
+            }
+        }
+    }
+    let bytes = &text.bytes[start..end];
+    let digits = bytes.iter().filter(|b| b.is_ascii_digit()).count();
+    let letters = bytes.iter().filter(|b| b.is_ascii_alphabetic()).count();
+    let lower = bytes.iter().any(u8::is_ascii_lowercase) && bytes.iter().any(u8::is_ascii_uppercase);
+    let parted = bytes.contains(&b' ');
+    let size = digits + letters;
+    let capitals = size == 9 && bytes.iter().all(|b| b.is_ascii_uppercase() || b.is_ascii_digit());
+    let number = (digits >= 4 || (capitals && digits >= 2))
+        && ((6..=9).contains(&size) || (parted && size == 10))
+        && (letters <= 4 || capitals)
+        && !lower;
+    // Eight digits may be a day; a serial number is not of a person.
+    let day = letters == 0
+        && size == 8
+        && (text.bytes[start..].starts_with(b"19") || text.bytes[start..].starts_with(b"20"));
+    let good = number && !day && text.begins(start) && text.ends(end) && !text.priced(start);
+    (good && text.announced(Class::PASSPORT, Class::THING.or(Class::PHONE).or(Class::BIRTH), start, end))
+        .then_some(Found { kind: Kind::Passport, start, end })
+}
+
+/// Whether more groups of the same row follow.
+fn more(groups: &[Group], count: usize) -> bool {
+    let by = if count > 1 { groups[1].by } else { 0 };
+    groups.get(count).is_some_and(|next| (next.by == by || by == 0) && next.by != b' ' && next.by != 1)
+        || (by == b' ' && groups.get(count).is_some_and(|next| next.by == b' ' && next.len() >= 3))
+}

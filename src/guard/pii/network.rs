@@ -1,0 +1,94 @@
+//! IP addresses: those that can be somebody's. Loopback, masks and the public
+//! resolvers that every manual names are nobody's.
+use std::net::{Ipv4Addr, Ipv6Addr};
+
+use super::{
+    kind::Kind,
+    text::{Found, Groups, Text},
+    words::Class,
+};
+
+/// An address of version 4 that begins with the first of `groups`; its end, and whether it is to be told.
+pub(super) fn v4(text: &Text<'_>, groups: &Groups) -> Option<(usize, Option<Found>)> {
+    if groups.len() < 4 || groups[1..4].iter().any(|group| group.by != b'.') {
+        return None;
+    }
+    // Longer rows are object ids and versions.
+    let row = 4 + groups[4..].iter().take_while(|group| group.by == b'.').count();
+    let (start, end) = (groups[0].start, groups[3].end);
+    // Five pairs are a telephone number.
+    if row == 5 && groups.shape(&[2, 2, 2, 2, 2]) {
+        return None;
+    }
+    if row > 4 || groups[..4].iter().any(|group| group.len() > 3) {
+        return Some((groups[row - 1].end, None));
+    }
+    let mut parts = [0_u8; 4];
+    for (part, group) in parts.iter_mut().zip(&groups[..4]) {
+        let number =
+            text.bytes[group.start..group.end].iter().fold(0_u32, |n, b| n * 10 + u32::from(b - b'0'));
+        match u8::try_from(number) {
+            Ok(number) => *part = number,
+            Err(_) => return Some((end, None)),
+        }
+    }
+    let port = text.byte(end) == b':' && text.byte(end + 1).is_ascii_digit();
+    let network = text.byte(end) == b'/' && text.byte(end + 1).is_ascii_digit() && parts[3] == 0;
+    let bounded = text.begins(start)
+        || (text.before(start) == b'/' && text.before(start - 1) == b'/')
+        || text.before(start) == b'@';
+    let ends = text.ends(end) || port || (text.byte(end) == b'/' && !network);
+    let version = text.announced(Class::VERSION, Class::IP, start, end) || text.before(start) == b'v';
+    let tiny = parts.iter().all(|part| *part < 10) && !text.announced(Class::IP, Class::VERSION, start, end);
+    let address = Ipv4Addr::from(parts);
+    let nobodys = address.is_loopback()
+        || address.is_unspecified()
+        || address.is_multicast()
+        || parts[0] >= 240
+        || parts[0] == 0
+        || matches!(parts, [8, 8, 8, 8] | [8, 8, 4, 4] | [1, 1, 1, 1] | [1, 0, 0, 1] | [9, 9, 9, 9]);
+    let good = bounded && ends && !network && !version && !tiny && !nobodys;
+    Some((end, good.then_some(Found { kind: Kind::Ip, start, end })))
+}
+
+/// The longest address of version 6, in bytes.
+const LONGEST: usize = 45;
+
+/// An address of version 6 around the colon at `at`, and where the signs end that could be one.
+pub(super) fn v6(text: &Text<'_>, at: usize) -> (usize, Option<Found>) {
+    let sign = |b: &u8| b.is_ascii_hexdigit() || matches!(b, b':' | b'.');
+    let end = at + text.bytes[at..].iter().take(LONGEST).take_while(|b| sign(b)).count();
+    (end, address(text, at, end))
+}
+
+fn address(text: &Text<'_>, at: usize, mut end: usize) -> Option<Found> {
+    let sign = |b: &u8| b.is_ascii_hexdigit() || matches!(b, b':' | b'.');
+    let start = at - text.bytes[..at].iter().rev().take(LONGEST).take_while(|b| sign(b)).count();
+    while end > start && matches!(text.before(end), b'.')
+        || (text.before(end) == b':' && end >= 2 && text.before(end - 1) != b':')
+    {
+        end -= 1;
+    }
+    if end <= start || end - start > LONGEST {
+        return None;
+    }
+    let alone = |byte: u8| !(byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b':' | b'-'));
+    let mut spelled = &text.str[start..end];
+    // All eight groups, and a port.
+    if spelled.bytes().filter(|b| *b == b':').count() == 8 && !spelled.contains("::") {
+        spelled = &spelled[..spelled.rfind(':')?];
+    }
+    let (port, end) = (start + spelled.len() < end, start + spelled.len());
+    let address: Ipv6Addr = spelled.parse().ok()?;
+    let digits = spelled.bytes().filter(u8::is_ascii_digit).count();
+    let groups = spelled.split(':').filter(|group| !group.is_empty()).count();
+    // `cafe::add` is code.
+    let good =
+        digits >= 1 && groups >= 2 && spelled.len() >= 6 && !address.is_loopback() && !address.is_multicast();
+    let network = text.byte(end) == b'/' && spelled.ends_with("::");
+    (good && !network && alone(text.before(start)) && (port || alone(text.byte(end)))).then_some(Found {
+        kind: Kind::Ip,
+        start,
+        end,
+    })
+}

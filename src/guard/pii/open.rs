@@ -1,0 +1,173 @@
+//! Which end of a text may be the beginning of something that is still to come.
+use super::{
+    email,
+    find::Wanted,
+    iban,
+    kind::Kind,
+    secret,
+    settings::Custom,
+    text::{REACH, Text},
+    words::{self, Class},
+};
+
+/// No number is longer than this with all its signs, in bytes.
+const NUMBER: usize = 120;
+/// No name or street address is held back longer than this, in bytes.
+const PEOPLE: usize = 96;
+
+/// The place from which on a finding may still be under way.
+pub(super) fn open(text: &Text<'_>, wanted: Wanted, customs: &[Custom]) -> usize {
+    let length = text.bytes.len();
+    let mut open = length;
+    let mut hold = |from: usize| open = open.min(from);
+    let any = |kinds: &[Kind]| kinds.iter().any(|kind| wanted.has(*kind));
+    hold(numbers(text, wanted));
+    let word = length
+        - text.bytes.iter().rev().take(email::LONGEST).take_while(|b| !b.is_ascii_whitespace()).count();
+    if any(&[Kind::Email]) {
+        hold(word);
+        hold(spelled_at(text, word));
+    }
+    if any(&[Kind::Wallet]) {
+        hold(text.token(length).0);
+    }
+    if any(&[Kind::Iban]) {
+        iban::unfinished(text).into_iter().for_each(&mut hold);
+    }
+    if any(&[Kind::Ip]) {
+        let sign = |b: &&u8| b.is_ascii_hexdigit() || matches!(b, b':' | b'.');
+        hold(length - text.bytes.iter().rev().take(64).take_while(sign).count());
+    }
+    if any(&[Kind::Birth]) {
+        after_announcement(text, Class::BIRTH, 48).into_iter().for_each(&mut hold);
+    }
+    if any(&[Kind::Passport]) {
+        after_announcement(text, Class::PASSPORT, 20).into_iter().for_each(&mut hold);
+    }
+    if any(&[Kind::Secret]) {
+        hold(secrets(text));
+    }
+    if any(&[Kind::Person, Kind::Address]) {
+        hold(length.saturating_sub(PEOPLE));
+    }
+    for (at, custom) in customs.iter().enumerate() {
+        if any(&[Kind::Custom(at as u8)]) {
+            hold(length.saturating_sub(custom.longest));
+        }
+    }
+    secret::floor(text.str, open)
+}
+
+/// Where the words begin with which a number at the end may begin: words with
+/// digits or signs, one or two letters before them, a letter behind them.
+fn numbers(text: &Text<'_>, wanted: Wanted) -> usize {
+    let bytes = text.bytes;
+    let letters = wanted.has(Kind::Nino) || wanted.has(Kind::Passport) || wanted.has(Kind::Iban);
+    let sign = |b: &u8| b.is_ascii_alphanumeric() || b" \t+().-/#_:".contains(b);
+    let least = bytes.len() - bytes.iter().rev().take(NUMBER).take_while(|b| sign(b)).count();
+    let mut at = bytes.len();
+    loop {
+        let space = |b: &&u8| matches!(b, b' ' | b'\t');
+        let end = at - bytes[least..at].iter().rev().take_while(space).count();
+        let start = end - bytes[least..end].iter().rev().take_while(|b| !space(b)).count();
+        if start == end {
+            return at;
+        }
+        let word = &bytes[start..end];
+        let digits = word.iter().any(u8::is_ascii_digit);
+        let at_end = end == bytes.len();
+        if digits || !word.iter().any(u8::is_ascii_alphabetic) {
+            at = start;
+            continue;
+        }
+        let name = word.iter().skip_while(|b| !b.is_ascii_alphabetic()).count();
+        let extension = wanted.has(Kind::Phone)
+            && ["extension", "x", "#"].iter().any(|long| {
+                long.len() >= word.len() && long.as_bytes()[..word.len()].eq_ignore_ascii_case(word)
+                    || word.eq_ignore_ascii_case(b"ext.")
+            });
+        if (at_end && name == 1) || extension {
+            at = start;
+            continue;
+        }
+        // Letters that a number may begin with; nothing before them belongs to it.
+        return if letters
+            && name <= 2
+            && word[word.len() - name..].iter().all(u8::is_ascii_alphabetic)
+            && (at_end || at == end + 1 || at == bytes.len())
+        {
+            start
+        } else {
+            at
+        };
+    }
+}
+
+/// Where an address begins whose at sign is spelled out.
+fn spelled_at(text: &Text<'_>, word: usize) -> usize {
+    let signs = ["[at]", "(at)", "{at}", "<at>", "[@]", "(@)", "at"];
+    let begun = &text.str[secret::floor(text.str, word)..];
+    let before = || {
+        text.bytes[..word]
+            .iter()
+            .rev()
+            .skip_while(|b| **b == b' ')
+            .take(email::LONGEST_NAME)
+            .take_while(|b| !b.is_ascii_whitespace())
+            .count()
+    };
+    let spaces = text.bytes[..word].iter().rev().take_while(|b| **b == b' ').count();
+    let mut open = word;
+    if signs.iter().any(|sign| {
+        sign.len() >= begun.len() && sign.as_bytes()[..begun.len()].eq_ignore_ascii_case(begun.as_bytes())
+    }) {
+        open = word.saturating_sub(spaces + before());
+    }
+    let near = text
+        .hits
+        .iter()
+        .filter(|hit| hit.class.meets(Class::AT) && hit.end + email::LONGEST >= text.bytes.len());
+    near.map(|hit| email::begins(text, hit.start)).fold(open, usize::min)
+}
+
+/// The place from which on what a word announces may be under way; no value is longer than `most`.
+fn after_announcement(text: &Text<'_>, class: Class, most: usize) -> Option<usize> {
+    let length = text.bytes.len();
+    let hit = text.hits.iter().rev().find(|hit| hit.class.meets(class))?;
+    (hit.end + REACH + most >= length).then(|| hit.end.max(length.saturating_sub(most)))
+}
+
+/// Where a secret may begin that is not at its end.
+fn secrets(text: &Text<'_>) -> usize {
+    let length = text.bytes.len();
+    let mut open = length;
+    let unbroken = |from: usize| {
+        length - from <= secret::LONGEST
+            && !text.bytes[from..].iter().any(|b| b.is_ascii_whitespace() || b"\"'`<>".contains(b))
+    };
+    for hit in &text.hits {
+        let class = hit.class;
+        if class.meets(Class::PREFIX) && unbroken(hit.start) {
+            open = open.min(hit.start);
+        }
+        if class.meets(Class::PEM) && secret::pem_open(text, hit.start) {
+            open = open.min(hit.start);
+        }
+        if class.meets(Class::URL) && unbroken(hit.end) {
+            open = open.min(hit.end);
+        }
+        if class.meets(Class::KEY.or(Class::PASSWORD)) {
+            open = open.min(secret::unfinished(text, hit).unwrap_or(length));
+        }
+    }
+    // A word that may come to look like chance, near something that tells of a secret.
+    let sign = |b: &&u8| b.is_ascii_alphanumeric() || b"_-+/~=".contains(b);
+    let word = length - text.bytes.iter().rev().take(secret::LONGEST).take_while(sign).count();
+    let near =
+        text.hits.iter().rev().find(|hit| hit.class.meets(Class::KEY.or(Class::PASSWORD)) && hit.end <= word);
+    if near.is_some_and(|hit| hit.end + REACH >= word) {
+        open = open.min(word);
+    }
+    // The beginning of a beginning.
+    open.min(words::begun(text.str))
+}

@@ -1,0 +1,255 @@
+//! Telephone numbers: international ones by their country code, national ones
+//! by a form that little else has, or where something announces them.
+use super::{
+    kind::Kind,
+    text::{Digits, Found, Group, Groups, Text},
+    words::Class,
+};
+
+/// The most digits of a number (E.164), and those of the prefix `00` before it.
+const MOST: usize = 17;
+/// The most groups of a number.
+const GROUPS: usize = 8;
+
+/// The country codes of one and two digits; all others have three.
+const CODES: &str = "1 7 20 27 30 31 32 33 34 36 39 40 41 43 44 45 46 47 48 49 51 52 53 54 55 56 57 58 60 61 62 63 64 65 66 81 82 84 86 90 91 92 93 94 95 98";
+/// How the country codes of three digits begin.
+const LONG_CODES: &str = "21 22 23 24 25 26 29 35 37 38 42 50 59 67 68 69 80 85 87 88 96 97 99";
+/// Countries whose numbers all have as many digits, and how many, with the code.
+const LENGTHS: &[(&str, usize, usize)] = &[
+    ("1", 11, 11),
+    ("7", 11, 11),
+    ("27", 11, 11),
+    ("31", 10, 11),
+    ("33", 11, 11),
+    ("34", 11, 11),
+    ("41", 11, 11),
+    ("44", 11, 12),
+    ("45", 10, 10),
+    ("47", 10, 12),
+    ("48", 11, 11),
+    ("52", 12, 13),
+    ("55", 12, 13),
+    ("61", 11, 11),
+    ("65", 10, 10),
+    ("81", 11, 12),
+    ("82", 10, 12),
+    ("86", 11, 13),
+    ("90", 12, 12),
+    ("91", 12, 12),
+    ("351", 12, 12),
+    ("353", 10, 12),
+    ("358", 9, 13),
+    ("852", 11, 11),
+    ("971", 11, 12),
+    ("972", 11, 12),
+];
+
+/// A number that begins with the first of `groups`, or with signs before it.
+pub(super) fn find(text: &Text<'_>, groups: &Groups) -> Option<Found> {
+    let first = groups[0].start;
+    let (start, plus) = opening(text, first);
+    if !text.begins(start) || text.priced(start) {
+        return None;
+    }
+    let international = plus || (text.bytes[first..].starts_with(b"00") && text.byte(first + 2) != b'0');
+    // Only as many groups as have the digits of a number; nationally none but the first has a single digit.
+    let plausible = |group: &Group| group.len() >= 2 || international;
+    let most = 1 + groups[1..].iter().take(GROUPS - 1).take_while(|group| plausible(group)).count();
+    let mut sum = 0;
+    let sums: [usize; GROUPS] = std::array::from_fn(|at| {
+        sum += groups.get(at).filter(|_| at < most).map_or(0, |group| group.len());
+        sum
+    });
+    if sum < 7 {
+        return None;
+    }
+    let counts = (1..=most).rev().filter(|count| (7..=MOST).contains(&sums[count - 1]));
+    let whole = |count: usize| {
+        let part = &groups[..count];
+        let end = part[count - 1].end;
+        let digits = Digits::<MOST>::of(text, part)?;
+        // A bracket that is open must be closed within.
+        let extension = matches!(text.byte(end), b'x' | b'X') && text.byte(end + 1).is_ascii_digit();
+        ((text.ends(end) || extension) && balanced(&text.bytes[start..end])).then_some((part, digits, end))
+    };
+    let found = |end: usize| Some(Found { kind: Kind::Phone, start, end: extended(text, end) });
+    if international {
+        for (_, digits, end) in counts.clone().filter_map(whole) {
+            let zeros = if plus { 0 } else { 2 };
+            if dialled(&digits[zeros.min(digits.len())..], text, groups, plus) {
+                return found(end);
+            }
+        }
+    }
+    if plus && !text.announced(Class::PHONE.or(Class::CALL), Class::THING, start, groups[0].end) {
+        return None;
+    }
+    let contested = text
+        .distance(Class::THING.or(Class::VERSION).or(Class::DIGEST), start)
+        .is_some_and(|distance| distance < 40);
+    let row = in_a_row(text, start);
+    for (part, digits, end) in counts.clone().filter_map(whole) {
+        let bracket = text.byte(start) == b'(';
+        let rest = groups.get(part.len());
+        if typical(part, &digits, bracket, rest)
+            && !row
+            && (!contested || text.announced(Class::PHONE.or(Class::CALL), Class::THING, start, end))
+        {
+            return found(end);
+        }
+    }
+    for (part, digits, end) in counts.filter_map(whole) {
+        let strict = text.announced(Class::PHONE, OTHER, start, end);
+        let loose =
+            || text.announced(Class::CALL, OTHER, start, end) && text.distance(Class::PHONE, start).is_none();
+        if possible(part, &digits) && (strict || (loose() && (part.len() > 1 || digits.len() >= 9))) {
+            return found(end);
+        }
+    }
+    None
+}
+
+/// What numbers are, if not telephones.
+const OTHER: Class = Class::THING
+    .or(Class::VERSION)
+    .or(Class::SSN)
+    .or(Class::NHS)
+    .or(Class::PASSPORT)
+    .or(Class::CARD)
+    .or(Class::DIGEST)
+    .or(Class::IP)
+    .or(Class::KEY)
+    .or(Class::NINO);
+
+/// Where a number begins whose first digit is at `first`, and whether a plus stands before it.
+fn opening(text: &Text<'_>, first: usize) -> (usize, bool) {
+    let mut start = first;
+    if text.before(start) == b'(' {
+        start -= 1;
+    }
+    let plus =
+        start - usize::from(text.before(start) == b' ' && start >= 2 && text.before(start - 1) == b'+');
+    if text.before(plus) == b'+' {
+        let start = plus - 1;
+        return (
+            start
+                - usize::from(
+                    text.before(start) == b'(' && text.bytes[first..].iter().take(20).any(|b| *b == b')'),
+                ),
+            true,
+        );
+    }
+    (start, false)
+}
+
+/// Whether these digits, country code first, can be dialled.
+fn dialled(digits: &[u8], text: &Text<'_>, groups: &Groups, plus: bool) -> bool {
+    let digit = |at: usize| digits.get(at).copied().unwrap_or(0);
+    let is = |code: &str| {
+        code.len() <= digits.len() && code.bytes().zip(digits).all(|(code, digit)| code - b'0' == *digit)
+    };
+    let long = LONG_CODES.split(' ').any(is) && digit(2) <= 9;
+    let known = CODES.split(' ').any(is) || long;
+    // `+44 (0)20`: the zero is not dialled, and does not count.
+    let trunk = groups.get(1).is_some_and(|group| group.len() == 1 && text.byte(group.start) == b'0');
+    let size = digits.len() - usize::from(trunk && digits.len() > 4);
+    let length = LENGTHS.iter().find(|(code, ..)| is(code));
+    let fits = length.map_or((8..=15).contains(&size), |(_, least, most)| (*least..=*most).contains(&size));
+    // Without a plus only whole groups tell a prefix from a number that begins with zeros.
+    known
+        && fits
+        && (plus || groups.len() > 1 || text.close(Class::PHONE.or(Class::CALL), groups[0].start, 24))
+}
+
+/// Whether a national number has a form that hardly anything else has.
+fn typical(part: &[Group], digits: &[u8], bracket: bool, rest: Option<&Group>) -> bool {
+    let by = |at: usize| part.get(at).map_or(0, |group| group.by);
+    let shape = |lengths: &[usize]| {
+        part.len() == lengths.len() && part.iter().zip(lengths).all(|(group, length)| group.len() == *length)
+    };
+    let more = rest.is_some_and(|rest| part.len() > 1 && rest.by == by(part.len() - 1) && rest.by != b' ');
+    if more {
+        return false;
+    }
+    let area = |at: usize| digits.get(at).is_some_and(|digit| *digit >= 2);
+    // North America: area and exchange begin with 2 to 9.
+    if shape(&[3, 3, 4]) {
+        return (area(0) && area(3)) || bracket || digits[0] == 0;
+    }
+    if shape(&[1, 3, 3, 4]) {
+        return digits[0] == 1 && area(1);
+    }
+    if shape(&[3, 7]) && bracket {
+        return area(0);
+    }
+    // Russia, with its 8; China's mobiles.
+    if shape(&[1, 3, 3, 2, 2]) {
+        return matches!(digits[0], 8 | 0) && area(1);
+    }
+    if shape(&[3, 4, 4]) && digits[0] == 1 {
+        return (3..=9).contains(&digits[1]);
+    }
+    // An area code in brackets.
+    if bracket && part.len() >= 2 && (8..=12).contains(&digits.len()) && (2..=6).contains(&part[0].len()) {
+        return part[1..].iter().all(|group| group.len() >= 2);
+    }
+    // A zero for the trunk, then an area, then the rest.
+    let pairs = part.len() >= 4 && part.iter().all(|group| group.len() == 2);
+    let trunk =
+        digits[0] == 0 && digits.get(1).is_some_and(|digit| *digit != 0) && (9..=12).contains(&digits.len());
+    if trunk && part.len() >= 2 {
+        let long_enough = part[1..].iter().all(|group| group.len() >= 2) && (2..=6).contains(&part[0].len());
+        return long_enough
+            && (!pairs || digits.len() == 10)
+            && !(part.len() == 2 && by(1) == b'.')
+            && !shape(&[5, 4]);
+    }
+    // Bare mobiles of the United Kingdom.
+    shape(&[11]) && digits[..2] == [0, 7] && area(2)
+}
+
+/// Whether what is announced as a telephone number can be one.
+fn possible(part: &[Group], digits: &[u8]) -> bool {
+    let small = part.iter().skip(1).all(|group| group.len() >= 2);
+    let same = digits.iter().all(|digit| *digit == digits[0]);
+    let decimal = part.len() == 2 && part[1].by == b'.' && (part[0].len() < 3 || part[1].len() > 5);
+    let years = part.len() == 2
+        && part.iter().all(|group| group.len() == 4)
+        && matches!((digits[0], digits[4]), (1 | 2, 1 | 2))
+        && part[1].by == b'-';
+    (7..=15).contains(&digits.len()) && small && !same && !decimal && !years
+}
+
+/// Whether groups of three and more digits stand in a row before `start`.
+fn in_a_row(text: &Text<'_>, start: usize) -> bool {
+    text.before(start) == b' '
+        && start >= 2
+        && text.bytes[..start - 1].iter().rev().take(3).take_while(|b| b.is_ascii_digit()).count() >= 3
+}
+
+/// The brackets of a number are closed.
+fn balanced(bytes: &[u8]) -> bool {
+    let count = |sign: u8| memchr::memchr_iter(sign, bytes).count();
+    count(b'(') == count(b')')
+}
+
+/// The end of a number with its extension: `x12`, `ext. 12`, `#12`.
+fn extended(text: &Text<'_>, end: usize) -> usize {
+    let mut at = end;
+    let skip = |at: usize, signs: &[u8]| {
+        at + text.bytes[at.min(text.bytes.len())..].iter().take_while(|b| signs.contains(b)).take(2).count()
+    };
+    at = skip(at, b" ");
+    let rest = &text.bytes[at.min(text.bytes.len())..];
+    let word = ["extension", "ext", "x", "#"];
+    let Some(word) = word
+        .iter()
+        .find(|word| rest.len() >= word.len() && rest[..word.len()].eq_ignore_ascii_case(word.as_bytes()))
+    else {
+        return end;
+    };
+    at = skip(at + word.len(), b". :");
+    let digits = text.bytes[at.min(text.bytes.len())..].iter().take_while(|b| b.is_ascii_digit()).count();
+    if (1..=6).contains(&digits) && text.ends(at + digits) { at + digits } else { end }
+}

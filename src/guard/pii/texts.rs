@@ -1,0 +1,119 @@
+//! All texts of a question, in one order: what is searched is what is changed.
+use serde_json::{Map, Value};
+
+use super::question::Trust;
+use crate::chat::{Media, Part, Request, Role, Source};
+
+/// Shows every text to `look`, with the name of the field it stands in where that says something.
+pub(super) fn each(chat: &Request, system: bool, look: &mut impl FnMut(&str, Option<&str>, Trust)) {
+    for message in chat.messages.iter().filter(|message| system || !is_system(message.role)) {
+        message.parts.iter().for_each(|part| part_texts(part, look));
+        message.name.iter().for_each(|name| look(name, None, Trust::Words));
+    }
+    chat.user.iter().for_each(|user| look(user, None, Trust::Words));
+    map_texts(&chat.rest, look);
+}
+
+/// Lets `change` change every text, in the same order.
+pub(super) fn each_mut(chat: &mut Request, system: bool, change: &mut impl FnMut(&mut String, Trust)) {
+    for message in chat.messages.iter_mut().filter(|message| system || !is_system(message.role)) {
+        message.parts.iter_mut().for_each(|part| change_part(part, change));
+        message.name.iter_mut().for_each(|name| change(name, Trust::Words));
+    }
+    chat.user.iter_mut().for_each(|user| change(user, Trust::Words));
+    change_map(&mut chat.rest, change);
+}
+
+fn is_system(role: Role) -> bool {
+    matches!(role, Role::System | Role::Developer)
+}
+
+fn part_texts(part: &Part, look: &mut impl FnMut(&str, Option<&str>, Trust)) {
+    match part {
+        Part::Text { text, rest } => {
+            look(text, None, Trust::Words);
+            map_texts(rest, look);
+        }
+        Part::Refusal(text) => look(text, None, Trust::Words),
+        Part::Reasoning { text, .. } => look(text, None, Trust::Signed),
+        Part::ToolCall(call) => look(&call.arguments, None, Trust::Json),
+        Part::ToolResult { parts, .. } => parts.iter().for_each(|part| part_texts(part, look)),
+        Part::Image(media) | Part::File(media) | Part::Audio(media) => {
+            let Media { source, name, rest, mime: _ } = media;
+            if let Source::Text(text) = source {
+                look(text, None, Trust::Words);
+            }
+            name.iter().for_each(|name| look(name, None, Trust::Words));
+            map_texts(rest, look);
+        }
+        Part::Other(value) => value_texts(None, value, look),
+    }
+}
+
+fn change_part(part: &mut Part, change: &mut impl FnMut(&mut String, Trust)) {
+    match part {
+        Part::Text { text, rest } => {
+            change(text, Trust::Words);
+            change_map(rest, change);
+        }
+        Part::Refusal(text) => change(text, Trust::Words),
+        Part::Reasoning { text, .. } => change(text, Trust::Signed),
+        Part::ToolCall(call) => change(&mut call.arguments, Trust::Json),
+        Part::ToolResult { parts, .. } => parts.iter_mut().for_each(|part| change_part(part, change)),
+        Part::Image(media) | Part::File(media) | Part::Audio(media) => {
+            let Media { source, name, rest, mime: _ } = media;
+            if let Source::Text(text) = source {
+                change(text, Trust::Words);
+            }
+            name.iter_mut().for_each(|name| change(name, Trust::Words));
+            change_map(rest, change);
+        }
+        Part::Other(value) => change_value(None, value, change),
+    }
+}
+
+/// Fields that hold bytes, ids and words of the API: no text of people.
+const NO_TEXT: [&str; 12] = [
+    "data",
+    "id",
+    "type",
+    "media_type",
+    "mime_type",
+    "encrypted_content",
+    "signature",
+    "file_id",
+    "file_data",
+    "previous_response_id",
+    "prompt_cache_key",
+    "cache_control",
+];
+
+fn is_text(name: Option<&str>) -> bool {
+    name.is_none_or(|name| !NO_TEXT.contains(&name))
+}
+
+fn map_texts(map: &Map<String, Value>, look: &mut impl FnMut(&str, Option<&str>, Trust)) {
+    map.iter().for_each(|(name, value)| value_texts(Some(name), value, look));
+}
+
+fn change_map(map: &mut Map<String, Value>, change: &mut impl FnMut(&mut String, Trust)) {
+    map.iter_mut().for_each(|(name, value)| change_value(Some(name), value, change));
+}
+
+fn value_texts(name: Option<&str>, value: &Value, look: &mut impl FnMut(&str, Option<&str>, Trust)) {
+    match value {
+        Value::String(text) if is_text(name) => look(text, name, Trust::Words),
+        Value::Array(items) => items.iter().for_each(|item| value_texts(name, item, look)),
+        Value::Object(map) => map_texts(map, look),
+        Value::String(_) | Value::Null | Value::Bool(_) | Value::Number(_) => {}
+    }
+}
+
+fn change_value(name: Option<&str>, value: &mut Value, change: &mut impl FnMut(&mut String, Trust)) {
+    match value {
+        Value::String(text) if is_text(name) => change(text, Trust::Words),
+        Value::Array(items) => items.iter_mut().for_each(|item| change_value(name, item, change)),
+        Value::Object(map) => change_map(map, change),
+        Value::String(_) | Value::Null | Value::Bool(_) | Value::Number(_) => {}
+    }
+}

@@ -1,0 +1,375 @@
+//! The words that announce personal data, speak against it, or begin a secret.
+//! All are looked for in one pass.
+use std::sync::LazyLock;
+
+use aho_corasick::{AhoCorasick, AhoCorasickKind, MatchKind, StartKind};
+
+/// What a word announces; a set of them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Class(u32);
+
+impl Class {
+    pub(super) const PHONE: Self = Self(1);
+    /// May be about telephones, and about much else.
+    pub(super) const CALL: Self = Self(1 << 1);
+    pub(super) const SSN: Self = Self(1 << 2);
+    pub(super) const NHS: Self = Self(1 << 3);
+    pub(super) const NINO: Self = Self(1 << 4);
+    pub(super) const PASSPORT: Self = Self(1 << 5);
+    pub(super) const BIRTH: Self = Self(1 << 6);
+    pub(super) const CARD: Self = Self(1 << 7);
+    pub(super) const WALLET: Self = Self(1 << 8);
+    pub(super) const IP: Self = Self(1 << 9);
+    /// Announces a password, which may look like anything.
+    pub(super) const PASSWORD: Self = Self(1 << 10);
+    /// Announces a key or a token, which look like chance.
+    pub(super) const KEY: Self = Self(1 << 11);
+    /// Announces numbers that belong to things.
+    pub(super) const THING: Self = Self(1 << 12);
+    /// Announces versions and places in documents.
+    pub(super) const VERSION: Self = Self(1 << 13);
+    /// Announces digests and other ids that look like chance.
+    pub(super) const DIGEST: Self = Self(1 << 14);
+    /// Begins a secret.
+    pub(super) const PREFIX: Self = Self(1 << 15);
+    /// Begins a private key in PEM.
+    pub(super) const PEM: Self = Self(1 << 16);
+    /// Stands between a URL's scheme and the rest.
+    pub(super) const URL: Self = Self(1 << 17);
+    /// An at sign that is written out.
+    pub(super) const AT: Self = Self(1 << 18);
+    /// Announces a name.
+    pub(super) const PERSON: Self = Self(1 << 19);
+    /// A kind of street.
+    pub(super) const STREET: Self = Self(1 << 20);
+
+    pub(super) const fn or(self, other: Self) -> Self {
+        Self(self.0 | other.0)
+    }
+
+    pub(super) const fn meets(self, other: Self) -> bool {
+        self.0 & other.0 != 0
+    }
+}
+
+/// A word in a text.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Hit {
+    pub start: usize,
+    pub end: usize,
+    pub class: Class,
+}
+
+/// The words, parted by white space; `_` stands for a space, a `|` at the end asks for the word to end there.
+const WORDS: &[(Class, &str)] = &[
+    (
+        Class::PHONE,
+        "phone telephone tel| tel.| tel:| tel_no| mobile cellphone cell_phone cell:| cell_number cell_is| cellular fax landline whatsapp \
+         hotline helpline sms| msisdn contact_number number_to_reach best_number callback_number telefon telefoon handy| handynummer mobil| mobilnummer \
+         mobiel rufnummer mobilfunk festnetz téléphone mobile portable_: portable:| portable_est numéro_de_tél tél| tél.| tél:| joindre_au teléfono telefono \
+         móvil movil celular celulare cellulare fijo| telefone telemóvel telemovel telefonnummer puhelin puhelinnumero \
+         komórk numer_telefonu tlf| tlf.| телефон Телефон тел.| Тел.| тел:| мобильный Мобильный сотовый номер_тел 电话 電話 手机 手機 \
+         携帯 联系方式 전화 휴대폰 연락처 هاتف جوال फोन telefonu cep_tel cep:|",
+    ),
+    (
+        Class::CALL,
+        "call| called| calling| call_me dial| ring| ring_me text| text_me texted| reach| reached| reachable contact| contact: viber signal| telegram| \
+         voicemail anrufen erreichbar ruf_mich appelez appeler joindre llama| llámame llamar chiamare chiamami chiama| ligue| ligar bel_me| bellen zadzwoń \
+         позвони звони 致电 拨打 extension| pager imessage",
+    ),
+    (
+        Class::SSN,
+        "ssn| ssns| ssn: social_security social_sec soc_sec socialsecurity tax_id taxpayer_id tin| seguro_social ss#| ss_number ss_no",
+    ),
+    (Class::NHS, "nhs"),
+    (Class::NINO, "nino| national_insurance ni_number ni_no| ni_no. nin| ni:| insurance_number ni#|"),
+    (
+        Class::PASSPORT,
+        "passport passeport reisepass pasaporte passaporto passaporte paspoort paszport pass-nr passnummer paß| паспорт Паспорт 护照 護照 パスポート旅券 \
+         旅券 여권 pasaport travel_document passport_no pasport|",
+    ),
+    (
+        Class::BIRTH,
+        "dob| d.o.b date_of_birth birth_date birthdate dateofbirth born| birthday bday| b-day born_on geburtsdatum geboren_am geboren| \
+         geb.| geburtstag geburtstag: né_le née_le né(e)_le né(e)| date_de_naissance naissance anniversaire fecha_de_nacimiento nacimiento nacido nacida nació cumpleaños \
+         data_di_nascita nato_il nata_il nato_a nascita compleanno data_de_nascimento nascimento nascido nascida aniversário geboortedatum geboren_op \
+         fødselsdato född födelsedatum født syntymäaika data_urodzenia urodzony urodzona urodził datum_narození narozen дата_рождения Дата_рождения рождения родился родилась д.р. 出生 \
+         生年月日 誕生日 生日 생년월일 생일 doğum_tarihi doğum birth: birth_day dob:",
+    ),
+    (
+        Class::CARD,
+        "credit_card debit_card creditcard card_number card_no card_ending cardnumber card| cc| cc: pan| visa mastercard maestro amex american_express discover| diners jcb| \
+         unionpay kreditkarte kartennummer carte tarjeta carta_di_credito cartão karta karty credit_cards charge| expiry cvv cvc| 信用卡 カード番号 карты карта",
+    ),
+    (
+        Class::WALLET,
+        "wallet bitcoin btc| ethereum ether| eth| erc20 erc-20 usdt usdc metamask crypto litecoin ltc| dogecoin doge| solana sol| tron| trc20 trx| xrp| ripple monero xmr| \
+         deposit_address receiving_address payout_address recipient donations donate donation send_to withdraw cold_storage ledger_address address on-chain tezos cardano polygon binance bnb| кошел",
+    ),
+    (
+        Class::IP,
+        "ip| ip: ips| ipv4 ipv6 ip_address ipaddress client_ip remote_addr x-forwarded-for host| server| ping|",
+    ),
+    (
+        Class::PASSWORD,
+        "password passwd pwd pass:| pass=| passphrase passcode passwort kennwort mot_de_passe mdp| contraseña contrasena senha parola_d'ordine wachtwoord lösenord hasło adgangskode salasana \
+         пароль Пароль 密码 密碼 パスワード 비밀번호 şifre pw:| pw=| pw| parola| heslo",
+    ),
+    (
+        Class::KEY,
+        "secret token api_key apikey access_key accesskey auth_key authkey private_key privatekey signing_key signingkey encryption_key encryptionkey \
+         client_secret credential bearer authorization clé_api clave_api api-schlüssel chave_de_api shared_key sharedkey accountkey account_key connection_string app_key appkey subscription_key subscriptionkey \
+         master_key masterkey session_key sessionkey license_key webhook_secret x-api-key 密钥 ключ jwt| sas_token sharedaccesskey hmac_key deploy_key service_key",
+    ),
+    (
+        Class::THING,
+        "order| orders| order# order_no order_id order_number ordernumber invoice inv| inv# ticket tracking shipment shipped parcel package sku| isbn issn doi| imei imsi iccid serial s/n| part_no part_number part# part| \
+         model| model_number item catalog product reference ref| ref.| ref: ref# case_no case_number case# docket batch lot| barcode ean| upc| gtin asin pmid transaction txn confirmation booking reservation flight vin| licence license plate| \
+         account| account_number acct routing sort_code zip| zip_code postcode postal plz| customer_id customer_number user_id userid student_id employee_id member_id patient_id record_id id| ids| id: case_id request_id session_id trace_id timestamp epoch unix ms| milliseconds bytes population revenue price| amount total| \
+         usd| eur| gbp| chf| inr| jpy| cost| costs| balance score lottery coordinates latitude longitude lat| lon| lng| gps purchase_order po| po# bestellnummer bestellung rechnung auftrag kundennummer artikelnummer sendungsnummer aktenzeichen commande facture suivi référence \
+         pedido factura ordine fattura numero_ordine encomenda заказ счет 订单 注文 주문 erp job| job_id pid| pids port| offset row| rows seed| iphone android measurement resolution pixels dimensions inventory asset contract policy_number claim tracking_number meter mac| standard| rfc din| iso patent petition bill_number warehouse bin| aisle shelf slot schedule duration phone_model",
+    ),
+    (
+        Class::VERSION,
+        "version versions ver| ver. v| release released build| firmware driver upgrade upgraded update| updated kernel section sec.| § chapter clause figure table| appendix paragraph article| step subsection release_notes oid| \
+         changelog changed_in since| semver patch| patched assembly runtime| sdk| package_version revision rev| rule| requirement heading numbered exercise",
+    ),
+    (
+        Class::DIGEST,
+        "commit hash| hashes checksum sha| sha1 sha-1 sha256 sha-256 sha512 md5 digest uuid guid etag blake2 crc revision fingerprint object_id merkle transaction_hash tx_hash txid block_hash image@ integrity build_id blob nonce salt",
+    ),
+    (
+        Class::PREFIX,
+        "sk- sk_live_ sk_test_ rk_live_ rk_test_ pk_live_ whsec_ akia asia aroa aida agpa aiza ya29. gocspx- ghp_ gho_ ghu_ ghs_ ghr_ github_pat_ glpat- gldt- glrt- xoxb- xoxp- xoxa- xoxr- xoxs- xoxe. xoxe- xapp- \
+         sg. npm_ pypi- hf_ dop_v1_ doo_v1_ shpat_ shpss_ shpca_ dapi gsk_ xai- pplx- r8_ lin_api_ ntn_ hvs. hvb. dp.pt. dp.st. glsa_ glc_ nrak- atatt3 pscale_ pmak- age-secret-key- \
+         eyj sq0atp- sq0csp- hooks.slack.com/services/ discord.com/api/webhooks/ figd_ sntrys_ rubygems_ cio_ tskey- fm2_ nvapi- tvly- lsv2_ sbp_",
+    ),
+    (Class::PEM, "-----begin"),
+    (Class::URL, "://"),
+    (Class::AT, "[at] (at) {at} _at_ <at> [@] (@)"),
+];
+
+/// Words that are looked for only where names or street addresses are.
+const WORDS_OF_PEOPLE: &[(Class, &str)] = &[
+    (
+        Class::PERSON,
+        "mr| mr.| mrs| mrs.| ms.| miss| dr.| prof.| professor sir| dame| herr| frau| monsieur madame| mme| señor señora sr.| sra.| signor signora dear| hi| hello| name_is my_name_is called| i_am| i'm| this_is| \
+         regards sincerely cheers| name: full_name fullname first_name last_name surname patient: patient| customer: client: employee: sender: recipient: contact: signed signed_by attn attn: ich_heiße je_m'appelle me_llamo mi_chiamo meu_nome_é",
+    ),
+    (
+        Class::STREET,
+        "street| st| st.| avenue| ave| ave.| road| rd| rd.| boulevard| blvd| blvd.| lane| ln| ln.| drive| dr| court| ct| place| pl| square| terrace| way| parkway| pkwy| highway| hwy| close| crescent| row| walk| \
+         straße| strasse| str.| weg| platz| allee| gasse| rue| avenue| chemin| impasse| quai| calle| avenida| paseo| plaza| via| viale| corso| piazza| rua| travessa| praça| laan| straat| gracht|",
+    ),
+];
+
+/// A word's class, and whether it must end where it ends.
+struct Entry {
+    class: Class,
+    exact: bool,
+}
+
+struct Vocabulary {
+    automaton: AhoCorasick,
+    entries: Vec<Entry>,
+}
+
+/// What matters in every text: what begins a secret, and what announces more than numbers.
+const OPENERS: Class = Class::PASSWORD
+    .or(Class::KEY)
+    .or(Class::PREFIX)
+    .or(Class::PEM)
+    .or(Class::URL)
+    .or(Class::AT)
+    .or(Class::PASSPORT)
+    .or(Class::BIRTH);
+
+static OPENING: LazyLock<Option<Vocabulary>> =
+    LazyLock::new(|| Vocabulary::of(WORDS.iter().filter(|(class, _)| class.meets(OPENERS))));
+/// What matters where there are digits.
+static AROUND: LazyLock<Option<Vocabulary>> =
+    LazyLock::new(|| Vocabulary::of(WORDS.iter().filter(|(class, _)| !class.meets(OPENERS))));
+static PEOPLE: LazyLock<Option<Vocabulary>> = LazyLock::new(|| Vocabulary::of(WORDS_OF_PEOPLE.iter()));
+
+impl Vocabulary {
+    fn of<'l>(lists: impl Iterator<Item = &'l (Class, &'l str)>) -> Option<Self> {
+        let (mut words, mut entries): (Vec<String>, Vec<Entry>) = Default::default();
+        let mut add = |text: String, class: Class, exact: bool| {
+            if let Some(at) = words.iter().position(|known| *known == text) {
+                entries[at].class = entries[at].class.or(class);
+            } else {
+                words.push(text);
+                entries.push(Entry { class, exact });
+            }
+        };
+        for (class, list) in lists {
+            for word in list.split_whitespace() {
+                let (text, exact) = word.strip_suffix('|').map_or((word, false), |word| (word, true));
+                if class.meets(Class::PREFIX) || !text.contains('_') {
+                    // In the beginning of a secret an underscore is one.
+                    add(text.to_owned(), *class, exact);
+                } else {
+                    // As people write it, and as programs name their fields.
+                    [" ", "_", "-", ""].iter().for_each(|by| add(text.replace('_', by), *class, exact));
+                }
+            }
+        }
+        // The words are fixed: a test says that they make an automaton.
+        let automaton = AhoCorasick::builder()
+            .ascii_case_insensitive(true)
+            .match_kind(MatchKind::Standard)
+            .start_kind(StartKind::Unanchored)
+            .kind(Some(AhoCorasickKind::DFA))
+            .build(&words)
+            .ok()?;
+        Some(Self { automaton, entries })
+    }
+
+    /// All words, also within each other: what does not stand by itself must not hide what does.
+    fn find(&self, text: &str, hits: &mut Vec<Hit>) {
+        for found in self.automaton.find_overlapping_iter(text) {
+            let entry = &self.entries[found.pattern().as_usize()];
+            if stands(text, found.start(), found.end(), entry) {
+                hits.push(Hit { start: found.start(), end: found.end(), class: entry.class });
+            }
+        }
+    }
+}
+
+/// The words in a text, in order; those around numbers only where it has any.
+pub(super) fn hits(text: &str, numbers: bool, people: bool) -> Vec<Hit> {
+    // Nothing is allocated where nothing is found.
+    let mut hits = Vec::new();
+    let vocabularies = [(&OPENING, true), (&AROUND, numbers), (&PEOPLE, people)];
+    for vocabulary in
+        vocabularies.into_iter().filter(|(_, wanted)| *wanted).filter_map(|(words, _)| words.as_ref())
+    {
+        vocabulary.find(text, &mut hits);
+    }
+    if hits.len() > 1 {
+        longest(&mut hits);
+    }
+    hits
+}
+
+/// Of words that stand at one place leaves the longest, in order.
+fn longest(hits: &mut Vec<Hit>) {
+    hits.sort_unstable_by_key(|hit| (hit.start, usize::MAX - hit.end));
+    let mut end = 0;
+    let mut same: Option<usize> = None;
+    for at in 0..hits.len() {
+        let hit = hits[at];
+        match same {
+            // The same word of two lists.
+            Some(before) if hits[before].start == hit.start && hits[before].end == hit.end => {
+                hits[before].class = hits[before].class.or(hit.class);
+            }
+            _ if hit.start >= end => {
+                let next = same.map_or(0, |before| before + 1);
+                hits[next] = hit;
+                same = Some(next);
+                end = hit.end;
+            }
+            _ => {}
+        }
+    }
+    hits.truncate(same.map_or(0, |last| last + 1));
+}
+
+/// Where the end of a text may be the beginning of a secret's beginning; its length where it is none.
+pub(super) fn begun(text: &str) -> usize {
+    static BEGINNINGS: LazyLock<Vec<String>> = LazyLock::new(|| {
+        let lists = WORDS.iter().filter(|(class, _)| class.meets(Class::PREFIX.or(Class::PEM)));
+        let mut words: Vec<String> =
+            lists.flat_map(|(_, list)| list.split_whitespace()).map(str::to_ascii_lowercase).collect();
+        words.sort_unstable();
+        words
+    });
+    const LONGEST: usize = 32;
+    let bytes = text.as_bytes();
+    let from = bytes.len().saturating_sub(LONGEST);
+    let begins = |at: usize| {
+        at == 0 || bytes[at] == b'-' || !(bytes[at - 1].is_ascii_alphanumeric() || bytes[at - 1] == b'-')
+    };
+    let mut end = [0; LONGEST];
+    let end = &mut end[..bytes.len() - from];
+    end.copy_from_slice(&bytes[from..]);
+    end.make_ascii_lowercase();
+    let is = |at: usize| {
+        let end = &end[at - from..];
+        let place = BEGINNINGS.partition_point(|word| word.as_bytes() < end);
+        BEGINNINGS.get(place).is_some_and(|word| word.as_bytes().starts_with(end))
+    };
+    (from..bytes.len())
+        .filter(|at| bytes[*at].is_ascii() && begins(*at))
+        .find(|at| is(*at))
+        .unwrap_or(bytes.len())
+}
+
+/// Whether a word stands by itself, as far as it must.
+fn stands(text: &str, start: usize, end: usize, entry: &Entry) -> bool {
+    let bytes = text.as_bytes();
+    if entry.class.meets(Class::URL.or(Class::AT).or(Class::PEM)) {
+        return true;
+    }
+    let first = bytes[start];
+    let begins = match start.checked_sub(1).map(|at| bytes[at]) {
+        None => true,
+        Some(before) if entry.class.meets(Class::PREFIX) => !before.is_ascii_alphanumeric() && before != b'-',
+        // `userPhone` has the word, `iphone` has not.
+        Some(before) if first.is_ascii_uppercase() && before.is_ascii_lowercase() => true,
+        // After letters of scripts that know no spaces, and after digits, a word may begin.
+        Some(before) if before < 0x80 => !before.is_ascii_alphabetic(),
+        Some(_) => {
+            text[..start].chars().next_back().is_none_or(|c| !c.is_alphabetic() || super::text::is_wide(c))
+        }
+    };
+    let ends = !entry.exact
+        || match bytes.get(end) {
+            None => true,
+            Some(after) if bytes[end - 1].is_ascii_alphanumeric() => {
+                !after.is_ascii_alphabetic()
+                    || (after.is_ascii_uppercase() && bytes[end - 1].is_ascii_lowercase())
+            }
+            Some(_) => true,
+        };
+    begins && ends
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn classes(text: &str, class: Class) -> usize {
+        hits(text, true, true).iter().filter(|hit| hit.class.meets(class)).count()
+    }
+
+    #[test]
+    fn the_words_make_automata() {
+        assert!(OPENING.is_some() && AROUND.is_some() && PEOPLE.is_some());
+    }
+
+    #[test]
+    fn words_stand_by_themselves_and_in_names_of_fields() {
+        for text in [
+            "phone",
+            "Phone:",
+            "user_phone",
+            "userPhone",
+            "phoneNumber",
+            "电话",
+            "我的电话是",
+            "Telefonnummer",
+        ] {
+            assert_eq!(classes(text, Class::PHONE), 1, "{text}");
+        }
+        for text in ["headphones", "iPhone", "hotel 5", "tell me"] {
+            assert_eq!(classes(text, Class::PHONE), 0, "{text}");
+        }
+        for text in ["api key", "API_KEY", "apiKey", "x-api-key"] {
+            assert_eq!(classes(text, Class::KEY), 1, "{text}");
+        }
+        assert_eq!(classes("task-1 ask-2 risk-3", Class::PREFIX), 0);
+        assert_eq!(classes("sk-abc", Class::PREFIX), 1);
+    }
+}

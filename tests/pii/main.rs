@@ -1,0 +1,158 @@
+//! How well personal data and secrets are told from what only looks like them,
+//! and that a stream is judged as the whole text is.
+#![allow(
+    clippy::unwrap_used,
+    clippy::print_stdout,
+    reason = "a test that fails may panic, and says what it saw"
+)]
+mod sentences;
+mod values;
+
+use std::{collections::BTreeMap, sync::Arc, time::Instant};
+
+use sluice::{
+    call::Trail,
+    chat::{Event, Finish, Request},
+    guard::{
+        hold::Judging,
+        pii::{Answers, Mode, Pii, Settings, settings::Output},
+    },
+    reply::Rewrite,
+};
+
+use sentences::corpus;
+use values::Chance;
+
+#[derive(Default)]
+struct Score {
+    hit: usize,
+    missed: usize,
+    wrong: usize,
+}
+
+#[test]
+fn types_are_found_and_what_looks_like_them_is_not() {
+    let pii = Pii::new(&Settings::default()).unwrap();
+    let all = corpus(42, 14);
+    assert!(all.len() >= 2000, "{}", all.len());
+    let mut scores: BTreeMap<String, Score> = BTreeMap::new();
+    let (mut negatives, mut flagged) = (0, 0);
+    for sentence in &all {
+        let mut found = pii.in_question(&sentence.text);
+        for (kind, range) in &sentence.spans {
+            let score = scores.entry((*kind).to_owned()).or_default();
+            let same = |f: &sluice::guard::pii::Finding| {
+                pii.name(f.kind) == *kind && f.range.start < range.end && range.start < f.range.end
+            };
+            if let Some(at) = found.iter().position(same) {
+                found.remove(at);
+                score.hit += 1;
+            } else {
+                score.missed += 1;
+                println!("missed {kind}: {:?} in {:?}", &sentence.text[range.clone()], sentence.text);
+            }
+        }
+        for other in &found {
+            scores.entry(pii.name(other.kind).to_owned()).or_default().wrong += 1;
+            println!(
+                "wrong {}: {:?} in {:?}",
+                pii.name(other.kind),
+                &sentence.text[other.range.clone()],
+                sentence.text
+            );
+        }
+        if sentence.spans.is_empty() {
+            negatives += 1;
+            flagged += usize::from(!found.is_empty());
+        }
+    }
+    println!("{} sentences, {flagged} of {negatives} without any flagged", all.len());
+    for (kind, Score { hit, missed, wrong }) in &scores {
+        let (hit, missed, wrong) = (*hit as f64, *missed as f64, *wrong as f64);
+        let f1 = 2.0 * hit / (2.0 * hit + missed + wrong);
+        println!("{kind:10} F1 {f1:.3}  of {}", hit + missed);
+        assert!(f1 >= if kind == "phone" { 0.93 } else { 0.97 }, "{kind}: {f1}");
+    }
+    assert_eq!(scores.len(), 12);
+    assert!(flagged * 50 <= negatives, "{flagged} of {negatives}");
+}
+
+#[test]
+fn a_stream_is_judged_as_the_whole_text_wherever_it_is_cut() {
+    // Everything is masked: the hardest case, since all of it must be held back.
+    let mut settings = Settings { output: masking(), ..Settings::default() };
+    settings.custom.clear();
+    let pii = Arc::new(Pii::new(&settings).unwrap());
+    let c = &mut Chance(7);
+    for (at, sentence) in corpus(43, 1).iter().enumerate() {
+        let text = format!("{} And so on.", sentence.text);
+        let whole = streamed(&pii, &[&text]);
+        let borders: Vec<usize> = (1..text.len()).filter(|at| text.is_char_boundary(*at)).collect();
+        // Each in two pieces at every place, in single characters, and by chance.
+        for cut in borders.iter().step_by(if at % 8 == 0 { 1 } else { 5 }) {
+            let (one, two) = text.split_at(*cut);
+            assert_eq!(streamed(&pii, &[one, two]), whole, "cut at {cut}: {one:?} | {two:?}");
+        }
+        let singles: Vec<String> = text.chars().map(String::from).collect();
+        let singles: Vec<&str> = singles.iter().map(String::as_str).collect();
+        assert_eq!(streamed(&pii, &singles), whole, "in single characters: {text:?}");
+        for _ in 0..4 {
+            let mut pieces = Vec::new();
+            let mut rest = &*text;
+            while !rest.is_empty() {
+                let mut size = c.from(1, 9).min(rest.len());
+                while !rest.is_char_boundary(size) {
+                    size += 1;
+                }
+                let (piece, more) = rest.split_at(size);
+                pieces.push(piece);
+                rest = more;
+            }
+            assert_eq!(streamed(&pii, &pieces), whole, "{pieces:?}");
+        }
+    }
+}
+
+#[test]
+fn a_search_takes_little_time() {
+    let pii = Pii::new(&Settings::default()).unwrap();
+    let plain = "Could you please explain how the tides work, and why there are two of them on most days? I would like to tell it to my children in simple words, with an example from the harbour that we know well.";
+    let full = "My name is Jo, mail jo@example.org or call +44 20 7946 0958; the card is 4111 1111 1111 1111, the IBAN GB82 WEST 1234 5698 7654 32, and the server is at 203.0.113.77. Born on 3 May 1985, thanks a lot.";
+    for (name, text) in [("plain", plain), ("full", full)] {
+        let mut times: Vec<_> = (0..400)
+            .map(|_| {
+                let began = Instant::now();
+                std::hint::black_box(pii.in_question(text));
+                began.elapsed()
+            })
+            .collect();
+        times.sort();
+        // The tests' build is many times slower than a release.
+        println!("{name}: {:?} for {} bytes", times[200], text.len());
+    }
+}
+
+/// Every type is masked.
+fn masking() -> Output {
+    let kinds = [
+        "email", "phone", "card", "iban", "ssn", "nhs", "nino", "passport", "ip", "birth", "wallet", "secret",
+    ];
+    let modes: serde_json::Map<_, _> =
+        kinds.iter().map(|kind| ((*kind).to_owned(), serde_json::json!(Mode::Mask))).collect();
+    serde_json::from_value(modes.into()).unwrap()
+}
+
+/// What leaves of a text that comes in pieces.
+fn streamed(pii: &Arc<Pii>, pieces: &[&str]) -> String {
+    let rules = Answers::rules(pii, &Arc::new(Request::default()), &Trail::default()).collect();
+    let mut judging = Judging::new(rules, false, false, Box::new(|_, _| {}));
+    let mut out = std::collections::VecDeque::new();
+    for piece in pieces {
+        judging.event(Event::text(*piece), &mut out);
+    }
+    judging.event(Event::finish(Finish::Stop), &mut out);
+    judging.end(&mut out);
+    out.iter()
+        .filter_map(|event| if let Event::Text { text, .. } = event { Some(text.as_str()) } else { None })
+        .collect()
+}
