@@ -37,6 +37,7 @@ use crate::{
         measure::Measure,
         retry::Retry,
         screen::CheckInput,
+        session::Session,
         simulate::{Forecast, Foresee},
     },
     price::Prices,
@@ -44,6 +45,7 @@ use crate::{
     provider::{self, Provider, continuation::Prefill},
     replay::{Replay, replies::Replies, sealed::Root, shelf, streams::Streams},
     route::{AttemptBudget, Breakers, Plan, Table, Vitals},
+    session::{self, Sessions},
     stack::{self, Rehearsal, Stages},
     store::{
         Stores,
@@ -55,7 +57,7 @@ use crate::{
 };
 
 /// The tables of every mechanism that keeps something in the database.
-pub(crate) const TABLES: &[Tables] = &[auth::book::TABLES, shelf::TABLES, summary::TABLES, audit::TABLES];
+pub(crate) const TABLES: &[Tables] = &[auth::book::TABLES, shelf::TABLES, summary::TABLES, audit::TABLES, session::TABLES];
 
 /// What lasts through reloads.
 pub(super) struct Lasting {
@@ -71,6 +73,7 @@ pub(super) struct Lasting {
     pub(super) ledger: Arc<Ledger>,
     alerts: Alerts,
     pub(super) summaries: (Arc<Summaries>, Arc<Kept>),
+    pub(super) sessions: Arc<Sessions>,
     calendar: Arc<Calendar>,
     cache: Arc<cache::Cache>,
     gates: Arc<Gates>,
@@ -126,6 +129,7 @@ impl Lasting {
             alerts,
             calendar: Arc::default(),
             summaries: (summaries.clone(), Kept::start(stores.sql.clone(), &summaries)),
+            sessions: Sessions::start(&stores, &metrics),
             stores,
             breakers: Arc::new(Breakers::new(metrics.breaker.clone())),
             vitals: Vitals::default(),
@@ -339,6 +343,12 @@ fn stages(parts: &Parts, lasting: &Lasting, table: &Arc<Table>, version: &str) -
         },
         admit: Admit { gates: gates.clone(), table: table.clone(), metrics: metrics.clone() },
         screen: CheckInput { settings: config.input.clone() },
+        session: Session {
+            sessions: lasting.sessions.clone(),
+            settings: Arc::new(config.session.clone()),
+            prompts: prompts.clone(),
+            metrics: metrics.clone(),
+        },
         cache: Cache {
             store: lasting.cache.clone(),
             policy: Arc::new(cache::Policy {

@@ -102,6 +102,9 @@ pub struct Metrics {
     pub keys_age: IntGauge,
     /// Commands that Redis did not carry out, by `reason`: `gone`, `late`, `refused`.
     pub redis_failures: IntCounterVec,
+    /// Conversations by `event`: `begun`, `continued`, or `unavailable` when a question came; its turn `kept`, `unkept`
+    /// or `deleted`; turns `dropped`; `summarised`, `summary_failed`.
+    pub sessions: IntCounterVec,
     /// Reloads of the configuration by `result`.
     pub reloads: IntCounterVec,
 }
@@ -346,6 +349,12 @@ impl Metrics {
                 "sluice_redis_failures_total",
                 "Commands that Redis did not carry out.",
                 &["reason"],
+            )?,
+            sessions: counters(
+                &r,
+                "sluice_session_events_total",
+                "What became of conversations and their turns.",
+                &["event"],
             )?,
             reloads: counters(
                 &r,
