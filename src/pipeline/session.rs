@@ -136,11 +136,11 @@ impl Tap for Listening {
         match event {
             Event::Text { choice: 0, text } if heard.text.len() < LONGEST => heard.text.push_str(text),
             Event::Refusal { choice: 0, text } if heard.refusal.len() < LONGEST => {
-                heard.refusal.push_str(text)
+                heard.refusal.push_str(text);
             }
             // One that waits for a tool is no answer yet.
             Event::Finish { choice: 0, reason } => {
-                heard.ended = !matches!(reason, Finish::ToolCalls | Finish::Pause)
+                heard.ended = !matches!(reason, Finish::ToolCalls | Finish::Pause);
             }
             _ => {}
         }
