@@ -2,6 +2,7 @@
 //! The only file that names concrete parts.
 mod alerts;
 mod anchors;
+mod gates;
 mod parts;
 mod reload;
 

@@ -101,9 +101,8 @@ impl Running {
 impl App {
     /// An app that runs.
     pub fn new(running: Running, lasting: Lasting) -> Self {
-        let Lasting {
-            metrics, writer, breakers, stores, replay, keys, ledger, summaries, audit, sessions
-        } = lasting;
+        let Lasting { metrics, writer, breakers, stores, replay, keys, ledger, summaries, audit, sessions } =
+            lasting;
         sessions.ask(running.pipeline.clone());
         Self(Arc::new(Shared {
             running: ArcSwap::from_pointee(running),

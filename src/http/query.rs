@@ -218,7 +218,6 @@ async fn ask(app: &App, request: HttpRequest<Body>) -> Result<Response> {
     context.use_cache &= question.use_cache;
     context.priority = question.priority.unwrap_or(context.priority);
     context.last_resort = true;
-    context.session = question.session.as_deref().map(Into::into);
     let session = question.session;
     let render = |head: &Head, done: Completion, context: &Context, notes: &Notes| {
         serde_json::to_vec(&Answer::new(head, &done, session, context, notes)).unwrap_or_default()

@@ -183,7 +183,6 @@ async fn ask(app: &App, request: HttpRequest<Body>) -> Result<Response> {
     context.remember = true;
     context.use_cache &= question.use_cache;
     context.priority = question.priority.unwrap_or(context.priority);
-    context.session = question.session.as_deref().map(Into::into);
     let call = Call::new(context, question.chat);
     let (context, session) = (call.context.clone(), question.session);
     // Boxed already: the pipeline is a service.
