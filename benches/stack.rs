@@ -42,6 +42,7 @@ fn call(chat: Request, use_cache: bool) -> Call {
             ..Caller::named("bench", "default")
         },
         session: None,
+        remember: false,
         trace: Trace::default(),
         began,
         deadline: began + Duration::from_secs(60),

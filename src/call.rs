@@ -5,6 +5,7 @@ use std::{
 };
 
 use parking_lot::Mutex;
+use serde::Serialize;
 use serde_json::Value;
 
 pub use crate::caller::{Caller, Priority};
@@ -56,6 +57,8 @@ pub struct Context {
     pub caller: Caller,
     /// The conversation that the caller counts it to, for records.
     pub session: Option<Arc<str>>,
+    /// Whether what was said before in that conversation is given along, and this turn is added to it.
+    pub remember: bool,
     /// The W3C trace that this call belongs to.
     pub trace: Trace,
     /// When the call began.
@@ -167,6 +170,8 @@ pub struct Notes {
     pub uncounted: Vec<Arc<Uncounted>>,
     /// How often another target went on with an answer that had broken off.
     pub continued: u32,
+    /// What its conversation gave it, and what became of its turn; `None` where it has none.
+    pub conversation: Option<Conversation>,
     /// Whether a person was promised to look at it.
     pub review: bool,
     /// Whether a stated answer stood in for one that could not be had.
@@ -303,6 +308,26 @@ pub enum Cached {
     Miss,
     /// It had the answer.
     Hit,
+}
+
+/// What a conversation gave a call, and what became of the call's turn.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+#[expect(clippy::struct_excessive_bools, reason = "they are independent of each other")]
+pub struct Conversation {
+    /// Turns that were given along, word for word.
+    pub given: usize,
+    /// Turns that were left out, because there are too many.
+    pub left_out: usize,
+    /// Whether a summary of earlier turns was given along.
+    pub summary: bool,
+    /// Whether nothing was given along because the store did not answer.
+    pub unavailable: bool,
+    /// Whether the turn was added.
+    pub kept: bool,
+    /// Whether that took longer than the reply waited for it.
+    pub late: bool,
+    /// Turns that were dropped to make room for it.
+    pub dropped: usize,
 }
 
 /// The state of the tightest limit.

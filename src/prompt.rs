@@ -25,12 +25,14 @@ const FUEL: u64 = 100_000;
 const SYSTEM: &str = "system_prompt.txt";
 const RAG: &str = "rag.txt";
 const CLASSIFY: &str = "classify.txt";
+const SUMMARY: &str = "summary.txt";
 
 /// The files of the carried version. A folder that lacks one of them uses it from here.
 const FILES: &[(&str, &str)] = &[
     (SYSTEM, include_str!("../prompts/v1/system_prompt.txt")),
     (RAG, include_str!("../prompts/v1/rag.txt")),
     (CLASSIFY, include_str!("../prompts/v1/classify.txt")),
+    (SUMMARY, include_str!("../prompts/v1/summary.txt")),
 ];
 
 /// Which prompts are used.
@@ -123,6 +125,13 @@ impl Prompts {
         )
     }
 
+    /// Asks a model to sum up turns of a conversation, a question and its answer each, and what was summed up before.
+    pub fn summary(&self, before: Option<&str>, turns: &[(&str, &str)]) -> Result<String, String> {
+        let turns = turns.iter().map(|&(question, answer)| context! { question, answer });
+        let turns: Vec<minijinja::Value> = turns.collect();
+        self.fill(SUMMARY, context! { summary => before, turns })
+    }
+
     fn compile(version: &str, read: impl Fn(&str) -> Result<Option<String>, String>) -> Result<Self, String> {
         let mut templates = Environment::new();
         templates.set_undefined_behavior(UndefinedBehavior::Strict);
@@ -141,6 +150,7 @@ impl Prompts {
             Passage { document: "a".into(), heading: "b".into(), text: "c".into(), start: 0, score: 1.0 };
         prompts.rag("trial", &[trial])?;
         prompts.classify(&["a", "b"], "trial")?;
+        prompts.summary(Some("a"), &[("b", "c")])?;
         Ok(prompts)
     }
 

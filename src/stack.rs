@@ -24,6 +24,7 @@ use crate::{
         resort::LastResort,
         retry::Retry,
         screen::CheckInput,
+        session::Session,
         simulate::{Forecast, Foresee},
     },
     stage::{Pipeline, stage},
@@ -39,6 +40,7 @@ pub struct Stages {
     pub budget: Budget,
     pub admit: Admit,
     pub screen: CheckInput,
+    pub session: Session,
     pub cache: Cache,
     pub check: CheckOutput,
     pub ground: Ground,
@@ -62,6 +64,7 @@ pub fn pipeline(stages: Stages) -> Pipeline {
             .layer(stage(stages.admit)) // a place among the calls, and among its model's, held until the stream ends
             .layer(stage(stages.screen)) // input: sizes, Unicode form; placeholders for personal data, and back
             .layer(stage(LastResort)) // a stated fallback answer, for callers who take one; never cached
+            .layer(stage(stages.session)) // what was said before comes in, and the turn goes out
             .layer(stage(stages.cache)) // an equal question was answered a moment ago
             .layer(stage(stages.check)) // output rules; inside the cache, so that only what passed is kept
             .layer(stage(stages.ground)) // finds passages, fills the prompt, cites

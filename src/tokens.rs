@@ -1,6 +1,6 @@
 //! Counts tokens where a provider does not report them. Slow to load and not
-//! cheap to run: only ever called on a thread that may block. Only [`about`] is
-//! cheap, and no more than a guess.
+//! cheap to run: only ever called on a thread that may block. Only [`about`]
+//! and [`guess`] are cheap, and no more than guesses.
 use std::fmt::{self, Write};
 
 use crate::chat::{Message, Part, Purpose, Request, Tool, Usage};
@@ -49,6 +49,11 @@ pub fn about(chat: &Request, longest_answer: u32) -> u64 {
         }
     };
     question + answers
+}
+
+/// The tokens of a text, guessed by its length.
+pub fn guess(text: &str) -> u64 {
+    text.len() as u64 / BYTES_A_TOKEN + 1
 }
 
 /// Holds no text but its length, in bytes.

@@ -34,6 +34,7 @@ const LEVELS: &[&[(&str, &[&str])]] = &[
         ("provider", &["knowledge", "price", "prompt"]),
         ("replay", &["observe", "store"]),
         ("route", &["observe", "provider"]),
+        ("session", &["observe", "prompt", "store", "tokens"]),
         ("store", &["observe"]),
         ("summary", &["audit", "store"]),
         ("tokens", &[]),

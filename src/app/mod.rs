@@ -2,6 +2,7 @@
 //! The only file that names concrete parts.
 mod alerts;
 mod anchors;
+mod gates;
 mod parts;
 mod reload;
 
@@ -77,6 +78,7 @@ async fn run(loaded: Loaded, logs: &Logs) -> Result<(), String> {
             ledger: lasting.ledger.clone(),
             summaries: lasting.summaries.clone(),
             audit: lasting.audit.clone(),
+            sessions: lasting.sessions.clone(),
         },
     );
 
@@ -134,6 +136,7 @@ async fn run(loaded: Loaded, logs: &Logs) -> Result<(), String> {
     app.replay().cut.cancel();
     let settled = async { tokio::join!(tracker.wait(), answering.wait()) };
     let _ = tokio::time::timeout(SETTLE, settled).await;
+    app.sessions().close(SETTLE).await;
     reloading.abort();
     following.abort();
     let writer = app.writer().clone();

@@ -5,14 +5,16 @@ use parking_lot::Mutex;
 use sha2::{Digest, Sha256};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
-use super::alerts::Alerts;
+use super::{
+    alerts::Alerts,
+    gates::{gates, plan},
+};
 use crate::{
-    admit::{self, Gates},
+    admit::Gates,
     audit,
     auth::{self, Key, Keyring, Pepper},
     budget::{Calendar, Ledger, Local, Shared, Told},
     cache,
-    caller::Priority,
     chat::Usage,
     config::{self, Config},
     guard::pii::{Masker, Pii},
@@ -37,6 +39,7 @@ use crate::{
         measure::Measure,
         retry::Retry,
         screen::CheckInput,
+        session::Session,
         simulate::{Forecast, Foresee},
     },
     price::Prices,
@@ -44,6 +47,7 @@ use crate::{
     provider::{self, Provider, continuation::Prefill},
     replay::{Replay, replies::Replies, sealed::Root, shelf, streams::Streams},
     route::{AttemptBudget, Breakers, Plan, Table, Vitals},
+    session::{self, Sessions},
     stack::{self, Rehearsal, Stages},
     store::{
         Stores,
@@ -55,7 +59,8 @@ use crate::{
 };
 
 /// The tables of every mechanism that keeps something in the database.
-pub(crate) const TABLES: &[Tables] = &[auth::book::TABLES, shelf::TABLES, summary::TABLES, audit::TABLES];
+pub(crate) const TABLES: &[Tables] =
+    &[auth::book::TABLES, shelf::TABLES, summary::TABLES, audit::TABLES, session::TABLES];
 
 /// What lasts through reloads.
 pub(super) struct Lasting {
@@ -71,6 +76,7 @@ pub(super) struct Lasting {
     pub(super) ledger: Arc<Ledger>,
     alerts: Alerts,
     pub(super) summaries: (Arc<Summaries>, Arc<Kept>),
+    pub(super) sessions: Arc<Sessions>,
     calendar: Arc<Calendar>,
     cache: Arc<cache::Cache>,
     gates: Arc<Gates>,
@@ -126,6 +132,7 @@ impl Lasting {
             alerts,
             calendar: Arc::default(),
             summaries: (summaries.clone(), Kept::start(stores.sql.clone(), &summaries)),
+            sessions: Sessions::start(&stores, &metrics),
             stores,
             breakers: Arc::new(Breakers::new(metrics.breaker.clone())),
             vitals: Vitals::default(),
@@ -333,6 +340,12 @@ fn stages(parts: &Parts, lasting: &Lasting, table: &Arc<Table>, version: &str) -
         },
         admit: Admit { gates: gates.clone(), table: table.clone(), metrics: metrics.clone() },
         screen: CheckInput { settings: config.input.clone(), pii: pii.clone(), metrics: metrics.clone() },
+        session: Session {
+            sessions: lasting.sessions.clone(),
+            settings: Arc::new(config.session.clone()),
+            prompts: prompts.clone(),
+            metrics: metrics.clone(),
+        },
         cache: Cache {
             store: lasting.cache.clone(),
             policy: Arc::new(cache::Policy {
@@ -402,49 +415,6 @@ fn rehearsal(stages: &Stages, parts: &Parts, lasting: &Lasting) -> Rehearsal {
             prices: parts.prices.clone(),
             known: stages.fallback.known.clone(),
         },
-    }
-}
-
-/// The gates, and the gauges that show them.
-fn gates(settings: &admit::Settings, metrics: &Metrics) -> Result<Arc<Gates>, String> {
-    for reason in admit::Reason::ALL {
-        for priority in Priority::NAMES {
-            // From 0 on, or an alert would not see the first one as an increase.
-            metrics.shed.with_label_values(&[reason.as_str(), priority]);
-        }
-    }
-    let gates = Arc::new(Gates::new(settings));
-    let seen = gates.clone();
-    let registered = metrics.register_places(move |gauges| {
-        for gauge in [&gauges.waiting, &gauges.places, &gauges.taken] {
-            gauge.reset();
-        }
-        let mut waiting = [0; Priority::ALL.len()];
-        seen.each(|kind, name, gate| {
-            let view = gate.view();
-            gauges.places.with_label_values(&[kind, name]).set(view.places.into());
-            gauges.taken.with_label_values(&[kind, name]).set(view.taken.into());
-            if kind == "all" {
-                gauges.in_flight.set(view.taken.into());
-            }
-            waiting.iter_mut().zip(view.waiting).for_each(|(sum, many)| *sum += many as i64);
-        });
-        for (priority, many) in Priority::NAMES.iter().zip(waiting) {
-            gauges.waiting.with_label_values(&[priority]).set(many);
-        }
-    });
-    registered.map(|()| gates).map_err(|error| error.to_string())
-}
-
-/// Which models and providers have places of their own.
-fn plan(config: &Config) -> admit::Plan<'_> {
-    let routes = config.models.iter().map(|(name, route)| (name.clone(), route.max_in_flight));
-    let lent = config.providers.iter().filter(|(_, provider)| !provider.models.is_empty());
-    let providers = config.providers.iter().map(|(name, provider)| (name.clone(), provider.max_in_flight));
-    admit::Plan {
-        settings: &config.admit,
-        models: routes.chain(lent.map(|(name, _)| (format!("{name}/*"), None))).collect(),
-        providers: providers.collect(),
     }
 }
 

@@ -32,7 +32,7 @@ use crate::{
     http::settings::Server,
     knowledge, limit, observe,
     pipeline::settings::{Input, Retry},
-    prompt, provider, replay, route,
+    prompt, provider, replay, route, session,
     settings::SecretFrom,
     store,
 };
@@ -74,6 +74,9 @@ pub struct Config {
     /// What becomes of a native stream whose reader lost the connection.
     #[garde(dive)]
     pub resume: replay::settings::Resume,
+    /// What is remembered of a conversation.
+    #[garde(dive)]
+    pub session: session::Settings,
     /// The documents that answers rest on.
     #[garde(dive)]
     pub knowledge: knowledge::Settings,
@@ -133,6 +136,7 @@ impl Default for Config {
             cache: cache::Settings::default(),
             idempotency: replay::settings::Idempotency::default(),
             resume: replay::settings::Resume::default(),
+            session: session::Settings::default(),
             knowledge: knowledge::Settings::default(),
             prompts: prompt::Settings::default(),
             providers: BTreeMap::new(),

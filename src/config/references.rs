@@ -86,8 +86,11 @@ fn routes(config: &Config, mentioned: &dyn Fn(&str, &str) -> bool, found: &mut V
             }
         }
     }
-    let asked =
-        [("default_model", config.default_model.as_deref()), ("predict_model", Some(&*config.predict_model))];
+    let asked = [
+        ("default_model", config.default_model.as_deref()),
+        ("predict_model", Some(&*config.predict_model)),
+        ("session.summary_model", config.session.summary_model.as_deref()),
+    ];
     for (key, name) in asked {
         let Some(name) = name.filter(|name| !route(name) && !direct(name) && !by_pattern(name)) else {
             continue;

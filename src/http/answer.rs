@@ -101,6 +101,13 @@ pub fn about(headers: &mut HeaderMap, notes: &Notes) {
     if let Some(version) = &notes.prompt_version {
         put(headers, &names::X_PROMPT_VERSION, version.to_string());
     }
+    if let Some(conversation) = &notes.conversation {
+        let history = match conversation.unavailable {
+            true => HeaderValue::from_static("unavailable"),
+            false => HeaderValue::from(conversation.given),
+        };
+        headers.insert(&names::X_SESSION_HISTORY, history);
+    }
     limits(headers, notes.limit, notes.token_limit);
 }
 
@@ -130,6 +137,7 @@ pub(super) mod names {
     pub(in crate::http) static TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
     pub(super) static X_COST_USD: HeaderName = HeaderName::from_static("x-cost-usd");
     pub(super) static X_MODEL_VERSION: HeaderName = HeaderName::from_static("x-model-version");
+    pub(super) static X_SESSION_HISTORY: HeaderName = HeaderName::from_static("x-session-history");
     pub(super) static X_PROMPT_VERSION: HeaderName = HeaderName::from_static("x-prompt-version");
 }
 

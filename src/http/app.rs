@@ -22,6 +22,7 @@ use crate::{
     prompt::Prompts,
     replay::Replay,
     route::{Breakers, Table},
+    session::Sessions,
     stage::Pipeline,
     store::{Stores, sql::Failed},
     summary::{Kept, Summaries},
@@ -44,6 +45,7 @@ struct Shared {
     summaries: (Arc<Summaries>, Arc<Kept>),
     audit: Option<Filing>,
     strangers: Mutex<Strangers>,
+    sessions: Arc<Sessions>,
     draining: AtomicBool,
     began: Instant,
 }
@@ -60,6 +62,7 @@ pub struct Lasting {
     pub ledger: Arc<Ledger>,
     pub summaries: (Arc<Summaries>, Arc<Kept>),
     pub audit: Option<Filing>,
+    pub sessions: Arc<Sessions>,
 }
 
 /// What a reload replaces, as one.
@@ -98,7 +101,9 @@ impl Running {
 impl App {
     /// An app that runs.
     pub fn new(running: Running, lasting: Lasting) -> Self {
-        let Lasting { metrics, writer, breakers, stores, replay, keys, ledger, summaries, audit } = lasting;
+        let Lasting { metrics, writer, breakers, stores, replay, keys, ledger, summaries, audit, sessions } =
+            lasting;
+        sessions.ask(running.pipeline.clone());
         Self(Arc::new(Shared {
             running: ArcSwap::from_pointee(running),
             metrics,
@@ -111,6 +116,7 @@ impl App {
             summaries,
             audit,
             strangers: Mutex::default(),
+            sessions,
             draining: AtomicBool::new(false),
             began: Instant::now(),
         }))
@@ -123,6 +129,7 @@ impl App {
 
     /// Puts something else in force, for calls that begin from here on.
     pub fn replace(&self, running: Running) {
+        self.0.sessions.ask(running.pipeline.clone());
         self.0.running.store(Arc::new(running));
     }
 
@@ -172,6 +179,11 @@ impl App {
     /// The audit records in the database; `None` where none are kept.
     pub fn audit(&self) -> Option<&Filing> {
         self.0.audit.as_ref()
+    }
+
+    /// The conversations.
+    pub fn sessions(&self) -> &Arc<Sessions> {
+        &self.0.sessions
     }
 
     /// How long the process has run.
@@ -235,6 +247,7 @@ impl App {
             endpoint,
             caller: known.cloned().unwrap_or_else(|| Caller::named("unknown", "unknown")),
             session: None,
+            remember: false,
             trace: Trace::default(),
             began: now,
             deadline: now,

@@ -116,7 +116,12 @@ async fn erased(app: &App, request: Request<Body>) -> Result<Done> {
     }
     let filing: Filing = app.audit().cloned().ok_or_else(|| Error::Absent("no records are kept".into()))?;
     // A task of its own: what has begun comes to its end, also when the client leaves.
-    let done = tokio::spawn(async move { filing.erase(&tenant, &user).await }).await;
+    let sessions = app.sessions().clone();
+    let done = tokio::spawn(async move {
+        sessions.erase(&tenant, &user).await?;
+        filing.erase(&tenant, &user).await
+    });
+    let done = done.await;
     let Erasure { erasure, tenant, until, records, .. } = done.map_err(Error::internal)??;
     let until = jiff::Timestamp::from_microsecond(until).map(|at| at.to_string()).unwrap_or_default();
     Ok(Done { erasure: erasure.to_string(), tenant, until, records })

@@ -7,7 +7,7 @@ use schemars::{JsonSchema, SchemaGenerator, generate::SchemaSettings};
 use serde_json::{Map, Value, json};
 
 use super::{
-    admin, audit, budgets::Budgets, error::Problem, predict::Prediction, query::Answer, routes,
+    admin, audit, budgets::Budgets, error::Problem, predict::Prediction, query::Answer, routes, sessions,
     summary::Summary,
 };
 use crate::call::Priority;
@@ -29,7 +29,8 @@ struct QueryBody {
     /// Who asks, in the application's own words.
     #[schemars(length(min = 1, max = 256))]
     user_id: String,
-    /// The conversation that the question belongs to; given back unchanged.
+    /// The conversation that the question goes on with: a word of the application's own, or `new` for one that is made up.
+    #[schemars(length(min = 1, max = 256))]
     session_id: Option<String>,
     /// The model; absent: the configured default.
     model: Option<String>,
@@ -71,6 +72,9 @@ pub fn document() -> Value {
     let summary = reference::<Summary>(&mut schemas);
     let hours = json!([{"name": "hours", "in": "query", "schema": {"type": "integer", "minimum": 1, "maximum": 744, "default": 24},
         "description": "How many hours back."}]);
+    let conversation = reference::<sessions::Shown>(&mut schemas);
+    let whose = json!([{"name": "user_id", "in": "query", "schema": {"type": "string"},
+        "description": "Whose session it is, as its questions said; left out: they named nobody."}]);
     let budgets = reference::<Budgets>(&mut schemas);
     let problem = reference::<Problem>(&mut schemas);
     let record = reference::<audit::Shown>(&mut schemas);
@@ -127,6 +131,10 @@ pub fn document() -> Value {
         "/audit/{request_id}": {"get": with(operation("What became of a call of the tenant", None, ("application/json", &record), p), &request_id)},
         "/admin/erasures": {"post": operation("Erase what a user of the tenant asked and was answered; the records stay",
             Some(&erasure), ("application/json", &erased), p)},
+        "/sessions/{id}": {
+            "get": with(with(operation("What was said in a session of the key's", None, ("application/json", &conversation), p), &id), &whose),
+            "delete": with(with(emptied(operation("Delete a session, for good", None, ("application/json", &Value::Null), p)), &id), &whose),
+        },
         "/summary": {"get": with(operation("How the calls of the tenant went", None, ("application/json", &summary), p), &hours)},
         "/admin/budgets": {"get": operation("What is spent, set aside and left of each budget", None, ("application/json", &budgets), p)},
         "/health": {"get": open("How the gateway is", "application/json")},
@@ -239,6 +247,15 @@ fn created(mut operation: Value) -> Value {
     if let Some(responses) = operation["responses"].as_object_mut() {
         responses.shift_remove("200");
     }
+    operation
+}
+
+/// Answers with 204.
+fn emptied(mut operation: Value) -> Value {
+    if let Some(responses) = operation["responses"].as_object_mut() {
+        responses.shift_remove("200");
+    }
+    operation["responses"]["204"] = json!({"description": "It is gone"});
     operation
 }
 

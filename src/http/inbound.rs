@@ -177,6 +177,7 @@ impl Inbound {
             endpoint,
             caller,
             session: None,
+            remember: false,
             trace: trace(&self.parts.headers),
             began: self.began,
             deadline: self.deadline,
@@ -248,6 +249,14 @@ fn sound(parent: &str) -> bool {
         && !zero(36..52)
 }
 
+/// The last part of a path, decoded; what is no UTF-8 is replaced.
+pub fn last_part(path: &str) -> String {
+    let part = path.rsplit('/').next().unwrap_or_default();
+    // As a part of a query it is decoded, without what has a meaning only there.
+    let query = format!("part={}", part.replace('+', "%2B").replace('&', "%26"));
+    parameter(&query, "part").unwrap_or_default()
+}
+
 /// The parameters of a query; what is no UTF-8 is replaced.
 pub fn parameter(query: &str, name: &str) -> Option<String> {
     form_urlencoded::parse(query.as_bytes()).find(|(key, _)| key == name).map(|(_, value)| value.into_owned())
@@ -291,6 +300,7 @@ mod tests {
 
     #[test]
     fn queries_are_decoded() {
+        assert_eq!(last_part("/a/x%2Fy+z&%C3%A9=%zz%ff"), "x/y+z&é=%zz\u{fffd}");
         assert_eq!(parameter("x=1&prompt=a%20b+c%C3%A9%zz%", "prompt").unwrap(), "a b cé%zz%");
     }
 }

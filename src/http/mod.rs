@@ -30,6 +30,7 @@ mod read;
 mod resume;
 pub mod routes;
 pub mod server;
+pub mod sessions;
 pub mod settings;
 pub mod simulate;
 pub mod sse;
@@ -69,6 +70,7 @@ pub fn router(app: &App) -> Edge {
         .route("/admin/keys", get(admin::list).post(admin::create))
         .route("/admin/keys/{id}", get(admin::one).patch(admin::change).delete(admin::revoke))
         .route("/admin/simulate", post(simulate::post))
+        .route("/sessions/{id}", get(sessions::get).delete(sessions::delete))
         .route("/summary", get(summary::get))
         .route("/audit/{request_id}", get(audit::get))
         .route("/admin/erasures", post(audit::erase))
@@ -167,8 +169,12 @@ fn cors(origins: &[String]) -> Option<CorsLayer> {
         http::HeaderName::from_static("last-event-id"),
         http::HeaderName::from_static("x-sluice-resume"),
     ]);
-    let exposed =
-        limits::NAMES.iter().copied().chain(["x-request-id", "retry-after", "idempotency-replayed"]);
+    let exposed = limits::NAMES.iter().copied().chain([
+        "x-request-id",
+        "x-session-history",
+        "retry-after",
+        "idempotency-replayed",
+    ]);
     let layer = layer.expose_headers(exposed.map(http::HeaderName::from_static).collect::<Vec<_>>());
     if origins.iter().any(|origin| origin == "*") {
         return Some(layer.allow_origin(tower_http::cors::Any));

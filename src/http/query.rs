@@ -2,6 +2,7 @@
 use axum::{body::Body, extract::State, response::Response};
 use http::Request as HttpRequest;
 use serde::Serialize;
+use uuid::Uuid;
 
 use super::{App, Running, answer, error::Shape, fields::Fields, inbound, respond_error};
 use crate::{
@@ -14,7 +15,9 @@ use crate::{
 /// The longest question, in characters.
 pub const LONGEST_QUESTION: usize = 2000;
 /// The longest `user_id` or `session_id`, in characters.
-const LONGEST_ID: usize = 256;
+pub const LONGEST_ID: usize = 256;
+/// What a caller says instead of a `session_id`, to get one.
+const NEW: &str = "new";
 /// How long an answer may be where the caller does not say, in tokens.
 const MAX_TOKENS: u32 = 512;
 
@@ -46,6 +49,8 @@ impl Question {
             fields.text("user_id", 1, LONGEST_ID)
         };
         let session = fields.text("session_id", 1, LONGEST_ID);
+        // Who has no name for a conversation that begins gets one that nobody guesses.
+        let session = session.map(|id| if id == NEW { Uuid::now_v7().to_string() } else { id });
         let model = running.model(fields.text("model", 1, LONGEST_ID));
         let mode = match fields.choice("mode", &["auto", "chat", "rag"]) {
             Some("chat") => Mode::Chat,
@@ -107,7 +112,7 @@ pub struct Answer {
     pub prompt_version: Option<String>,
     /// How much context the model was given, in characters.
     pub context_used: usize,
-    /// The caller's session.
+    /// The session: the caller's own word, or, for `new`, the one to go on with.
     pub session_id: Option<String>,
     /// What it took.
     pub usage: QueryUsage,
@@ -208,10 +213,11 @@ async fn ask(app: &App, request: HttpRequest<Body>) -> Result<Response> {
     let inbound = inbound::read(app, request).await?;
     let question = Question::from(Fields::read(&inbound.body)?, true, &app.running())?;
     let mut context = inbound.context("/query", question.user.as_deref());
+    context.session = question.session.as_deref().map(Into::into);
+    context.remember = true;
     context.use_cache &= question.use_cache;
     context.priority = question.priority.unwrap_or(context.priority);
     context.last_resort = true;
-    context.session = question.session.as_deref().map(Into::into);
     let session = question.session;
     let render = |head: &Head, done: Completion, context: &Context, notes: &Notes| {
         serde_json::to_vec(&Answer::new(head, &done, session, context, notes)).unwrap_or_default()

@@ -23,6 +23,7 @@ pub const ROUTES: &[Route] = &[
     to("/predict", Role::App),
     to("/v1/models", Role::App),
     to("/v1/models/{id}", Role::App),
+    to("/sessions/{id}", Role::App),
     to("/summary", Role::Admin),
     to("/audit/{request_id}", Role::Reviewer),
     to("/admin/erasures", Role::Admin),

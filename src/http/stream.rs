@@ -179,9 +179,10 @@ async fn ask(app: &App, request: HttpRequest<Body>) -> Result<Response> {
         return Ok(response);
     }
     let mut context = inbound.context("/stream", question.user.as_deref());
+    context.session = question.session.as_deref().map(Into::into);
+    context.remember = true;
     context.use_cache &= question.use_cache;
     context.priority = question.priority.unwrap_or(context.priority);
-    context.session = question.session.as_deref().map(Into::into);
     let call = Call::new(context, question.chat);
     let (context, session) = (call.context.clone(), question.session);
     // Boxed already: the pipeline is a service.

@@ -2,7 +2,7 @@
 //!
 //! Labels come from the configuration or from fixed lists, never from a
 //! request: no id, key, user, path or model name of a caller's making.
-use std::{sync::Arc, time::Duration};
+use std::time::Duration;
 
 use prometheus::{
     CounterVec, GaugeVec, Histogram, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts,
@@ -12,7 +12,10 @@ use prometheus::{
 };
 
 use super::registered::{counter, counters, gauge, gauges, histogram, ratios};
-use crate::{call::Target, chat::Usage};
+
+mod target;
+
+pub use target::ProviderMetrics;
 
 /// All metrics. One value lives as long as the process, through every reload.
 #[derive(Clone, Debug)]
@@ -102,21 +105,11 @@ pub struct Metrics {
     pub keys_age: IntGauge,
     /// Commands that Redis did not carry out, by `reason`: `gone`, `late`, `refused`.
     pub redis_failures: IntCounterVec,
+    /// Conversations by `event`: `begun`, `continued`, or `unavailable` when a question came; its turn `kept`, `unkept`
+    /// or `deleted`; turns `dropped`; `summarised`, `summary_failed`.
+    pub sessions: IntCounterVec,
     /// Reloads of the configuration by `result`.
     pub reloads: IntCounterVec,
-}
-
-/// The handles of one target, resolved once.
-#[derive(Clone, Debug)]
-pub struct ProviderMetrics {
-    input: Histogram,
-    output: Histogram,
-    duration: Histogram,
-    first_token: Histogram,
-    succeeded: IntCounter,
-    cost: prometheus::Counter,
-    all: Arc<Metrics>,
-    target: Arc<Target>,
 }
 
 const SECONDS: &[f64] = &[0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.0, 3.0, 5.0, 10.0, 30.0, 60.0, 120.0];
@@ -347,6 +340,12 @@ impl Metrics {
                 "Commands that Redis did not carry out.",
                 &["reason"],
             )?,
+            sessions: counters(
+                &r,
+                "sluice_session_events_total",
+                "What became of conversations and their turns.",
+                &["event"],
+            )?,
             reloads: counters(
                 &r,
                 "sluice_config_reloads_total",
@@ -403,50 +402,6 @@ impl Metrics {
         let text = text.as_ref().map_or("", http::StatusCode::as_str);
         self.endpoint_requests.with_label_values(&[endpoint, text]).inc();
         self.endpoint_latency.with_label_values(&[endpoint]).observe(seconds);
-    }
-
-    /// The handles of a target.
-    pub fn of(self: &Arc<Self>, operation: &'static str, target: &Arc<Target>) -> ProviderMetrics {
-        let labels = [operation, &target.provider, &target.label];
-        let tokens = |kind| self.token_usage.with_label_values(&[labels[0], labels[1], labels[2], kind]);
-        ProviderMetrics {
-            input: tokens("input"),
-            output: tokens("output"),
-            duration: self.operation_duration.with_label_values(&labels),
-            first_token: self.first_token.with_label_values(&labels),
-            succeeded: self.attempts.with_label_values(&[labels[1], labels[2], "success"]),
-            cost: self.cost.with_label_values(&[labels[1], labels[2]]),
-            all: self.clone(),
-            target: target.clone(),
-        }
-    }
-}
-
-impl ProviderMetrics {
-    /// The first content has come.
-    pub fn first_token(&self, after: Duration) {
-        self.first_token.observe(after.as_secs_f64());
-    }
-
-    /// An attempt is over; `error` is the code of its failure.
-    pub fn ended(&self, took: Duration, error: Option<&'static str>) {
-        self.duration.observe(took.as_secs_f64());
-        match error {
-            None => self.succeeded.inc(),
-            Some(code) => {
-                self.all.model_errors.with_label_values(&[code]).inc();
-                self.all.attempts.with_label_values(&[&self.target.provider, &self.target.label, code]).inc();
-            }
-        }
-    }
-
-    /// What a model call took is known.
-    pub fn billed(&self, usage: &Usage) {
-        self.input.observe(usage.input as f64);
-        self.output.observe(usage.output as f64);
-        self.all.tokens_in.inc_by(usage.input);
-        self.all.tokens_out.inc_by(usage.output);
-        self.cost.inc_by(usage.cost.unwrap_or_default().usd());
     }
 }
 

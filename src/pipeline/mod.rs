@@ -16,5 +16,6 @@ pub mod measure;
 pub mod resort;
 pub mod retry;
 pub mod screen;
+pub mod session;
 pub mod settings;
 pub mod simulate;

@@ -185,6 +185,7 @@ mod tests {
             endpoint: "/query",
             caller: Caller::default(),
             session: None,
+            remember: false,
             trace: Trace::default(),
             began: now,
             deadline: now + Duration::from_secs(5),

@@ -25,6 +25,7 @@ fn call(stream: bool) -> Call {
         endpoint: "/test",
         caller: Caller::default(),
         session: None,
+        remember: false,
         trace: Trace { parent: parent.into(), state: Some("a=b".into()) },
         began: now,
         deadline: now + Duration::from_secs(60),

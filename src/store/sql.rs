@@ -196,6 +196,16 @@ impl Sql {
         })
     }
 
+    /// Takes what was deleted out of the log in front of an SQLite file, as far as nobody reads there right now.
+    /// Postgres looks after its own.
+    pub async fn scrub(&self) -> Result<(), Failed> {
+        if self.0.kind != Kind::Sqlite {
+            return Ok(());
+        }
+        let truncate = sqlx::raw_sql("PRAGMA wal_checkpoint(TRUNCATE)").execute(self.pool());
+        self.within(truncate).await.map(|_| ())
+    }
+
     /// Waits for what is under way and closes the connections.
     pub async fn close(&self) {
         let _ = timeout(self.0.patience, self.0.pool.close()).await;

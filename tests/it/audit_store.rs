@@ -91,6 +91,7 @@ fn record(id: &str, user: &str, text: &str, at: SystemTime) -> Record {
         endpoint: "/query",
         caller: Caller { user: Some(user.into()), ..Caller::named("key", "tenant") },
         session: None,
+        remember: false,
         trace: Trace::default(),
         began: Instant::now(),
         deadline: Instant::now(),

@@ -48,6 +48,8 @@ mod responses;
 mod resume;
 mod routing;
 mod sdk;
+mod session;
+mod session_store;
 mod stores;
 mod stream;
 mod summary;

@@ -88,6 +88,11 @@ async fn theirs(gateway: &Gateway, template: &str) -> Option<String> {
             Some("asked-by-b".into())
         }
         "/admin/keys/{id}" => Some(made(gateway, "sk-b-admin", "theirs").await.0),
+        "/sessions/{id}" => {
+            let body = json!({"question": "Hi", "session_id": "theirs"});
+            gateway.ask("POST", "/stream").bearer("sk-b-app").json(&body).send().await;
+            Some("theirs".into())
+        }
         other => panic!("`{other}` names something: say here how one is made, or that it is everybody's"),
     }
 }
