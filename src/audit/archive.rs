@@ -5,7 +5,7 @@
 //! block is written once, as the bytes that are in the journal. Beside it
 //! stand eight bytes of a hash of each request's id, which is all that looking
 //! for one has to read.
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use sqlx::Row;
 use uuid::Uuid;
@@ -331,15 +331,37 @@ impl Archive {
 
     /// Takes what was overwritten out of the database's files, as far as it lets us.
     pub(super) async fn scrub(&self) -> Result<(), Failed> {
-        let what = match self.sql.kind() {
-            Kind::Memory => return Ok(()),
-            // Freed pages are zeros already (see `store/sql.rs`); the log in front of the file is emptied.
-            Kind::Sqlite => "PRAGMA wal_checkpoint(TRUNCATE)",
-            Kind::Postgres => "VACUUM audit_blocks",
-        };
-        self.sql.within(sqlx::raw_sql(what).execute(self.sql.pool())).await.map(|_| ())
+        match self.sql.kind() {
+            Kind::Memory => Ok(()),
+            Kind::Sqlite => self.empty_log().await,
+            Kind::Postgres => {
+                let vacuum = sqlx::raw_sql("VACUUM audit_blocks").execute(self.sql.pool());
+                if let Err(error) = self.sql.within(vacuum).await {
+                    tracing::warn!(%error, "the space of what was erased is left to Postgres's own vacuum");
+                }
+                Ok(())
+            }
+        }
+    }
+
+    /// Empties SQLite's log in front of its file. In the file itself freed bytes are zeros already (see `store/sql.rs`).
+    async fn empty_log(&self) -> Result<(), Failed> {
+        for _ in 0..SCRUBS {
+            let query = sqlx::query("PRAGMA wal_checkpoint(TRUNCATE)");
+            let row = self.sql.within(query.fetch_one(self.sql.pool())).await?;
+            if row.try_get::<i64, _>(0)? == 0 {
+                return Ok(());
+            }
+            // Somebody reads what is in it.
+            tokio::time::sleep(BUSY).await;
+        }
+        Err(Failed::Late)
     }
 }
+
+/// How often it is tried to empty SQLite's log, and how long each try waits for the one before.
+const SCRUBS: u32 = 40;
+const BUSY: Duration = Duration::from_millis(50);
 
 const MINUTE: i64 = 60_000_000;
 

@@ -60,7 +60,7 @@ pub struct Cut {
 }
 
 /// As a record has it: an object without its end.
-fn meta(said: &impl Serialize) -> Vec<u8> {
+pub(super) fn meta(said: &impl Serialize) -> Vec<u8> {
     let at = jiff::Timestamp::now();
     let mut meta = format!("{{\"timestamp\":\"{at:.6}\",").into_bytes();
     let said = serde_json::to_vec(said).unwrap_or_default();

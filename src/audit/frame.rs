@@ -20,11 +20,13 @@ pub enum Kind {
     Erasure = 2,
     /// The oldest records were removed, up to a number.
     Cut = 3,
+    /// Somebody did something that is to be seen later, such as a decision about an answer.
+    Act = 4,
 }
 
 impl Kind {
     fn of(byte: u8) -> Option<Self> {
-        [Self::Call, Self::Erasure, Self::Cut].into_iter().find(|kind| *kind as u8 == byte)
+        [Self::Call, Self::Erasure, Self::Cut, Self::Act].into_iter().find(|kind| *kind as u8 == byte)
     }
 }
 

@@ -17,10 +17,8 @@ use std::{
 use super::{
     anchor::Anchor,
     chain::Key,
-    commit::Commit,
     frame::{Content, Frame},
     journal::{Head, Journal, MOST_AT_ONCE},
-    line::Spelled,
     queue::{Parts, Queue},
     writer::{Shared, Trouble},
 };
@@ -38,7 +36,6 @@ const LAST_TRIES: Duration = Duration::from_secs(5);
 pub(super) struct Keeper {
     shared: Arc<Shared>,
     kept: Option<Kept>,
-    spelled: Spelled,
 }
 
 /// What it writes with.
@@ -59,7 +56,7 @@ impl Keeper {
             let anchored = (Instant::now(), journal.head().seq);
             Kept { journal, key, out: Vec::new(), parts: Vec::new(), anchored }
         });
-        Self { shared, kept, spelled: Spelled::default() }
+        Self { shared, kept }
     }
 
     pub(super) fn run(mut self) {
@@ -134,13 +131,12 @@ impl Keeper {
 
     /// Keeps a batch.
     fn keep(&mut self, batch: &mut Queue) {
-        self.settle(batch);
         let count = batch.len();
         let kept = match &mut self.kept {
             None => true,
             Some(kept) => {
                 kept.link(batch);
-                kept.write(&self.shared, &batch.commit, &mut batch.log)
+                kept.write(&self.shared, batch)
             }
         };
         if kept {
@@ -157,7 +153,7 @@ impl Keeper {
         if let Some(kept) = &self.kept {
             self.shared.durable.store(kept.journal.head().seq, Release);
         }
-        batch.commit.decide(kept);
+        batch.decide(kept);
         if let Some(kept) = &mut self.kept {
             for turn in batch.turns.drain(..) {
                 kept.turn();
@@ -168,21 +164,6 @@ impl Keeper {
         }
         self.copy(batch);
         log(&mut batch.log);
-    }
-
-    /// Counts and spells what could not be where its call ended.
-    fn settle(&mut self, batch: &mut Queue) {
-        let format = self.shared.format.load();
-        for record in std::mem::take(&mut batch.uncounted) {
-            for uncounted in record.context.trail.note(|notes| std::mem::take(&mut notes.uncounted)) {
-                let usage = (self.shared.ends.settle)(&uncounted);
-                record.context.trail.note(|notes| notes.took(usage, uncounted.attempt));
-            }
-            record.context.trail.note(|notes| (self.shared.ends.done)(&record, notes));
-            format.spell(&record, &mut self.spelled);
-            batch.push(&record, &self.spelled);
-            self.spelled.clear();
-        }
     }
 
     /// Writes the plain copy, for which nobody waits.
@@ -243,7 +224,7 @@ impl Kept {
     }
 
     /// Writes it, however long that takes. Tells whether it is written: only the end of the process is waited for no longer.
-    fn write(&mut self, shared: &Shared, commit: &Commit, lines: &mut Vec<u8>) -> bool {
+    fn write(&mut self, shared: &Shared, batch: &mut Queue) -> bool {
         let (mut from, mut since) = (0, None);
         for (to, head) in &self.parts {
             while from < *to {
@@ -260,13 +241,14 @@ impl Kept {
                 };
                 tell(shared, Err(error.to_string()));
                 // They need not wait for the disk.
-                log(lines);
+                log(&mut batch.log);
                 let waited = since.get_or_insert_with(Instant::now).elapsed();
                 if waited >= PATIENCE && shared.format.load().is_strict() {
                     // These, and what came since; new calls are refused by now.
-                    commit.decide(false);
+                    batch.decide(false);
                     let mut queue = shared.queue.lock();
-                    std::mem::take(&mut queue.commit).decide(false);
+                    queue.decide(false);
+                    queue.commit = Arc::default();
                 }
                 if waited >= LAST_TRIES && shared.closed.load(Acquire) {
                     return false;

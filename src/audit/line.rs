@@ -148,7 +148,7 @@ fn is_plain(text: &str) -> bool {
 
 /// What stays of a record for as long as records are kept: the way of a
 /// request through the gateway, in nobody's words but ours.
-fn kept(record: &Record, notes: &Notes, at: &str, mask: &mut dyn Mask, line: &mut Line<'_>) {
+fn kept(record: &Record, notes: &Notes, at: &str, line: &mut Line<'_>) {
     let usage = notes.usage.unwrap_or_default();
     let caller = &record.context.caller;
     let chat = record.chat.as_deref();
@@ -176,9 +176,6 @@ fn kept(record: &Record, notes: &Notes, at: &str, mask: &mut dyn Mask, line: &mu
         .text("key", caller.key())
         .maybe("key_id", (*caller.rights.id != **caller.key()).then_some(&*caller.rights.id))
         .text("tenant", caller.tenant());
-    if let Some(session) = &record.context.session {
-        line.text("session_id", &mask.mask(session));
-    }
     line.with("latency_ms", millis(record.took))
         .maybe("first_token_ms", record.first_token.map(millis))
         .maybe("queued_ms", (!notes.queued.is_zero()).then(|| millis(notes.queued)))
@@ -228,6 +225,9 @@ fn kept(record: &Record, notes: &Notes, at: &str, mask: &mut dyn Mask, line: &mu
 fn personal(record: &Record, mask: &mut dyn Mask, line: &mut Line<'_>) {
     let user = record.context.caller.user.as_deref().map(|user| mask.mask(user));
     line.nullable_text("user_id", user.as_deref());
+    if let Some(session) = &record.context.session {
+        line.text("session_id", &mask.mask(session));
+    }
     if let Some(error) = &record.error {
         line.text("error", &mask.mask(error));
     }
@@ -328,7 +328,7 @@ impl Spelled {
         let at = time(record.at);
         let (meta, content, log) = (&mut self.meta, &mut self.content, &mut self.log);
         let mut line = Line::new(meta, true);
-        kept(record, notes, &at, mask, &mut line);
+        kept(record, notes, &at, &mut line);
         line.leave_open();
         content.push(b',');
         // Within the object that `meta` has begun.
@@ -348,7 +348,7 @@ impl Spelled {
             Some(false) => {
                 calls(record, notes, &at, false, log);
                 let mut line = Line::new(log, false);
-                kept(record, notes, &at, mask, &mut line);
+                kept(record, notes, &at, &mut line);
                 personal(record, mask, &mut line);
                 line.end();
             }
@@ -371,3 +371,7 @@ const LARGE: usize = 64 << 10;
 pub(super) fn time(at: SystemTime) -> String {
     Timestamp::try_from(at).map(|at| format!("{at:.6}")).unwrap_or_default()
 }
+
+#[cfg(test)]
+#[path = "line_tests.rs"]
+mod tests;

@@ -12,6 +12,7 @@ pub mod anchor;
 pub mod archive;
 pub mod chain;
 mod commit;
+mod counter;
 pub mod erase;
 pub mod export;
 pub mod filing;

@@ -12,12 +12,12 @@ pub(super) struct Queue {
     /// Of each entry: tenant, request id, user, what stays, what can be erased.
     pub(super) bytes: Vec<u8>,
     pub(super) log: Vec<u8>,
-    /// Records whose tokens have yet to be counted, which takes too long where a call ends.
-    pub(super) uncounted: Vec<Record>,
     /// Who wants the records after these in a segment of their own, and hears of the last one before it.
     pub(super) turns: Vec<oneshot::Sender<u64>>,
     /// Tells all whose records are here that they are on the disk.
     pub(super) commit: Arc<Commit>,
+    /// Tells those whose records came here later than they were handed over.
+    pub(super) others: Vec<Arc<Commit>>,
 }
 
 /// A record that is spelled.
@@ -46,7 +46,7 @@ fn short(text: &str) -> &str {
 
 impl Queue {
     pub(super) fn len(&self) -> usize {
-        self.entries.len() + self.uncounted.len()
+        self.entries.len()
     }
 
     pub(super) fn is_empty(&self) -> bool {
@@ -91,10 +91,16 @@ impl Queue {
         })
     }
 
+    /// Tells all who wait. The first word counts.
+    pub(super) fn decide(&self, done: bool) {
+        self.commit.decide(done);
+        self.others.iter().for_each(|commit| commit.decide(done));
+    }
+
     /// Empties it, and keeps little.
     pub(super) fn clear(&mut self) {
         self.entries.clear();
-        self.uncounted.clear();
+        self.others.clear();
         self.turns.clear();
         for part in [&mut self.bytes, &mut self.log] {
             part.clear();

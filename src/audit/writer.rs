@@ -21,12 +21,15 @@ use std::{
 
 use arc_swap::ArcSwap;
 use parking_lot::Mutex;
+use serde::Serialize;
 use tokio::sync::{Notify, oneshot};
 
 use super::{
     Ends, Masking, Record, Settings, Spelling,
     chain::Key,
     commit::{COME_BACK, Commit, Ticket},
+    counter::{self, Counter},
+    erase::meta,
     frame::Kind,
     journal::Journal,
     keeper::Keeper,
@@ -51,6 +54,9 @@ pub(super) struct Shared {
     pub(super) queue: Mutex<Queue>,
     /// Records in the queue, to be read without its lock.
     pub(super) waiting: AtomicUsize,
+    /// Records whose tokens are being counted.
+    pub(super) counting: AtomicUsize,
+    counter: Counter,
     /// Places that are taken: calls under way, and records that are not on the disk yet.
     pub(super) taken: AtomicUsize,
     /// Whether the thread sleeps until somebody wakes it.
@@ -165,6 +171,8 @@ impl Writer {
         let writer = Self(Arc::new(Shared {
             queue: Mutex::default(),
             waiting: AtomicUsize::new(0),
+            counting: AtomicUsize::new(0),
+            counter: Counter::default(),
             taken: AtomicUsize::new(0),
             idle: AtomicBool::new(false),
             gathering: AtomicBool::new(false),
@@ -186,6 +194,7 @@ impl Writer {
         let thread = thread::Builder::new().name("audit".into()).spawn(move || keeper.run())?;
         let _ = writer.0.wake.set(thread.thread().clone());
         *writer.0.thread.lock() = Some(thread);
+        writer.0.counter.start(writer.0.clone())?;
         Ok(writer)
     }
 
@@ -211,13 +220,18 @@ impl Writer {
     pub fn record(&self, mut place: Place, record: Record) -> Ticket {
         place.passed_on = true;
         let format = self.0.format.load();
-        let (commit, waiting) = if record.context.trail.note(|notes| !notes.uncounted.is_empty()) {
-            let mut queue = self.0.queue.lock();
-            queue.uncounted.push(record);
-            self.0.came(&queue)
+        let commit = if record.context.trail.note(|notes| !notes.uncounted.is_empty()) {
+            let commit = Arc::new(Commit::default());
+            self.0.counting.fetch_add(1, Relaxed);
+            if let Some(record) = self.0.counter.count(record, &commit) {
+                self.0.counting.fetch_sub(1, Relaxed);
+                // The process ends: nobody is left to be held up.
+                counter::settled(&self.0, &record, &mut Spelled::default(), Some(commit.clone()));
+            }
+            commit
         } else {
             record.context.trail.note(|notes| (self.0.ends.done)(&record, notes));
-            SPELLED.with_borrow_mut(|spelled| {
+            let (commit, waiting) = SPELLED.with_borrow_mut(|spelled| {
                 format.spell(&record, spelled);
                 let mut queue = self.0.queue.lock();
                 queue.push(&record, spelled);
@@ -225,13 +239,20 @@ impl Writer {
                 drop(queue);
                 spelled.clear();
                 came
-            })
+            });
+            self.0.rouse(waiting);
+            commit
         };
-        self.0.rouse(waiting);
         match format.durability {
             Durability::Strict => Ticket::new(commit),
             Durability::Relaxed | Durability::Off => Ticket::default(),
         }
+    }
+
+    /// Adds a record of something that somebody did, such as a decision about an answer. What it says stays: it
+    /// holds ids, and no words of a user's. Its ticket always waits.
+    pub fn act(&self, tenant: &str, said: &impl Serialize) -> Ticket {
+        self.note(Kind::Act, tenant, "", &meta(said))
     }
 
     /// Adds a record of the audit's own: of an erasure, or of a cut. Its ticket always waits.
@@ -257,7 +278,7 @@ impl Writer {
 
     /// How many records wait to be written.
     pub fn pending(&self) -> usize {
-        self.0.waiting.load(Relaxed)
+        self.0.waiting.load(Relaxed) + self.0.counting.load(Relaxed)
     }
 
     /// Whether calls are refused because no record could be kept of them.
@@ -281,6 +302,7 @@ impl Writer {
 
     /// Waits until all records are on the disk and ends the thread.
     pub fn close(&self) {
+        self.0.counter.close();
         self.0.closed.store(true, Release);
         let thread = self.0.thread.lock().take();
         if let Some(thread) = thread {
@@ -310,12 +332,12 @@ impl Format {
 
 impl Shared {
     /// A record is in the queue: what it waits for, and how many are there.
-    fn came(&self, queue: &Queue) -> (Arc<Commit>, usize) {
+    pub(super) fn came(&self, queue: &Queue) -> (Arc<Commit>, usize) {
         (queue.commit.clone(), self.waiting.fetch_add(1, AcqRel) + 1)
     }
 
     /// Wakes the thread, where that is needed.
-    fn rouse(&self, waiting: usize) {
+    pub(super) fn rouse(&self, waiting: usize) {
         // Asleep, it gathers from now on. Gathering, it need not wait for more than can come.
         let all = self.gathering.load(Acquire) && waiting >= self.taken.load(Relaxed);
         if all || self.idle.swap(false, AcqRel) {

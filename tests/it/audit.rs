@@ -2,7 +2,7 @@
 use serde_json::{Value, json};
 use sqlx::{AnyConnection, Connection, Row};
 
-use crate::support::{Act, Answer, Gateway, Setup, Upstream, Wire, key, ms};
+use crate::support::{Act, Answer, Gateway, Setup, Upstream, Wire, key, ms, soon};
 
 fn chat(text: &str, stream: bool) -> Value {
     json!({"model": "main", "messages": [{"role": "user", "content": text}], "stream": stream})
@@ -302,6 +302,35 @@ async fn records_are_exported_as_lines_of_json() {
     assert_eq!(ids(&export(&["--tenant", "default", "--user", "anna"])), ["a-1", "a-2"]);
     assert_eq!(export(&["--tenant", "nobody"]).len() + export(&["--to", "2020-01-01"]).len(), 0);
     assert_eq!(export(&["--from", "2020-01-01", "--to", "2099-01-01T00:00:00Z"]).len(), 3);
+}
+
+#[tokio::test]
+async fn how_durable_records_are_can_be_chosen() {
+    let upstream = Upstream::answering().await;
+    let mut gateway = setup(&upstream).set(&json!({"audit": {"durability": "relaxed"}})).start().await;
+    ask(&gateway, "/query", "relaxed", &question()).await.expect(200);
+    let told = async |id: &str| gateway.get_as("sk-admin", &format!("/audit/{id}")).await.status;
+    let mut status = 404;
+    for _ in 0..100 {
+        status = told("relaxed").await;
+        if status == 200 {
+            break;
+        }
+        tokio::time::sleep(ms(20)).await;
+    }
+    assert_eq!(status, 200);
+    gateway.rewrite(&json!({"audit": {"durability": "strict"}}));
+    gateway.signal("HUP");
+    assert!(soon(ms(5000), || gateway.log().contains("reloaded")).await);
+    ask(&gateway, "/query", "strict", &question()).await.expect(200);
+    record(&gateway, "strict").await;
+    sound(&gateway);
+
+    let gateway = setup(&upstream).set(&json!({"audit": {"durability": "off"}})).start().await;
+    ask(&gateway, "/query", "off", &question()).await.expect(200);
+    gateway.get_as("sk-admin", "/audit/off").await.expect(404);
+    assert_eq!(gateway.get("/readyz").await.expect(200)["components"]["audit"]["status"], "off");
+    assert!(!gateway.folder().join("audit").exists());
 }
 
 /// CRC-32, as zip and PNG have it.

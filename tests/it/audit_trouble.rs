@@ -64,9 +64,9 @@ async fn no_answered_call_is_without_its_record_after_kill_9() {
     let settings = json!({"admit": {"max_in_flight": 4096}, "log": {"level": "error"}});
     let mut gateway = setup(&upstream).set(&settings).start().await;
     // Of each answer whose last byte came: its id, and the tokens that it told of.
-    let whole: Arc<Mutex<Vec<(String, u64)>>> = Arc::default();
+    let records: Arc<Mutex<Vec<(String, u64)>>> = Arc::default();
     for round in 0..rounds {
-        let (going, address, whole) = (Arc::new(AtomicBool::new(true)), gateway.address, whole.clone());
+        let (going, address, whole) = (Arc::new(AtomicBool::new(true)), gateway.address, records.clone());
         let asking = going.clone();
         let load = tokio::spawn(async move {
             let (began, mut asks) = (Instant::now(), tokio::task::JoinSet::new());
@@ -88,8 +88,9 @@ async fn no_answered_call_is_without_its_record_after_kill_9() {
             }
             while asks.join_next().await.is_some() {}
         });
-        let moment = 300 + u64::from(rand::random::<u16>()) % 700;
-        tokio::time::sleep(ms(moment)).await;
+        let before = records.lock().unwrap().len();
+        until("nothing is answered", &gateway, async || records.lock().unwrap().len() >= before + 30).await;
+        tokio::time::sleep(ms(u64::from(rand::random::<u16>()) % 500)).await;
         gateway.kill();
         going.store(false, SeqCst);
         load.await.unwrap();
@@ -98,9 +99,9 @@ async fn no_answered_call_is_without_its_record_after_kill_9() {
         assert!(began.elapsed() < ms(5000), "it took {:?} to start", began.elapsed());
         sound(&gateway);
     }
-    let (records, whole) = (exported(&gateway), std::mem::take(&mut *whole.lock().unwrap()));
+    let (records, whole) = (exported(&gateway), std::mem::take(&mut *records.lock().unwrap()));
     println!("{} whole answers, {} records", whole.len(), records.len());
-    assert!(whole.len() > 20 * rounds, "{}", whole.len());
+    assert!(whole.len() >= 30 * rounds, "{}", whole.len());
     for (id, tokens) in whole {
         let found = records.get(&id).map(Vec::as_slice).unwrap_or_default();
         let [record] = found else { panic!("{} records of {id}", found.len()) };
