@@ -152,12 +152,11 @@ async fn callers_share_a_cached_answer_but_no_value() {
     for mail in [MAIL, "carol@example.org", "dave@example.net"] {
         for stream in [false, true] {
             let text = format!("Greet {mail}!");
-            let said = match stream {
-                true => streamed(&gateway, &chat(&text, true)).await,
-                false => {
-                    let body = gateway.post(CHAT, &chat(&text, false)).await.expect(200);
-                    body["choices"][0]["message"]["content"].as_str().unwrap().to_owned()
-                }
+            let said = if stream {
+                streamed(&gateway, &chat(&text, true)).await
+            } else {
+                let body = gateway.post(CHAT, &chat(&text, false)).await.expect(200);
+                body["choices"][0]["message"]["content"].as_str().unwrap().to_owned()
             };
             assert_eq!(said, text);
         }
