@@ -40,6 +40,7 @@ mod messages;
 mod metrics;
 mod models;
 mod overload;
+mod pii;
 mod query;
 mod real_model;
 mod reload;

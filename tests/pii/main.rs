@@ -5,6 +5,7 @@
     clippy::print_stdout,
     reason = "a test that fails may panic, and says what it saw"
 )]
+mod restore;
 mod sentences;
 mod values;
 
@@ -109,6 +110,53 @@ fn a_stream_is_judged_as_the_whole_text_wherever_it_is_cut() {
                 rest = more;
             }
             assert_eq!(streamed(&pii, &pieces), whole, "{pieces:?}");
+        }
+    }
+}
+
+#[test]
+fn prose_and_code_wait_for_nothing() {
+    let pii = Arc::new(Pii::new(&Settings::default()).unwrap());
+    let texts = [
+        "Tides are the slow rise and fall of the sea. They come because the moon pulls at the water, and because the earth \
+         turns beneath it: the side that faces the moon bulges, and so does the side that looks away. I think that is the \
+         part people find odd. Spring tides happen when sun and moon pull together; at neap tides they work against each \
+         other. A harbour's shape matters too: in a narrow bay the water piles up, as it does in the Bay of Fundy.\n\n",
+        "Gern! Hier ist ein kurzer Überblick: Ebbe und Flut entstehen durch die Anziehung des Mondes. Für Kinder hilft ein \
+         Bild: Stell dir vor, die Erde trägt einen weichen Gürtel aus Wasser. Er wird auf zwei Seiten dicker.\n",
+        "fn greet(name: &str) -> String {\n    let mut all = String::from(\"Hello, \");\n    all.push_str(name);\n    \
+         if name.is_empty() {\n        return all;\n    }\n    all + \"!\"\n}\n\n# --- settings ---\nfor key in keys:\n    \
+         print(key, sep=' | ')\n| a | b |\n|-----|-----|\n",
+        "潮の満ち引きは月の引力によって起こります。簡単に言うと、海の水が月に引っ張られるのです。",
+    ];
+    for text in texts {
+        let letters: Vec<String> = text.chars().map(String::from).collect();
+        let words: Vec<String> = text.split_inclusive(' ').map(String::from).collect();
+        let tokens: Vec<String> = words
+            .iter()
+            .flat_map(|word| {
+                let middle = word.char_indices().nth(4).map_or(word.len(), |(at, _)| at);
+                [word[..middle].to_owned(), word[middle..].to_owned()]
+            })
+            .filter(|piece| !piece.is_empty())
+            .collect();
+        for pieces in [letters, words, tokens] {
+            let rules = Answers::rules(&pii, &Arc::new(Request::default()), &Trail::default()).collect();
+            let mut judging = Judging::new(rules, false, false, Box::new(|_, _| {}));
+            let (mut at_once, mut first) = (0, true);
+            for piece in &pieces {
+                let mut out = std::collections::VecDeque::new();
+                judging.event(Event::text(piece.as_str()), &mut out);
+                let same = out.pop_front() == Some(Event::text(piece.as_str())) && out.is_empty();
+                assert!(same || !first, "the first piece waits: {piece:?} of {text:?}");
+                (at_once, first) = (at_once + usize::from(same), false);
+            }
+            println!("{at_once} of {} pieces at once", pieces.len());
+            assert!(
+                at_once * 100 >= pieces.len() * 98,
+                "{at_once} of {} pieces at once: {text:?}",
+                pieces.len()
+            );
         }
     }
 }

@@ -18,7 +18,7 @@ use crate::{
 /// How far back a verdict looks, in bytes: the reach of a word, and the word.
 const BEHIND: usize = 160;
 /// How far back a new piece is looked at before anything else is, in bytes.
-const NEAR: usize = 64;
+const NEAR: usize = 40;
 
 /// What is only counted is looked at in pieces of this size, in bytes.
 const WATCHED: usize = 512;
@@ -115,14 +115,15 @@ impl Guard for Answers {
         if quiet && ended {
             return text.len();
         }
-        let begin = if quiet { near } else { floor(text, from.saturating_sub(BEHIND)) };
-        let window = &text[begin..];
-        let open = if ended { text.len() } else { (begin + find::open(window, wanted, customs)).max(from) };
         if quiet {
-            return open;
+            return (near + find::open_quiet(&text[near..], wanted, customs)).max(from);
         }
+        let begin = floor(text, from.saturating_sub(BEHIND));
+        let window = &text[begin..];
+        let (values, open) = find::look(window, wanted, customs, ended);
+        let open = (begin + open).max(from);
         let mut sure = open;
-        for (kind, range) in find::find(window, wanted, customs) {
+        for (kind, range) in values {
             let range = begin + range.start..begin + range.end;
             if range.end <= from {
                 continue;

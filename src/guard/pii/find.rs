@@ -10,7 +10,7 @@ use super::{
     settings::Custom,
     text::{Found, Groups, Text, has_numbers},
     wallet,
-    words::Class,
+    words::{Class, Hit},
 };
 
 /// What is looked for, and how.
@@ -32,6 +32,16 @@ impl Wanted {
 
 /// Finds what is wanted, in order and without overlaps.
 pub(super) fn find(text: &str, wanted: Wanted, customs: &[Custom]) -> Vec<(Kind, Range<usize>)> {
+    look(text, wanted, customs, true).0
+}
+
+/// The same for a text that may go on, and the place from which on a finding may still be under way.
+pub(super) fn look(
+    text: &str,
+    wanted: Wanted,
+    customs: &[Custom],
+    ended: bool,
+) -> (Vec<(Kind, Range<usize>)>, usize) {
     let folded = Folded::new(text);
     let people = wanted.has(Kind::Person) || wanted.has(Kind::Address);
     let view = Text::new(&folded.text, people, wanted.ahead);
@@ -42,22 +52,32 @@ pub(super) fn find(text: &str, wanted: Wanted, customs: &[Custom]) -> Vec<(Kind,
     for (at, custom) in customs.iter().enumerate() {
         let kind = Kind::Custom(at as u8);
         if wanted.has(kind) {
-            found.extend(custom.find(&folded.text).map(|range| Found {
-                kind,
-                start: range.start,
-                end: range.end,
-            }));
+            let ranges = custom.find(&folded.text);
+            found.extend(ranges.map(|range| Found { kind, start: range.start, end: range.end }));
         }
     }
-    resolved(found).into_iter().map(|found| (found.kind, folded.original(found.start, found.end))).collect()
+    if !wanted.ahead {
+        found.iter_mut().for_each(|found| from_digits(&view, found));
+    }
+    let open = if ended { view.bytes.len() } else { super::open::open(&view, wanted, customs) };
+    let found = resolved(found).into_iter();
+    let found = found.map(|found| (found.kind, folded.original(found.start, found.end))).collect();
+    (found, folded.original(open, open).start)
 }
 
-/// The place from which on a finding may still be under way.
-pub(super) fn open(text: &str, wanted: Wanted, customs: &[Custom]) -> usize {
-    let folded = Folded::new(text);
-    let people = wanted.has(Kind::Person) || wanted.has(Kind::Address);
-    let open = super::open::open(&Text::new(&folded.text, people, wanted.ahead), wanted, customs);
-    folded.original(open, open).start
+/// In an answer the letters that a number begins with are no part of it, such
+/// as the country of an account: any word could be such letters, and would have to wait.
+fn from_digits(text: &Text<'_>, found: &mut Found) {
+    if matches!(found.kind, Kind::Iban | Kind::Nino | Kind::Passport) {
+        let digits = text.bytes[found.start..found.end].iter().position(u8::is_ascii_digit);
+        found.start += digits.unwrap_or_default();
+    }
+}
+
+/// The place from which on a finding may still be under way, for a text in
+/// which nothing is to be folded and no word announces or begins anything.
+pub(super) fn open_quiet(text: &str, wanted: Wanted, customs: &[Custom]) -> usize {
+    super::open::open(&Text::quiet(text), wanted, customs)
 }
 
 /// Asks every recogniser for each of its candidates.
@@ -161,7 +181,7 @@ fn words(text: &Text<'_>, wanted: Wanted, found: &mut Vec<Found>) {
     for hit in &text.hits {
         // Within a word that was followed to its end none is followed again.
         if secret && hit.class.meets(Class::PREFIX) && hit.start >= run {
-            let prefixed = secret::prefixed(text, hit);
+            let prefixed = secret::prefixed(text, hit).map(|found| beyond(hit, found, wanted));
             run = prefixed.map_or_else(|| secret::run(text, hit.start), |found| found.end);
             found.extend(prefixed);
         }
@@ -171,7 +191,7 @@ fn words(text: &Text<'_>, wanted: Wanted, found: &mut Vec<Found>) {
             && let Some(pem) = secret::pem(text, hit.start)
         {
             private_key = pem.end;
-            found.push(pem);
+            found.push(beyond(hit, pem, wanted));
         }
         if secret && hit.class.meets(Class::URL) && hit.start >= address {
             address = secret::run(text, hit.end);
@@ -194,6 +214,11 @@ fn words(text: &Text<'_>, wanted: Wanted, found: &mut Vec<Found>) {
             found.extend(people::address(text, hit));
         }
     }
+}
+
+/// In an answer the beginning by which a secret is known is no part of it.
+fn beyond(hit: &Hit, found: Found, wanted: Wanted) -> Found {
+    if wanted.ahead { found } else { Found { start: hit.end, ..found } }
 }
 
 /// Leaves of findings that overlap the one that knows best; of equals the earlier, then the longer.

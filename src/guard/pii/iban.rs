@@ -63,26 +63,21 @@ pub(super) fn find(text: &Text<'_>, at: usize) -> Option<Found> {
     })
 }
 
-/// Where a number begins that goes on behind the end of the text.
+/// Where the check digits are of a number that may go on behind the end of the text.
 pub(super) fn unfinished(text: &Text<'_>) -> Option<usize> {
-    let length_of_text = text.bytes.len();
-    let from = length_of_text.saturating_sub(LONGEST);
-    let begun = |start: usize| {
-        let head = &text.bytes[start..length_of_text.min(start + 4)];
-        let digits = head.iter().skip(2).all(u8::is_ascii_digit);
-        if !digits || !head.iter().take(2).all(u8::is_ascii_alphabetic) || !text.begins(start) {
+    let end = text.bytes.len();
+    let begun = |at: usize| {
+        let Some(start) = at.checked_sub(2) else { return false };
+        let digits = text.byte(at).is_ascii_digit() && (at + 1 == end || text.byte(at + 1).is_ascii_digit());
+        let Some(most) = length(&text.bytes[start..at]).filter(|_| digits && text.begins(start)) else {
             return false;
-        }
-        // One sign more than a country's numbers have shows whether a number ends where it must.
-        let most =
-            if head.len() < 2 { Some(usize::MAX) } else { length(&head[..2]).map(|length| length + 1) };
+        };
         let plain = |b: &u8| b.is_ascii_alphanumeric() || matches!(b, b' ' | b'-' | b'.');
         let rest = &text.bytes[start..];
-        most.is_some_and(|most| {
-            rest.iter().all(plain) && rest.iter().filter(|b| b.is_ascii_alphanumeric()).count() <= most
-        })
+        // One sign more shows whether it ends where it must.
+        rest.iter().all(plain) && rest.iter().filter(|b| b.is_ascii_alphanumeric()).count() <= most + 1
     };
-    (from..length_of_text).filter(|at| text.bytes[*at].is_ascii_alphabetic()).find(|at| begun(*at))
+    (end.saturating_sub(LONGEST)..end).filter(|at| text.byte(*at).is_ascii_digit()).find(|at| begun(*at))
 }
 
 /// The lengths by country, at the place that its letters make: two letters stand before many a number.

@@ -16,8 +16,11 @@ pub(super) fn v4(text: &Text<'_>, groups: &Groups) -> Option<(usize, Option<Foun
     // Longer rows are object ids and versions.
     let row = 4 + groups[4..].iter().take_while(|group| group.by == b'.').count();
     let (start, end) = (groups[0].start, groups[3].end);
-    // Five pairs are a telephone number.
-    if row == 5 && groups.shape(&[2, 2, 2, 2, 2]) {
+    // Five pairs are a telephone number, and so is what a plus stands before.
+    if (row == 5 && groups.shape(&[2, 2, 2, 2, 2]))
+        || groups.shape(&[1, 3, 3, 4])
+        || text.before(start) == b'+'
+    {
         return None;
     }
     if row > 4 || groups[..4].iter().any(|group| group.len() > 3) {

@@ -7,7 +7,7 @@ use super::{
     secret,
     settings::Custom,
     text::{REACH, Text},
-    words::{self, Class},
+    words::Class,
 };
 
 /// No number is longer than this with all its signs, in bytes.
@@ -41,9 +41,6 @@ pub(super) fn open(text: &Text<'_>, wanted: Wanted, customs: &[Custom]) -> usize
     if any(&[Kind::Birth]) {
         after_announcement(text, Class::BIRTH, 48).into_iter().for_each(&mut hold);
     }
-    if any(&[Kind::Passport]) {
-        after_announcement(text, Class::PASSPORT, 20).into_iter().for_each(&mut hold);
-    }
     if any(&[Kind::Secret]) {
         hold(secrets(text));
     }
@@ -58,49 +55,39 @@ pub(super) fn open(text: &Text<'_>, wanted: Wanted, customs: &[Custom]) -> usize
     secret::floor(text.str, open)
 }
 
-/// Where the words begin with which a number at the end may begin: words with
-/// digits or signs, one or two letters before them, a letter behind them.
+/// Where a number may begin that is under way: at the first digit of the words
+/// at the end that have digits or signs only. The letters that some numbers begin
+/// with are no part of a finding in an answer: any word could be such letters.
 fn numbers(text: &Text<'_>, wanted: Wanted) -> usize {
     let bytes = text.bytes;
-    let letters = wanted.has(Kind::Nino) || wanted.has(Kind::Passport) || wanted.has(Kind::Iban);
+    let phone = wanted.has(Kind::Phone);
     let sign = |b: &u8| b.is_ascii_alphanumeric() || b" \t+().-/#_:".contains(b);
     let least = bytes.len() - bytes.iter().rev().take(NUMBER).take_while(|b| sign(b)).count();
+    let space = |b: &&u8| matches!(b, b' ' | b'\t');
     let mut at = bytes.len();
     loop {
-        let space = |b: &&u8| matches!(b, b' ' | b'\t');
         let end = at - bytes[least..at].iter().rev().take_while(space).count();
         let start = end - bytes[least..end].iter().rev().take_while(|b| !space(b)).count();
-        if start == end {
-            return at;
-        }
         let word = &bytes[start..end];
-        let digits = word.iter().any(u8::is_ascii_digit);
-        let at_end = end == bytes.len();
-        if digits || !word.iter().any(u8::is_ascii_alphabetic) {
-            at = start;
-            continue;
+        let letters = word.iter().filter(|b| b.is_ascii_alphabetic()).count();
+        // A letter may end a number; `ext.` goes on with one.
+        let goes_on = (end == bytes.len() && letters == 1) || (phone && extends(word));
+        if word.is_empty() || (letters > 0 && !goes_on && !word.iter().any(u8::is_ascii_digit)) {
+            break;
         }
-        let name = word.iter().skip_while(|b| !b.is_ascii_alphabetic()).count();
-        let extension = wanted.has(Kind::Phone)
-            && ["extension", "x", "#"].iter().any(|long| {
-                long.len() >= word.len() && long.as_bytes()[..word.len()].eq_ignore_ascii_case(word)
-                    || word.eq_ignore_ascii_case(b"ext.")
-            });
-        if (at_end && name == 1) || extension {
-            at = start;
-            continue;
-        }
-        // Letters that a number may begin with; nothing before them belongs to it.
-        return if letters
-            && name <= 2
-            && word[word.len() - name..].iter().all(u8::is_ascii_alphabetic)
-            && (at_end || at == end + 1 || at == bytes.len())
-        {
-            start
-        } else {
-            at
-        };
+        at = start;
     }
+    let first = bytes[at..].iter().position(|b| b.is_ascii_digit() || (phone && matches!(b, b'+' | b'(')));
+    let first = first.map_or(bytes.len(), |first| at + first);
+    // Signs that stand before the first digit of a telephone number.
+    first - if phone { bytes[at..first].iter().rev().take_while(|b| b" +(".contains(b)).count() } else { 0 }
+}
+
+/// Whether a word is the beginning of one that an extension is announced with.
+fn extends(word: &[u8]) -> bool {
+    ["extension", "ext.", "x", "#"]
+        .iter()
+        .any(|long| long.len() >= word.len() && long.as_bytes()[..word.len()].eq_ignore_ascii_case(word))
 }
 
 /// Where an address begins whose at sign is spelled out.
@@ -147,13 +134,18 @@ fn secrets(text: &Text<'_>) -> usize {
     };
     for hit in &text.hits {
         let class = hit.class;
-        if class.meets(Class::PREFIX) && unbroken(hit.start) {
-            open = open.min(hit.start);
+        if class.meets(Class::PREFIX) && unbroken(hit.end) {
+            open = open.min(hit.end);
         }
         if class.meets(Class::PEM) && secret::pem_open(text, hit.start) {
-            open = open.min(hit.start);
+            open = open.min(hit.end);
         }
-        if class.meets(Class::URL) && unbroken(hit.end) {
+        // The name of a host ends at a slash; what follows holds no login.
+        let host = |b: &u8| !b.is_ascii_whitespace() && !b"/\"'`<>".contains(b);
+        if class.meets(Class::URL)
+            && text.bytes[hit.end..].iter().all(host)
+            && length - hit.end <= secret::LONGEST
+        {
             open = open.min(hit.end);
         }
         if class.meets(Class::KEY.or(Class::PASSWORD)) {
@@ -168,6 +160,5 @@ fn secrets(text: &Text<'_>) -> usize {
     if near.is_some_and(|hit| hit.end + REACH >= word) {
         open = open.min(word);
     }
-    // The beginning of a beginning.
-    open.min(words::begun(text.str))
+    open
 }

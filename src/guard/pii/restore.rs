@@ -92,18 +92,18 @@ impl Restore {
     fn read(&self, text: &str, start: usize) -> Seen {
         let bytes = text.as_bytes();
         let byte = |at: usize| bytes.get(at).copied();
-        let mut at = start;
-        if byte(at) == Some(b'\\') {
-            at += 1;
-            match byte(at) {
-                None => return Seen::Open,
-                Some(b'[') => {}
-                Some(_) => return Seen::Nothing,
-            }
+        let escaped = byte(start) == Some(b'\\');
+        let mut at = start + usize::from(escaped);
+        if escaped && byte(at) != Some(b'[') {
+            return if at == bytes.len() { Seen::Open } else { Seen::Nothing };
         }
-        let bracket = byte(at) == Some(b'[');
-        at += usize::from(bracket);
-        if bracket && byte(at) == Some(b' ') {
+        let bracket = match byte(at) {
+            Some(b'[') if escaped => Some("\\]"),
+            Some(b'[') => Some("]"),
+            _ => None,
+        };
+        at += usize::from(bracket.is_some());
+        if bracket.is_some() && byte(at) == Some(b' ') {
             at += 1;
         }
         let mut open = false;
@@ -126,7 +126,7 @@ impl Restore {
     }
 
     /// Reads on behind the label.
-    fn number(&self, text: &str, mut at: usize, bracket: bool, kind: Kind) -> Seen {
+    fn number(&self, text: &str, mut at: usize, bracket: Option<&str>, kind: Kind) -> Seen {
         let bytes = text.as_bytes();
         let byte = |at: usize| bytes.get(at).copied();
         if byte(at) == Some(b'\\') {
@@ -135,7 +135,7 @@ impl Restore {
         match byte(at) {
             None => return Seen::Open,
             Some(b'_') => at += 1,
-            Some(b' ' | b'-') if bracket => at += 1,
+            Some(b' ' | b'-') if bracket.is_some() => at += 1,
             Some(_) => return Seen::Nothing,
         }
         let digits = bytes[at..].iter().take(8).take_while(|b| b.is_ascii_digit()).count();
@@ -144,18 +144,16 @@ impl Restore {
             return if end == bytes.len() { Seen::Open } else { Seen::Nothing };
         }
         let place = || self.vault.place(kind, text[at..end].parse().ok()?);
-        if bracket {
-            let mut close = end;
-            close += usize::from(byte(close) == Some(b' '));
-            close += usize::from(byte(close) == Some(b'\\'));
-            match byte(close) {
-                None => return Seen::Open,
-                Some(b']') => {
-                    return place().map_or(Seen::Nothing, |place| Seen::Placeholder(close + 1, place));
-                }
-                // `[EMAIL_1, EMAIL_2]`: the bracket is the model's own, the words within are read by themselves.
-                Some(_) => return Seen::Nothing,
+        if let Some(bracket) = bracket {
+            let rest = &text[end..];
+            let rest = rest.strip_prefix(' ').unwrap_or(rest);
+            if rest.len() < bracket.len() && bracket.starts_with(rest) {
+                return Seen::Open;
             }
+            // `[EMAIL_1, EMAIL_2]`: the bracket is the model's own, the words within are read by themselves.
+            let close = text.len() - rest.len() + bracket.len();
+            let place = place().filter(|_| rest.starts_with(bracket));
+            return place.map_or(Seen::Nothing, |place| Seen::Placeholder(close, place));
         }
         if byte(at - 1) != Some(b'_') || byte(end).is_some_and(|b| b.is_ascii_alphanumeric() || b == b'_') {
             return Seen::Nothing;

@@ -175,9 +175,9 @@ pub(super) fn pem_open(text: &Text<'_>, start: usize) -> bool {
         && (told.is_some() || head.len() < 80)
 }
 
-/// A login in an address, `scheme://name:word@host`; `at` is where `://` stands. In a stream the
-/// scheme stays: every word could be one, and would have to wait.
-pub(super) fn login(text: &Text<'_>, at: usize, scheme_too: bool) -> Option<Found> {
+/// A login in an address, `scheme://name:word@host`; `at` is where `://` stands. In an answer it is what stands
+/// between there and the next slash: every word could be a scheme, and would have to wait.
+pub(super) fn login(text: &Text<'_>, at: usize, whole: bool) -> Option<Found> {
     let scheme = text.bytes[..at]
         .iter()
         .rev()
@@ -192,16 +192,18 @@ pub(super) fn login(text: &Text<'_>, at: usize, scheme_too: bool) -> Option<Foun
         .count();
     let rest = &text.str[from..floor(text.str, from + length)];
     // A word may hold a slash, and an at sign.
-    let authority = rest.find('/').map_or(rest, |slash| {
-        if rest[..slash].contains('@') || !rest.contains('@') { &rest[..slash] } else { rest }
-    });
+    let authority = match rest.find('/') {
+        Some(slash) if !whole || rest[..slash].contains('@') || !rest.contains('@') => &rest[..slash],
+        _ => rest,
+    };
     let sign = authority.rfind('@')?;
     let (_, word) = authority[..sign].split_once(':')?;
     if scheme == 0 || word.is_empty() || stand_in(word) {
         return None;
     }
-    let end = from + rest.trim_end_matches(['.', ',', ';', ')', ']', '}']).len();
-    let start = if scheme_too { at - scheme } else { from };
+    let shown = if whole { rest } else { authority };
+    let end = from + shown.trim_end_matches(['.', ',', ';', ')', ']', '}']).len();
+    let start = if whole { at - scheme } else { from };
     Some(Found { kind: Kind::Secret, start, end })
 }
 
@@ -234,12 +236,12 @@ pub(super) fn announced(text: &Text<'_>, hit: &Hit) -> Option<Found> {
     let end = if quoted {
         end
     } else {
-        value
-            + text.str.get(value..end)?.trim_end_matches(['.', ',', ';', ':', '!', '?', ')', ']', '}']).len()
+        value + text.str.get(value..end)?.trim_end_matches(['.', ',', ';', ':', '?', ')', ']', '}']).len()
     };
     let word = text.str.get(value..end)?;
     let good = match tie {
         _ if stand_in(word) || word.contains("://") => false,
+        Tie::Bare => strange(word),
         Tie::Prose => strange(word) && (password || word.len() >= 12 && chancy(word.as_bytes())),
         _ if password => {
             (strange(word) && word.len() >= 4)
@@ -276,6 +278,8 @@ enum Tie {
     Tight,
     /// A colon.
     Colon,
+    /// Nothing but a space.
+    Bare,
     /// A verb.
     Prose,
 }
@@ -307,6 +311,8 @@ fn value_after(text: &Text<'_>, mut at: usize, hit: &Hit) -> Option<(usize, Tie)
         {
             Tie::Colon
         }
+        // `and password x`: the value follows at once, and looks like one.
+        _ if before > 0 && hit.class.meets(Class::PASSWORD) && bare(text, at) => Tie::Bare,
         _ if before > 0 || sign >= 0x80 => {
             let rest = &text.str[at..];
             let verbs = [
@@ -342,6 +348,16 @@ fn value_after(text: &Text<'_>, mut at: usize, hit: &Hit) -> Option<(usize, Tie)
     // `Authorization: Bearer x`: the next word announces it.
     at += quote(at);
     Some((at, tie))
+}
+
+/// Whether the word at a place looks like a password: letters, digits and signs, or small and capital letters and digits.
+fn bare(text: &Text<'_>, at: usize) -> bool {
+    let word: Vec<u8> =
+        text.bytes[at..].iter().copied().take(64).take_while(|b| !b.is_ascii_whitespace()).collect();
+    let word = word.strip_suffix(b".").or(word.strip_suffix(b",")).unwrap_or(&word);
+    let sign = word.iter().any(|b| b"!@#$%^&*?~".contains(b));
+    let digits = word.iter().any(u8::is_ascii_digit);
+    word.len() >= 6 && digits && word.iter().any(u8::is_ascii_alphabetic) && (sign || mixed(word))
 }
 
 /// Whether the rest of a field's name says that it is not the secret itself.

@@ -35,6 +35,11 @@ impl<'t> Text<'t> {
         Self { str: text, bytes: text.as_bytes(), hits: words::hits(text, numbers, people), ahead }
     }
 
+    /// A text that is known to have none of the words.
+    pub(super) fn quiet(text: &'t str) -> Self {
+        Self { str: text, bytes: text.as_bytes(), hits: Vec::new(), ahead: false }
+    }
+
     pub(super) fn byte(&self, at: usize) -> u8 {
         self.bytes.get(at).copied().unwrap_or(0)
     }

@@ -276,36 +276,6 @@ fn longest(hits: &mut Vec<Hit>) {
     hits.truncate(same.map_or(0, |last| last + 1));
 }
 
-/// Where the end of a text may be the beginning of a secret's beginning; its length where it is none.
-pub(super) fn begun(text: &str) -> usize {
-    static BEGINNINGS: LazyLock<Vec<String>> = LazyLock::new(|| {
-        let lists = WORDS.iter().filter(|(class, _)| class.meets(Class::PREFIX.or(Class::PEM)));
-        let mut words: Vec<String> =
-            lists.flat_map(|(_, list)| list.split_whitespace()).map(str::to_ascii_lowercase).collect();
-        words.sort_unstable();
-        words
-    });
-    const LONGEST: usize = 32;
-    let bytes = text.as_bytes();
-    let from = bytes.len().saturating_sub(LONGEST);
-    let begins = |at: usize| {
-        at == 0 || bytes[at] == b'-' || !(bytes[at - 1].is_ascii_alphanumeric() || bytes[at - 1] == b'-')
-    };
-    let mut end = [0; LONGEST];
-    let end = &mut end[..bytes.len() - from];
-    end.copy_from_slice(&bytes[from..]);
-    end.make_ascii_lowercase();
-    let is = |at: usize| {
-        let end = &end[at - from..];
-        let place = BEGINNINGS.partition_point(|word| word.as_bytes() < end);
-        BEGINNINGS.get(place).is_some_and(|word| word.as_bytes().starts_with(end))
-    };
-    (from..bytes.len())
-        .filter(|at| bytes[*at].is_ascii() && begins(*at))
-        .find(|at| is(*at))
-        .unwrap_or(bytes.len())
-}
-
 /// Whether a word stands by itself, as far as it must.
 fn stands(text: &str, start: usize, end: usize, entry: &Entry) -> bool {
     let bytes = text.as_bytes();

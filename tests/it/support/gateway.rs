@@ -175,6 +175,11 @@ impl Gateway {
         format!("http://{}", self.address)
     }
 
+    /// Where it keeps its files.
+    pub fn folder(&self) -> &std::path::Path {
+        self.folder.path()
+    }
+
     /// What it has logged.
     pub fn log(&self) -> String {
         self.log.lock().unwrap().join("\n")

@@ -1,0 +1,60 @@
+//! What the search for personal data costs a question and an answer.
+use std::{collections::VecDeque, sync::Arc};
+
+use divan::Bencher;
+use sluice::{
+    call::Trail,
+    chat::{Event, Finish, Request},
+    guard::{
+        hold::Judging,
+        pii::{Answers, Pii, Settings},
+    },
+    reply::Rewrite,
+};
+
+fn main() {
+    divan::main();
+}
+
+/// About 200 bytes each: nothing to find, numbers that are nothing, and much to find.
+const TEXTS: [&str; 3] = [
+    "Could you please explain how the tides work, and why there are two of them on most days? I would like to tell it to my children in simple words, with an example from the harbour that we know well.",
+    "In 2024 the team shipped 14 releases; version 3.2 was the 7th of them, and 85% of 1,200 users had moved by May. Could you compare that with the 11 releases of 2023, in a table of 5 rows, please? Thx",
+    "My name is Jo, mail jo@example.org or call +44 20 7946 0958; the card is 4111 1111 1111 1111, the IBAN GB82 WEST 1234 5698 7654 32, and the server is at 203.0.113.77. Born on 3 May 1985, thanks a lot.",
+];
+
+fn pii() -> Arc<Pii> {
+    Arc::new(Pii::new(&Settings::default()).expect("the defaults are good"))
+}
+
+#[divan::bench(args = [0, 1, 2])]
+fn a_question(bencher: Bencher<'_, '_>, text: usize) {
+    let pii = pii();
+    bencher.bench_local(|| pii.in_question(TEXTS[text]));
+}
+
+fn judged(pii: &Arc<Pii>, chat: &Arc<Request>, whole: bool, pieces: &[&str]) -> usize {
+    let rules = Answers::rules(pii, chat, &Trail::default()).collect();
+    let mut judging = Judging::new(rules, whole, false, Box::new(|_, _| {}));
+    let mut out = VecDeque::new();
+    for piece in pieces {
+        judging.event(Event::text(*piece), &mut out);
+    }
+    judging.event(Event::finish(Finish::Stop), &mut out);
+    judging.end(&mut out);
+    out.len()
+}
+
+#[divan::bench(args = [0, 1, 2])]
+fn an_answer(bencher: Bencher<'_, '_>, text: usize) {
+    let (pii, chat) = (pii(), Arc::default());
+    bencher.bench_local(|| judged(&pii, &chat, true, &[TEXTS[text]]));
+}
+
+/// As a stream, a word at a time; for some 38 events.
+#[divan::bench(args = [0, 1, 2])]
+fn a_stream(bencher: Bencher<'_, '_>, text: usize) {
+    let (pii, chat) = (pii(), Arc::default());
+    let pieces: Vec<&str> = TEXTS[text].split_inclusive(' ').collect();
+    bencher.bench_local(|| judged(&pii, &chat, false, &pieces));
+}

@@ -1,0 +1,200 @@
+//! Personal data and secrets: what the model sees, what the caller gets back, and where they are found afterwards.
+use serde_json::{Value, json};
+
+use crate::support::{Act, Gateway, Setup, Upstream, Wire};
+
+const CHAT: &str = "/v1/chat/completions";
+const MAIL: &str = "ann.lee@canary-mail.org";
+const CARD: &str = "4111 1111 1111 1111";
+const KEY: &str = "sk-proj-Zk3vQ9xTb7LmW2nR8sYc4dFg6hJ1pA5e";
+
+/// A provider that says what it was asked last.
+async fn echo() -> Upstream {
+    let upstream = Upstream::answering().await;
+    upstream.choose(|seen| Act::say(&last_words(&seen.body)).chunks_of(3));
+    upstream
+}
+
+fn last_words(body: &Value) -> String {
+    let last = body["messages"].as_array().and_then(|all| all.last()).cloned().unwrap_or_default();
+    match &last["content"] {
+        Value::String(text) => text.clone(),
+        Value::Array(parts) => parts.iter().filter_map(|part| part["text"].as_str()).collect(),
+        _ => String::new(),
+    }
+}
+
+fn chat(text: &str, stream: bool) -> Value {
+    json!({"model": "main", "messages": [{"role": "user", "content": text}], "stream": stream, "temperature": 0})
+}
+
+async fn streamed(gateway: &Gateway, body: &Value) -> String {
+    let (chunks, done) = gateway.stream(CHAT, body).await.chunks().await;
+    assert!(done);
+    chunks.iter().filter_map(|chunk| chunk["choices"][0]["delta"]["content"].as_str()).collect()
+}
+
+#[tokio::test]
+async fn the_model_sees_placeholders_and_the_caller_his_own_values() {
+    let upstream = echo().await;
+    let gateway = Setup::one(Wire::OpenAi, &upstream).start().await;
+    let text = format!("Write to {MAIL} and to bob@example.org, then to {MAIL} again; pay with {CARD}.");
+    let seen = "Write to [EMAIL_1] and to [EMAIL_2], then to [EMAIL_1] again; pay with [CARD_1].";
+    let body = gateway.post(CHAT, &chat(&text, false)).await.expect(200);
+    assert_eq!(body["choices"][0]["message"]["content"], *text);
+    assert_eq!(last_words(&upstream.last().body), seen);
+    assert_eq!(streamed(&gateway, &chat(&text, true)).await, text);
+    let body = gateway
+        .post("/query", &json!({"question": text, "user_id": "u", "mode": "chat", "use_cache": false}))
+        .await
+        .expect(200);
+    assert_eq!(body["answer"], *text);
+    let messages = json!({"model": "main", "max_tokens": 50, "messages": [{"role": "user", "content": [{"type": "text", "text": text}]}]});
+    let body = gateway.post("/v1/messages", &messages).await.expect(200);
+    assert_eq!(body["content"][0]["text"], *text);
+    let body = gateway.post("/v1/responses", &json!({"model": "main", "input": text})).await.expect(200);
+    assert_eq!(body["output"][0]["content"][0]["text"], *text);
+    for asked in upstream.seen() {
+        assert_eq!(last_words(&asked.body), seen, "{}", asked.body);
+    }
+    assert!(
+        gateway.metric("sluice_guard_findings_total", &[("type", "email"), ("action", "mask")]).await >= 15.0
+    );
+}
+
+#[tokio::test]
+async fn tool_arguments_come_back_as_good_json() {
+    let upstream = Upstream::answering().await;
+    let secret = r"Pass\w0rd!x";
+    let asked = format!("my password is {secret} and my mail {MAIL}");
+    for chunk in [1, 2, 5, 64] {
+        upstream.choose(move |_| {
+            Act::call_tool("save", &json!({"mail": "[EMAIL_1]", "word": "[SECRET_1]"})).chunks_of(chunk)
+        });
+        let gateway = Setup::one(Wire::OpenAi, &upstream).start().await;
+        let body = gateway.post(CHAT, &chat(&asked, false)).await.expect(200);
+        let arguments =
+            body["choices"][0]["message"]["tool_calls"][0]["function"]["arguments"].as_str().unwrap();
+        let arguments: Value = serde_json::from_str(arguments).unwrap();
+        assert_eq!(arguments, json!({"mail": MAIL, "word": secret}));
+        let (chunks, _) = gateway.stream(CHAT, &chat(&asked, true)).await.chunks().await;
+        let pieces = chunks.iter().filter_map(|chunk| {
+            chunk["choices"][0]["delta"]["tool_calls"][0]["function"]["arguments"].as_str()
+        });
+        let arguments: Value = serde_json::from_str(&pieces.collect::<String>()).unwrap();
+        assert_eq!(arguments, json!({"mail": MAIL, "word": secret}), "{chunk} characters a chunk");
+    }
+}
+
+#[tokio::test]
+async fn what_tools_and_earlier_turns_said_is_masked_and_the_system_prompt_is_not() {
+    let upstream = echo().await;
+    let gateway = Setup::one(Wire::OpenAi, &upstream).start().await;
+    let body = json!({"model": "main", "user": MAIL, "metadata": {"phone": "4155550123"}, "messages": [
+        {"role": "system", "content": "Contact desk@example.com for help."},
+        {"role": "user", "content": [{"type": "text", "text": format!("I am {MAIL}")}]},
+        {"role": "assistant", "content": null, "tool_calls": [{"id": "c1", "type": "function", "function": {"name": "find", "arguments": format!("{{\"mail\":\"{MAIL}\",\"card\":4111111111111111}}")}}]},
+        {"role": "tool", "tool_call_id": "c1", "content": format!("found {MAIL}")},
+        {"role": "user", "content": "and?"},
+    ]});
+    gateway.post(CHAT, &body).await.expect(200);
+    let seen = upstream.last().body.to_string();
+    for hidden in [MAIL, "4111111111111111", "4155550123"] {
+        assert!(!seen.contains(hidden), "{seen}");
+    }
+    assert!(seen.contains("desk@example.com") && seen.contains("found [EMAIL_1]"), "{seen}");
+    let arguments = &upstream.last().body["messages"][2]["tool_calls"][0]["function"]["arguments"];
+    let arguments: Value = serde_json::from_str(arguments.as_str().unwrap()).unwrap();
+    assert_eq!(arguments, json!({"mail": "[EMAIL_1]", "card": "[CARD_1]"}));
+    let gateway = Setup::one(Wire::OpenAi, &upstream).set(&json!({"pii": {"system": true}})).start().await;
+    gateway.post(CHAT, &body).await.expect(200);
+    assert!(!upstream.last().body.to_string().contains("desk@example.com"));
+}
+
+#[tokio::test]
+async fn a_placeholder_that_the_caller_wrote_himself_stays_what_it_is() {
+    let upstream = echo().await;
+    let gateway = Setup::one(Wire::OpenAi, &upstream).start().await;
+    let text = format!("The template has [EMAIL_1] in it; send it to {MAIL}.");
+    assert_eq!(streamed(&gateway, &chat(&text, true)).await, text);
+    assert_eq!(last_words(&upstream.last().body), "The template has [EMAIL_1] in it; send it to [EMAIL_2].");
+}
+
+#[tokio::test]
+async fn what_the_settings_block_is_refused_and_what_they_log_goes_on() {
+    let upstream = echo().await;
+    let settings = json!({"pii": {"input": {"card": "block", "email": "log"},
+        "custom": [{"name": "staff", "pattern": "EMP-[0-9]{6}"}]}});
+    let gateway = Setup::one(Wire::OpenAi, &upstream).set(&settings).start().await;
+    let body = gateway.post(CHAT, &chat(&format!("charge {CARD}"), false)).await.expect(400);
+    assert!(!body.to_string().contains("4111"), "{body}");
+    assert_eq!(upstream.asked(), 0);
+    let text = format!("mail {MAIL} about EMP-123456");
+    assert_eq!(streamed(&gateway, &chat(&text, true)).await, text);
+    assert_eq!(last_words(&upstream.last().body), format!("mail {MAIL} about [STAFF_1]"));
+}
+
+#[tokio::test]
+async fn secrets_of_others_do_not_leave_in_an_answer() {
+    for chunk in [1, 4, 200] {
+        let upstream = Upstream::start(Act::say(&format!("Use {KEY} for it.")).chunks_of(chunk)).await;
+        let gateway = Setup::one(Wire::OpenAi, &upstream).start().await;
+        assert_eq!(streamed(&gateway, &chat("Which key?", true)).await, "Use sk-[SECRET] for it.");
+        let body = gateway.post(CHAT, &chat("Which key?", false)).await.expect(200);
+        assert_eq!(body["choices"][0]["message"]["content"], "Use sk-[SECRET] for it.");
+    }
+}
+
+#[tokio::test]
+async fn callers_share_a_cached_answer_but_no_value() {
+    let upstream = echo().await;
+    let gateway = Setup::one(Wire::OpenAi, &upstream).set(&json!({"cache": {"enabled": true}})).start().await;
+    for mail in [MAIL, "carol@example.org", "dave@example.net"] {
+        for stream in [false, true] {
+            let text = format!("Greet {mail}!");
+            let said = if stream {
+                streamed(&gateway, &chat(&text, true)).await
+            } else {
+                let body = gateway.post(CHAT, &chat(&text, false)).await.expect(200);
+                body["choices"][0]["message"]["content"].as_str().unwrap().to_owned()
+            };
+            assert_eq!(said, text);
+        }
+    }
+    assert_eq!(upstream.asked(), 1, "the key of the cache has placeholders");
+}
+
+#[tokio::test]
+async fn planted_values_are_found_nowhere() {
+    let upstream = echo().await;
+    let gateway = Setup::one(Wire::OpenAi, &upstream)
+        .set(&json!({"cache": {"enabled": true}, "log": {"level": "debug"}}))
+        .start()
+        .await;
+    let text = format!("mail {MAIL}, card {CARD}, key {KEY}");
+    let planted = [MAIL, "4111 1111", KEY];
+    gateway.post(CHAT, &chat(&text, false)).await.expect(200);
+    streamed(&gateway, &chat(&text, true)).await;
+    gateway.post("/query", &json!({"question": text, "user_id": "u"})).await;
+    gateway.post("/v1/embeddings", &json!({"model": "embed", "input": [text]})).await;
+    gateway.post("/predict", &json!({"text": text})).await.expect(200);
+    // Errors of the gateway and of the provider, too.
+    gateway.post(CHAT, &json!({"model": "nobody", "messages": [{"role": "user", "content": text}]})).await;
+    upstream.choose(|seen| {
+        Act::status(400, &json!({"error": {"message": format!("bad: {}", last_words(&seen.body))}}))
+    });
+    gateway.post(CHAT, &chat(&format!("{text}!"), false)).await;
+    gateway.audit(6).await;
+    let metrics = gateway.get("/metrics").await.text();
+    let seen: String = upstream.seen().iter().map(|seen| seen.body.to_string()).collect();
+    for value in planted {
+        assert!(!gateway.log().contains(value), "in the log: {value}");
+        assert!(!metrics.contains(value), "in the metrics: {value}");
+        assert!(!seen.contains(value), "at the provider: {value}");
+        for file in std::fs::read_dir(gateway.folder()).unwrap().flatten() {
+            let bytes = std::fs::read(file.path()).unwrap_or_default();
+            let held = bytes.windows(value.len()).any(|window| window == value.as_bytes());
+            assert!(!held, "in {}: {value}", file.path().display());
+        }
+    }
+}
