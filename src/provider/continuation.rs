@@ -7,10 +7,10 @@ use crate::chat::{Format, Message, Part, Purpose, Request, Role, ToolChoice};
 /// What a provider makes of the beginning of an answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Prefill {
-    /// It goes on from its last letter.
-    Exact,
-    /// It goes on from its last letter, and refuses white space there.
-    Trimmed,
+    /// It goes on from its last letter, and has to be told that it should.
+    Asked,
+    /// It goes on from its last letter by itself.
+    Itself,
     /// It does not take it for a beginning: it has to be told in words.
     No,
 }
@@ -27,8 +27,8 @@ impl Prefill {
             return None;
         }
         Some(match kind.row().name {
-            "anthropic" if anthropic::takes_prefill(model) => Self::Trimmed,
-            "vllm" | "llamacpp" => Self::Exact,
+            "anthropic" if anthropic::takes_prefill(model) => Self::Itself,
+            "vllm" | "llamacpp" => Self::Asked,
             _ => Self::No,
         })
     }
@@ -63,7 +63,8 @@ pub fn ask(chat: &mut Request, text: &str, last: &str, prefill: Prefill) {
     if last.is_empty() {
         return;
     }
-    say(&mut chat.messages, text);
+    // Anthropic refuses white space at the end of a beginning, and others begin with it once more.
+    say(&mut chat.messages, if prefill == Prefill::No { text } else { text.trim_end() });
     if prefill == Prefill::No {
         chat.messages.push(Message::new(Role::User, told(last)));
         return;
@@ -71,7 +72,7 @@ pub fn ask(chat: &mut Request, text: &str, last: &str, prefill: Prefill) {
     // Who thinks first does not go on from the last letter, and APIs refuse the two together.
     chat.reasoning = None;
     chat.rest.shift_remove("thinking");
-    if prefill == Prefill::Exact {
+    if prefill == Prefill::Asked {
         chat.rest.insert("continue_final_message".into(), Value::Bool(true));
         chat.rest.insert("add_generation_prompt".into(), Value::Bool(false));
     }
@@ -113,7 +114,7 @@ mod tests {
         let mut chat = chat.clone();
         ask(&mut chat, "It is so ", "It is so", prefill);
         let sent = match prefill {
-            Prefill::Trimmed => Anthropic.encode(&chat, "claude-sonnet-4-5"),
+            Prefill::Itself => Anthropic.encode(&chat, "claude-sonnet-4-5"),
             _ => OpenAi::default().encode(&chat, "qwen3"),
         };
         serde_json::from_slice(&sent.unwrap().body).unwrap()
@@ -121,18 +122,15 @@ mod tests {
 
     #[test]
     fn each_api_is_asked_in_its_own_way() {
-        let body = sent(Prefill::Exact, &asked());
-        assert_eq!(body["messages"][1], json!({"role": "assistant", "content": "It is so "}));
+        let body = sent(Prefill::Asked, &asked());
+        let trimmed = json!({"role": "assistant", "content": "It is so"});
+        assert_eq!(body["messages"][1], trimmed, "no white space");
         assert_eq!(
             (&body["continue_final_message"], &body["add_generation_prompt"]),
             (&json!(true), &json!(false))
         );
-        let body = sent(Prefill::Trimmed, &asked());
-        assert_eq!(
-            body["messages"][1],
-            json!({"role": "assistant", "content": "It is so"}),
-            "no white space"
-        );
+        let body = sent(Prefill::Itself, &asked());
+        assert_eq!(body["messages"][1], trimmed, "no white space");
         let body = sent(Prefill::No, &asked());
         assert_eq!(body["messages"][1]["content"], "It is so ");
         let words = body["messages"][2]["content"].as_str().unwrap();
@@ -143,22 +141,22 @@ mod tests {
     fn a_beginning_of_the_callers_is_gone_on_with() {
         let mut chat = asked();
         chat.messages.push(Message::new(Role::Assistant, "Well: "));
-        assert_eq!(sent(Prefill::Trimmed, &chat)["messages"][1]["content"], "Well: It is so");
+        assert_eq!(sent(Prefill::Itself, &chat)["messages"][1]["content"], "Well: It is so");
     }
 
     #[test]
     fn who_takes_a_beginning_is_known_by_kind_and_model() {
         let of = |kind: &str, model| Prefill::of(kind.parse().unwrap(), model);
         for (model, prefill) in [
-            ("claude-sonnet-4-5-20250929", Prefill::Trimmed),
-            ("claude-3-5-haiku-latest", Prefill::Trimmed),
+            ("claude-sonnet-4-5-20250929", Prefill::Itself),
+            ("claude-3-5-haiku-latest", Prefill::Itself),
             ("claude-opus-4-6", Prefill::No),
             ("claude-sonnet-5", Prefill::No),
             ("kimi-k2", Prefill::No),
         ] {
             assert_eq!(of("anthropic", model), Some(prefill), "{model}");
         }
-        assert_eq!(of("vllm", "qwen3"), Some(Prefill::Exact));
+        assert_eq!(of("vllm", "qwen3"), Some(Prefill::Asked));
         assert_eq!(of("openai", "gpt-4o"), Some(Prefill::No));
         assert_eq!(of("extractive", "extractive"), None);
     }

@@ -254,8 +254,7 @@ impl<S: Answer> Continuing<S> {
         let reply = self.rest.call(call).await?;
         let way = match prefill {
             Prefill::No => Way::Told,
-            Prefill::Exact => Way::Prefill { trimmed: false },
-            Prefill::Trimmed => Way::Prefill { trimmed: true },
+            Prefill::Asked | Prefill::Itself => Way::Prefill,
         };
         (broken.seam, broken.by, broken.told) = (Seam::new(&broken.text, way), target.clone(), false);
         self.call.trail().note(|notes| {
