@@ -108,6 +108,8 @@ pub struct View {
     pub waiting: [usize; Priority::ALL.len()],
 }
 
+/// One part in so many of a queue's room is left by those who would be the first to go.
+const SPARE: usize = 10;
 /// Nobody is told to come back sooner, or later, than this.
 const RETRY: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(30));
 
@@ -221,6 +223,8 @@ impl Gate {
                     }
                 }
             } else {
+                let gone = line.shed(&guest, began) as u64;
+                self.state.fetch_sub(gone * ONE_WAITER, Relaxed);
                 // Whoever is displaced leaves their count behind.
                 if !line.make_room(&guest, began, patience)? {
                     self.state.fetch_add(ONE_WAITER, Relaxed);
@@ -267,24 +271,54 @@ impl Gate {
 impl Line {
     /// Whether a newcomer may wait, beside others who do. Tells whether somebody
     /// had to go for it, who is told so, too.
+    ///
+    /// Those above have their part of the pace already, and those below come
+    /// after it: its turn depends on those of its own priority. So a queue that is
+    /// in balance takes in who can be served and refuses the rest at once; it is
+    /// not filled with who will have to go when somebody more urgent comes.
     fn make_room(&mut self, guest: &Guest<'_>, now: Instant, patience: Duration) -> Result<bool, Refusal> {
         let retry_after = self.retry_after(now, guest.priority);
         let refused = |reason| Err(Refusal { reason, retry_after });
+        if guest.patience.is_zero() {
+            return refused(Reason::Waited);
+        }
         if patience < guest.patience && self.in_vain(guest, now, patience) {
             return refused(Reason::Late);
         }
-        // Whoever is last in the order has their turn in time, or nobody comes in without one going.
-        let last = self.queue.lowest().unwrap_or(guest.priority).min(guest.priority);
-        let room = self.pace.room(now, last, guest.patience).min(self.most);
-        if self.queue.len() < room {
+        let beside = self.queue.len_at(guest.priority);
+        let behind = self.queue.waits_above(guest.priority);
+        let room = self.pace.room(now, guest.priority, guest.patience, behind);
+        // Who would be the first to go leaves a little room for those who would send them away.
+        let spare = if self.queue.is_first_to_go(guest.priority, guest.tenant) { SPARE } else { usize::MAX };
+        let is_free = |many: usize, room: usize| many < room - room / spare;
+        let displaced = if !is_free(self.queue.len(), self.most) {
+            self.queue.displace(guest.priority, guest.tenant)
+        } else if !is_free(beside, room) {
+            // Nobody below is in its way: only a tenant that waits more is.
+            self.queue.displace_beside(guest.priority, guest.tenant)
+        } else {
             return Ok(false);
-        }
-        let Some(displaced) = self.queue.displace(guest.priority, guest.tenant) else {
-            return refused(Reason::Full);
         };
-        let told = displaced.send(Err(Refusal { reason: Reason::Displaced, retry_after }));
-        debug_assert!(!matches!(told, Err(Ok(_))), "a refusal holds no place");
+        let Some(displaced) = displaced else { return refused(Reason::Full) };
+        tell(displaced, retry_after);
         Ok(true)
+    }
+
+    /// Tells those below a newcomer who wait in vain, because those above leave them too little.
+    /// How many they were.
+    fn shed(&mut self, guest: &Guest<'_>, now: Instant) -> usize {
+        let mut gone = 0;
+        while let Some(lowest) = self.queue.lowest().filter(|lowest| *lowest < guest.priority) {
+            let served = self.pace.served(now, lowest, guest.patience);
+            if guest.patience.is_zero() || self.queue.len_at(lowest) <= served {
+                break;
+            }
+            let retry_after = self.retry_after(now, lowest);
+            let Some(displaced) = self.queue.displace(guest.priority, guest.tenant) else { break };
+            tell(displaced, retry_after);
+            gone += 1;
+        }
+        gone
     }
 
     /// Whether its turn would come after its deadline.
@@ -303,6 +337,11 @@ impl Line {
             self.pace.per_second(now, priority).map_or(RETRY.0, |pace| Duration::from_secs_f64(many / pace));
         wait.clamp(RETRY.0, RETRY.1)
     }
+}
+
+fn tell(displaced: oneshot::Sender<Result<Place, Refusal>>, retry_after: Duration) {
+    let told = displaced.send(Err(Refusal { reason: Reason::Displaced, retry_after }));
+    debug_assert!(!matches!(told, Err(Ok(_))), "a refusal holds no place");
 }
 
 #[cfg(test)]

@@ -311,3 +311,59 @@ proptest! {
         run(steps, places, most);
     }
 }
+
+/// One who asked: when, how urgently, what became of it, and after how long.
+struct Asked(Duration, Priority, Result<(), Reason>, Duration);
+
+/// Five times what can be served, for five seconds.
+async fn overloaded(tenants: usize) -> Vec<Asked> {
+    let (gate, start) = (Gate::new(10, 1024), Instant::now());
+    let (patience, mut asks) = (Duration::from_secs(2), tokio::task::JoinSet::new());
+    for number in 0..2500_usize {
+        let priority = match number % 10 {
+            0 => Priority::High,
+            1..=3 => Priority::Low,
+            _ => Priority::Normal,
+        };
+        let gate = gate.clone();
+        asks.spawn(async move {
+            let tenant: Arc<str> = ["a", "b", "c"][number / 10 % tenants].into();
+            let (began, deadline) = (Instant::now(), Instant::now() + LONG);
+            let entered = gate.enter(Guest { tenant: &tenant, priority, patience, deadline }).await;
+            let (at, took) = (began - start, began.elapsed());
+            let told = match entered {
+                Ok((_place, _)) => {
+                    tokio::time::sleep(Duration::from_millis(100)).await;
+                    Ok(())
+                }
+                Err(refusal) => Err(refusal.reason),
+            };
+            Asked(at, priority, told, took)
+        });
+        tokio::time::sleep(Duration::from_millis(2)).await;
+    }
+    asks.join_all().await
+}
+
+#[tokio::test]
+async fn who_will_not_be_served_hears_so_at_once() {
+    let (one, three) = tokio::join!(overloaded(1), overloaded(3));
+    for (tenants, told) in [(1, one), (3, three)] {
+        let urgent = told.iter().filter(|asked| asked.1 == Priority::High);
+        assert!(urgent.clone().all(|asked| asked.2.is_ok()), "urgent calls are served");
+        let served = told.iter().filter(|asked| asked.2.is_ok()).count();
+        assert!(served >= 400, "{served}");
+        // In the first second it is not known how much there is room for.
+        let known = |asked: &&Asked| asked.0 > Duration::from_secs(1) && asked.2.is_err();
+        let refused: Vec<&Asked> = told.iter().filter(known).collect();
+        let waited = |asked: &&&Asked| asked.3 > Duration::from_millis(10);
+        let late: Vec<_> =
+            refused.iter().filter(waited).map(|asked| (asked.0, asked.1, asked.2, asked.3)).collect();
+        let all = told.iter().filter(|asked| asked.2.is_err()).count();
+        assert!(
+            late.len() * 100 <= refused.len(),
+            "{tenants} tenants, {served} served, {} of {all}: {late:?}",
+            refused.len()
+        );
+    }
+}

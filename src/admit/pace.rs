@@ -41,21 +41,47 @@ impl Pace {
     /// Places a second for a priority and all below, which have what those
     /// above leave them; `None` where the queue has only just begun.
     pub(super) fn per_second(&mut self, now: Instant, priority: Priority) -> Option<f64> {
+        let (seen, over) = self.seen(now, priority)?;
+        // One more than seen: none in a short time does not mean never.
+        Some((f64::from(seen) + 1.0) / over.as_secs_f64())
+    }
+
+    /// The places handed out to a priority and all below, and over which time.
+    fn seen(&mut self, now: Instant, priority: Priority) -> Option<(u32, Duration)> {
         self.roll(now);
         let mut over = now.saturating_duration_since(self.began);
         if self.before.is_some() {
             over += SLOT;
         }
-        // One more than seen: none in a short time does not mean never.
         let counts = |counts: Counts| counts[..=priority as usize].iter().sum::<u32>();
-        let seen = f64::from(counts(self.now) + counts(self.before.unwrap_or_default()) + 1);
-        (over >= FIRST).then(|| seen / over.as_secs_f64())
+        (over >= FIRST).then(|| (counts(self.now) + counts(self.before.unwrap_or_default()), over))
     }
 
-    /// How many of a priority and above may wait, so that all of them have their turn within `patience`.
-    pub(super) fn room(&mut self, now: Instant, priority: Priority, patience: Duration) -> usize {
-        let room = |pace: f64| (pace * patience.as_secs_f64() * SHARE) as usize;
-        self.per_second(now, priority).map_or(usize::MAX, |pace| room(pace).max(1))
+    /// How many of a priority may wait, so that surely all of them have their turn within `patience`.
+    /// `behind`: somebody more urgent waits.
+    pub(super) fn room(
+        &mut self,
+        now: Instant,
+        priority: Priority,
+        patience: Duration,
+        behind: bool,
+    ) -> usize {
+        self.within(now, priority, patience.mul_f64(SHARE), behind)
+    }
+
+    /// How many of a priority have their turn within `patience`, as far as can be told, behind those
+    /// who are more urgent.
+    pub(super) fn served(&mut self, now: Instant, priority: Priority, patience: Duration) -> usize {
+        self.within(now, priority, patience, true)
+    }
+
+    fn within(&mut self, now: Instant, priority: Priority, patience: Duration, behind: bool) -> usize {
+        let Some(pace) = self.per_second(now, priority) else { return usize::MAX };
+        // Where others are served and these are not, those who are served will go on being so.
+        let starved = behind
+            && self.seen(now, priority).is_some_and(|(seen, _)| seen == 0)
+            && self.seen(now, Priority::High).is_some_and(|(seen, _)| seen > 0);
+        if starved { 0 } else { ((pace * patience.as_secs_f64()) as usize).max(1) }
     }
 
     fn roll(&mut self, now: Instant) {
@@ -80,7 +106,7 @@ mod tests {
         let mut pace = Pace::new(start);
         let patience = Duration::from_secs(2);
         assert_eq!(
-            pace.room(start + FIRST / 2, Priority::High, patience),
+            pace.room(start + FIRST / 2, Priority::High, patience, false),
             usize::MAX,
             "nothing is known yet"
         );
@@ -89,12 +115,13 @@ mod tests {
             pace.granted(start + Duration::from_millis(5) * tick, priority);
         }
         let end = start + Duration::from_secs(2);
-        let room = pace.room(end, Priority::High, patience);
+        let room = pace.room(end, Priority::High, patience, false);
         assert!((300..340).contains(&room), "200 a second for 2 s, less a fifth: {room}");
-        let room = pace.room(end, Priority::Normal, patience);
+        let room = pace.room(end, Priority::Normal, patience, true);
         assert!((150..170).contains(&room), "half of them were for others: {room}");
-        assert!(pace.room(end, Priority::Low, patience) <= 4, "and nothing was left");
-        let later = pace.room(start + Duration::from_secs(4), Priority::High, patience);
+        assert_eq!(pace.room(end, Priority::Low, patience, true), 0, "and nothing was left");
+        assert!((1..=4).contains(&pace.room(end, Priority::Low, patience, false)), "as far as can be told");
+        let later = pace.room(start + Duration::from_secs(4), Priority::High, patience, true);
         assert!((1..=3).contains(&later), "nothing was handed out for long: {later}");
     }
 }

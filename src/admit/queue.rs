@@ -12,6 +12,9 @@ use std::{
 
 use crate::caller::Priority;
 
+/// Tenants wait about as much as each other if their numbers differ by less than one part in so many.
+const ALIKE: usize = 4;
+
 /// Those who wait.
 #[derive(Debug)]
 pub(super) struct Queue<T> {
@@ -69,6 +72,11 @@ impl<T> Queue<T> {
         higher + turns - 1 + beside.map(|(_, waiters)| waiters.len().min(turns)).sum::<usize>()
     }
 
+    /// Whether somebody more urgent waits.
+    pub(super) fn waits_above(&self, priority: Priority) -> bool {
+        self.levels[priority as usize + 1..].iter().any(|level| level.len > 0)
+    }
+
     /// Lets somebody wait.
     pub(super) fn push(&mut self, priority: Priority, tenant: &Arc<str>, waiter: T) -> Ticket {
         let number = self.next;
@@ -106,25 +114,33 @@ impl<T> Queue<T> {
         Some(waiter)
     }
 
+    /// Whether a newcomer would be the first to go where somebody has to: others
+    /// wait who have a better right.
+    pub(super) fn is_first_to_go(&self, priority: Priority, tenant: &str) -> bool {
+        if self.lowest().is_some_and(|lowest| lowest < priority) {
+            return false;
+        }
+        let level = &self.levels[priority as usize];
+        let own = level.tenants.get(tenant).map_or(0, VecDeque::len);
+        let mut others = level.tenants.iter().filter(|(name, _)| &***name != tenant).peekable();
+        let above = self.len() > level.len;
+        (above || others.peek().is_some()) && others.all(|(_, waiters)| waiters.len() <= own)
+    }
+
     /// Makes room for a newcomer: takes out somebody of a lower priority, or
     /// of a tenant that waits more. `None` where the newcomer has no better
     /// right than those who wait.
     pub(super) fn displace(&mut self, priority: Priority, tenant: &str) -> Option<T> {
-        let lowest = self.lowest()?;
-        let level = &mut self.levels[lowest as usize];
-        let (name, many) = level.tenants.iter().map(|(name, waiters)| (name, waiters.len())).max_by(
-            // Equals are told apart by name, so that it is always the same one.
-            |(a, x), (b, y)| x.cmp(y).then_with(|| a.cmp(b)),
-        )?;
-        let better = match lowest.cmp(&priority) {
-            std::cmp::Ordering::Less => true,
-            std::cmp::Ordering::Equal => level.tenants.get(tenant).map_or(0, VecDeque::len) + 1 < many,
-            std::cmp::Ordering::Greater => false,
-        };
-        let name = name.clone();
-        let (_, waiter) = level.tenants.get_mut(&name).filter(|_| better)?.pop_back()?;
-        level.taken(&name);
-        Some(waiter)
+        match self.lowest()? {
+            lowest if lowest < priority => self.levels[lowest as usize].displace(None),
+            lowest if lowest == priority => self.displace_beside(priority, tenant),
+            _ => None,
+        }
+    }
+
+    /// Makes room among those of a newcomer's own priority: takes out somebody of a tenant that waits more.
+    pub(super) fn displace_beside(&mut self, priority: Priority, tenant: &str) -> Option<T> {
+        self.levels[priority as usize].displace(Some(tenant))
     }
 }
 
@@ -135,6 +151,23 @@ impl<T> Level<T> {
         // To the end of the turns, or, with nobody left, out of them.
         self.turns.rotate_left(1);
         self.taken(&tenant);
+        Some(waiter)
+    }
+
+    /// Takes out the youngest of the tenant that waits most, if that is more than `than` would with one more.
+    fn displace(&mut self, than: Option<&str>) -> Option<T> {
+        let (name, many) = self.tenants.iter().map(|(name, waiters)| (name, waiters.len())).max_by(
+            // Equals are told apart by name, so that it is always the same one.
+            |(a, x), (b, y)| x.cmp(y).then_with(|| a.cmp(b)),
+        )?;
+        let own = than.map(|tenant| self.tenants.get(tenant).map_or(0, VecDeque::len) + 1);
+        // Those who wait about as much as each other do not send each other away.
+        if own.is_some_and(|own| own + many / ALIKE >= many) {
+            return None;
+        }
+        let name = name.clone();
+        let (_, waiter) = self.tenants.get_mut(&name)?.pop_back()?;
+        self.taken(&name);
         Some(waiter)
     }
 
@@ -208,6 +241,18 @@ mod tests {
         assert_eq!(it.displace(Normal, "b"), Some(2), "two each");
         it.push(Normal, &"b".into(), 9);
         assert_eq!(it.displace(Normal, "b"), None);
+    }
+
+    #[test]
+    fn who_would_be_the_first_to_go_is_known() {
+        let alone = queue(&[(Normal, "a"), (Normal, "a")]);
+        assert!(!alone.is_first_to_go(Normal, "a"), "there is nobody to make room for");
+        let it = queue(&[(High, "x"), (Normal, "a"), (Normal, "a"), (Normal, "b")]);
+        let first = [(Normal, "a"), (Low, "b"), (Normal, "b"), (High, "x")];
+        assert_eq!(
+            first.map(|(priority, tenant)| it.is_first_to_go(priority, tenant)),
+            [true, true, false, false]
+        );
     }
 
     #[test]
