@@ -21,8 +21,11 @@ pub struct Caller {
 /// A key, and what it may do. Made once for each key; calls share it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Rights {
-    /// What the key is counted and owned by. It stays when the key is renamed.
+    /// What the key is owned and known by. It stays when the key is renamed, and is never used twice.
     pub id: Arc<str>,
+    /// What its limits and its budget are counted under: of a key that was made in the place of a revoked
+    /// one of its name, that one's.
+    pub account: Arc<str>,
     /// Its configured name, for logs and records; `anonymous` where no key is configured.
     pub name: Arc<str>,
     /// The tenant that it belongs to.
@@ -35,6 +38,8 @@ pub struct Rights {
     pub endpoints: Option<Vec<String>>,
     /// When it ends.
     pub expires: Option<Timestamp>,
+    /// The most urgent that its calls may be; absent means any.
+    pub max_priority: Option<Priority>,
     /// How much it may ask for, where that is not as configured for all keys.
     pub quota: Quota,
     /// How much money it may spend.
@@ -186,6 +191,7 @@ impl Caller {
         let tenant = Tenant { name: tenant.into(), ..Tenant::default() };
         let rights = Rights {
             id: key.into(),
+            account: key.into(),
             name: key.into(),
             tenant: Arc::new(tenant),
             roles: Roles::of(&[Role::App]),

@@ -294,8 +294,10 @@ impl Line {
         let displaced = if !is_free(self.queue.len(), self.most) {
             self.queue.displace(guest.priority, guest.tenant)
         } else if !is_free(beside, room) {
-            // Nobody below is in its way: only a tenant that waits more is.
-            self.queue.displace_beside(guest.priority, guest.tenant)
+            // A tenant that waits more is in its way, or, where it cannot be told whether there is a place
+            // for so many as urgent as it, whoever is less so.
+            let beside = self.queue.displace_beside(guest.priority, guest.tenant);
+            beside.or_else(|| self.queue.displace(guest.priority, guest.tenant))
         } else {
             return Ok(false);
         };

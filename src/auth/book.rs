@@ -26,14 +26,17 @@ use crate::{
 pub const LOOK: Duration = Duration::from_millis(400);
 /// The most keys that are not revoked: all of them are in memory.
 const MOST: usize = 100_000;
+/// What ids begin with; 32 hexadecimal digits follow.
+const ID: &str = "key-";
 /// What the pepper is known by: hashed with it, and compared at the start.
 const MARK: &[u8] = b"sluice pepper";
 
 /// The tables of the keys. A grant is JSON; the state has one row.
 pub const TABLES: Tables = Tables {
     name: "keys",
-    steps: &[Step::both(
-        "CREATE TABLE keys (
+    steps: &[
+        Step::both(
+            "CREATE TABLE keys (
             id TEXT PRIMARY KEY,
             hash TEXT NOT NULL UNIQUE,
             name TEXT NOT NULL,
@@ -48,14 +51,17 @@ pub const TABLES: Tables = Tables {
         CREATE INDEX keys_by_version ON keys (version);
         CREATE TABLE key_state (id BIGINT PRIMARY KEY, version BIGINT NOT NULL, pepper TEXT);
         INSERT INTO key_state (id, version) VALUES (1, 0)",
-    )],
+        ),
+        Step::both("ALTER TABLE keys ADD COLUMN account TEXT"),
+    ],
 };
 
 /// Queries are fixed words: what is looked for is bound.
 macro_rules! select {
     ($which:literal) => {
         concat!(
-            "SELECT id, hash, name, tenant, granted, created_at, created_by, revoked_at, version FROM keys ",
+            "SELECT id, hash, name, tenant, granted, created_at, created_by, revoked_at, version, \
+             account FROM keys ",
             $which
         )
     };
@@ -64,8 +70,11 @@ macro_rules! select {
 /// A key as it is stored.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Stored {
-    /// What it is counted by; it stays when the key is renamed.
+    /// What it is known by; it stays when the key is renamed, and is never used twice.
     pub id: Arc<str>,
+    /// What its limits and its budget are counted under: its id, or, where it was made in the place of
+    /// a revoked key of its name, what that one was counted under.
+    pub account: Arc<str>,
     /// HMAC-SHA-256 of the key.
     pub hash: [u8; 32],
     /// Its name, for logs and records.
@@ -174,8 +183,10 @@ impl Book {
             return Err(Error::Conflict(format!("there are {MOST} keys, more are not kept; revoke some")));
         }
         let key = super::make::key();
-        let stored = Stored {
-            id: format!("key-{}", Uuid::now_v7().simple()).into(),
+        let id: Arc<str> = format!("{ID}{}", Uuid::now_v7().simple()).into();
+        let mut stored = Stored {
+            account: id.clone(),
+            id,
             hash: pepper.hash(key.as_bytes()),
             name: name.to_owned(),
             tenant: tenant.to_owned(),
@@ -184,8 +195,18 @@ impl Book {
             created_by: by.to_owned(),
             revoked_at: None,
         };
-        self.write(async |tx, version| put(tx, &stored, version).await).await?;
-        Ok((key, stored))
+        let added = self.write(async |tx, version| {
+            // Who makes a key anew has no second budget with it.
+            let before = "SELECT COALESCE(account, id) FROM keys WHERE tenant = $1 AND name = $2 \
+                          AND revoked_at IS NOT NULL ORDER BY revoked_at DESC, id DESC LIMIT 1";
+            let before = sqlx::query(before).bind(tenant).bind(name).fetch_optional(&mut *tx).await?;
+            if let Some(before) = before {
+                stored.account = before.try_get::<String, _>(0)?.into();
+            }
+            put(tx, &stored, version).await?;
+            Ok(stored)
+        });
+        Ok((key, added.await?))
     }
 
     /// Changes a key that is not revoked. `change` gets it as it is now, and says how it is to be.
@@ -303,8 +324,8 @@ impl Page {
 /// Writes a key, whether or not it is there.
 async fn put(tx: &mut AnyConnection, key: &Stored, version: i64) -> Result<(), sqlx::Error> {
     let put =
-        "INSERT INTO keys (id, hash, name, tenant, granted, created_at, created_by, revoked_at, version)
-        VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)
+        "INSERT INTO keys (id, hash, name, tenant, granted, created_at, created_by, revoked_at, version, account)
+        VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)
         ON CONFLICT (id) DO UPDATE SET name = excluded.name, granted = excluded.granted,
             revoked_at = excluded.revoked_at, version = excluded.version";
     let grant = serde_json::to_string(&key.grant).map_err(|error| sqlx::Error::Encode(error.into()))?;
@@ -318,6 +339,7 @@ async fn put(tx: &mut AnyConnection, key: &Stored, version: i64) -> Result<(), s
         .bind(&*key.created_by)
         .bind(key.revoked_at.map(Timestamp::as_microsecond))
         .bind(version)
+        .bind(&*key.account)
         .execute(tx)
         .await
         .map(|_| ())
@@ -326,9 +348,11 @@ async fn put(tx: &mut AnyConnection, key: &Stored, version: i64) -> Result<(), s
 fn stored(row: &AnyRow) -> Result<Stored, sqlx::Error> {
     let bad = |what: &str| sqlx::Error::Decode(format!("a stored key has a bad {what}").into());
     let time = |micros| Timestamp::from_microsecond(micros).map_err(|_| bad("time"));
-    let id: String = row.try_get(0)?;
+    let id: Arc<str> = row.try_get::<String, _>(0)?.into();
+    let account: Option<String> = row.try_get(9)?;
     Ok(Stored {
-        id: id.into(),
+        account: account.map_or_else(|| id.clone(), Into::into),
+        id,
         hash: bytes(&row.try_get::<String, _>(1)?).ok_or_else(|| bad("hash"))?,
         name: row.try_get(2)?,
         tenant: row.try_get(3)?,
@@ -343,6 +367,12 @@ fn stored(row: &AnyRow) -> Result<Stored, sqlx::Error> {
 pub fn now() -> Timestamp {
     let now = Timestamp::now();
     Timestamp::from_microsecond(now.as_microsecond()).unwrap_or(now)
+}
+
+/// Whether a text can be the id of a key.
+pub fn is_id(text: &str) -> bool {
+    let digits = text.strip_prefix(ID).unwrap_or_default();
+    digits.len() == 32 && digits.bytes().all(|byte| byte.is_ascii_digit() || (b'a'..=b'f').contains(&byte))
 }
 
 /// The same for a key that is not there and for one that is somebody else's.

@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use super::settings::default_roles;
 use crate::{
-    caller::{Caps, Quota, Rights, Role},
+    caller::{Caps, Priority, Quota, Rights, Role},
     error::{Error, Result},
 };
 
@@ -21,6 +21,9 @@ pub struct Grant {
     /// The paths that it may use, as templates; absent: all that its roles reach.
     #[serde(default)]
     pub endpoints: Option<Vec<String>>,
+    /// The most urgent that its calls may be; absent: any.
+    #[serde(default)]
+    pub max_priority: Option<Priority>,
     /// How much it may ask for.
     #[serde(default)]
     pub limits: Quota,
@@ -35,7 +38,8 @@ pub struct Grant {
 impl Default for Grant {
     fn default() -> Self {
         let (limits, budget) = Default::default();
-        Self { roles: default_roles(), models: None, endpoints: None, limits, budget, expires: None }
+        let (models, endpoints, max_priority, expires) = Default::default();
+        Self { roles: default_roles(), models, endpoints, max_priority, limits, budget, expires }
     }
 }
 
@@ -46,9 +50,26 @@ impl Grant {
     /// # Errors
     /// [`Error::Forbidden`] that names what goes too far.
     pub fn within(&self, own: &Rights) -> Result<()> {
+        let beyond = |part| format!("`{part}` goes beyond what the key that you use has itself");
+        self.beyond(own).map_or(Ok(()), |part| Err(Error::Forbidden(beyond(part))))
+    }
+
+    /// Whether whoever has `own` may change or revoke a key that has this: nobody touches what may do
+    /// more than they may.
+    ///
+    /// # Errors
+    /// [`Error::Forbidden`] that names what it has more.
+    pub fn below(&self, own: &Rights) -> Result<()> {
+        let more = |part| format!("this key has more than the one that you use: its `{part}`");
+        self.beyond(own).map_or(Ok(()), |part| Err(Error::Forbidden(more(part))))
+    }
+
+    /// The first part of it that goes beyond `own`.
+    fn beyond(&self, own: &Rights) -> Option<&'static str> {
         let parts = [
             ("models", subset(self.models.as_deref(), own.models.as_deref())),
             ("endpoints", subset(self.endpoints.as_deref(), own.endpoints.as_deref())),
+            ("max_priority", most(self.max_priority, own.max_priority)),
             (
                 "limits.requests_per_minute",
                 most(self.limits.requests_per_minute, own.quota.requests_per_minute),
@@ -60,12 +81,7 @@ impl Grant {
             ("budget.month_usd", most(self.budget.month_usd, own.budget.month_usd)),
             ("expires", most(self.expires, own.expires)),
         ];
-        match parts.iter().find(|(_, within)| !within) {
-            Some((part, _)) => {
-                Err(Error::Forbidden(format!("`{part}` goes beyond what the key that you use has itself")))
-            }
-            None => Ok(()),
-        }
+        parts.into_iter().find(|(_, within)| !within).map(|(part, _)| part)
     }
 }
 
@@ -98,6 +114,7 @@ mod tests {
             models: grant.models.clone(),
             endpoints: grant.endpoints.clone(),
             expires: grant.expires,
+            max_priority: grant.max_priority,
             quota: grant.limits,
             budget: grant.budget,
             ..Rights::default()
@@ -116,10 +133,12 @@ mod tests {
             more in prop::option::of(1_u32..4),
             money in prop::option::of(0_u64..4),
             ends in prop::option::of(0_i64..4),
+            urgent in prop::option::of(prop::sample::select(&Priority::ALL[..])),
         ) -> Grant {
             Grant {
                 models,
                 endpoints,
+                max_priority: urgent,
                 limits: Quota { requests_per_minute: limits, in_flight: more, burst: more, ..Quota::default() },
                 budget: Caps { day_usd: money.map(Cost), month_usd: None },
                 expires: ends.map(|end| Timestamp::from_second(end).unwrap()),

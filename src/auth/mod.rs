@@ -60,6 +60,7 @@ impl Keyring {
         }
         let anonymous = Rights {
             id: "anonymous".into(),
+            account: "anonymous".into(),
             name: "anonymous".into(),
             tenant: known.tenant("default"),
             roles: Roles::of(&[Role::App]),
@@ -153,6 +154,7 @@ impl<'a> Known<'a> {
         let roles = Roles::of(&key.roles);
         Arc::new(Rights {
             id: key.name.as_str().into(),
+            account: key.name.as_str().into(),
             name: key.name.as_str().into(),
             tenant: self.tenant(&key.tenant),
             // Who looks after all tenants is none of them, and so cannot ask a model.
@@ -160,6 +162,7 @@ impl<'a> Known<'a> {
             models: key.models.clone(),
             endpoints: key.endpoints.clone(),
             expires: key.expiry(),
+            max_priority: key.max_priority,
             quota: key.limits,
             budget: key.budget,
         })
@@ -169,12 +172,14 @@ impl<'a> Known<'a> {
         let grant = &key.grant;
         Arc::new(Rights {
             id: key.id.clone(),
+            account: key.account.clone(),
             name: key.name.as_str().into(),
             tenant: self.tenant(&key.tenant),
             roles: Roles::of(&grant.roles),
             models: grant.models.clone(),
             endpoints: grant.endpoints.clone(),
             expires: grant.expires,
+            max_priority: grant.max_priority,
             quota: grant.limits,
             budget: grant.budget,
         })

@@ -6,7 +6,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    caller::{Caps, Quota, Role},
+    caller::{Caps, Priority, Quota, Role},
     settings::SecretFrom,
 };
 
@@ -65,6 +65,10 @@ pub struct Key {
     #[serde(default)]
     #[garde(skip)]
     pub endpoints: Option<Vec<String>>,
+    /// The most urgent that its calls may be: `low`, `normal` or `high`; absent: `high`.
+    #[serde(default)]
+    #[garde(skip)]
+    pub max_priority: Option<Priority>,
     /// How much it may ask for; what is absent is as under `limits`.
     #[serde(default)]
     #[garde(dive)]

@@ -35,7 +35,11 @@ impl Bound {
     pub fn of(chat: &Request, settings: &Settings) -> Result<Self> {
         let mut input = PER_CALL;
         for (index, message) in chat.messages.iter().enumerate() {
-            let told = |what| Error::invalid(format!("messages[{index}]"), what);
+            // Texts to embed are messages to us, and `input` to who asks.
+            let told = |what| match chat.purpose {
+                Purpose::Embed { .. } => Error::invalid("input", what),
+                Purpose::Chat => Error::invalid(format!("messages[{index}]"), what),
+            };
             input += this_message(message, settings).map_err(told)?;
         }
         if !chat.tools.is_empty() || chat.format.is_some() {

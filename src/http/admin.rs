@@ -17,15 +17,17 @@ use serde::Serialize;
 use super::{App, error::Shape, fields::Fields, inbound, respond_error, routes};
 use crate::{
     auth::{Grant, Stored, book, settings::time},
-    caller::{ALL_TENANTS, Caps, Quota, Rights, Role},
+    caller::{ALL_TENANTS, Caps, Priority, Quota, Rights, Role},
     error::{Error, Result},
 };
 
 /// A key as it is shown. The key itself is in the answer that made it, and nowhere else.
 #[derive(Serialize, JsonSchema)]
 pub struct Shown {
-    /// What it is counted by; it stays when the key is renamed.
+    /// What it is known by; it stays when the key is renamed, and is never used twice.
     id: String,
+    /// What its limits and its budget are counted under: its id, or that of a revoked key whose name it has.
+    account: String,
     /// The key, this once.
     #[serde(skip_serializing_if = "Option::is_none")]
     key: Option<String>,
@@ -39,6 +41,8 @@ pub struct Shown {
     models: Option<Vec<String>>,
     /// The endpoints that it may use; null: all that its roles reach.
     endpoints: Option<Vec<String>>,
+    /// The most urgent that its calls may be; null: `high`.
+    max_priority: Option<Priority>,
     /// How much it may ask for.
     limits: Quota,
     /// How much money it may spend.
@@ -80,26 +84,30 @@ pub struct Wanted {
     models: Option<Vec<String>>,
     /// The endpoints that it may use, as this document writes them; null: all that its roles reach.
     endpoints: Option<Vec<String>>,
+    /// The most urgent that its calls may be; null: `high`.
+    max_priority: Option<Priority>,
     /// How much it may ask for.
     limits: Option<Quota>,
     /// How much money it may spend.
     budget: Option<Caps>,
-    /// A date, or a time.
+    /// A date, or a time, that is still to come.
     expires: Option<String>,
 }
 
 impl Shown {
     fn new(stored: Stored, key: Option<String>) -> Self {
-        let Grant { roles, models, endpoints, limits, budget, expires } = stored.grant;
+        let Grant { roles, models, endpoints, max_priority, limits, budget, expires } = stored.grant;
         let told = |at: Timestamp| at.to_string();
         Self {
             id: stored.id.to_string(),
+            account: stored.account.to_string(),
             key,
             name: stored.name,
             tenant: stored.tenant,
             roles,
             models,
             endpoints,
+            max_priority,
             limits,
             budget,
             expires: expires.map(told),
@@ -158,6 +166,9 @@ pub async fn list(State(app): State<App>, request: Request<Body>) -> Response {
             .then(|| own.tenant.name.to_string())
             .or_else(|| asked("tenant"));
         let after = asked("after").unwrap_or_default();
+        if !after.is_empty() && !book::is_id(&after) {
+            return Err(Error::invalid("after", "must be the `next` of the page before"));
+        }
         let mut keys = app.keys().list(tenant.as_deref(), &after, most + 1).await?;
         let more = keys.len() > most as usize;
         keys.truncate(most as usize);
@@ -192,6 +203,7 @@ pub async fn change(State(app): State<App>, request: Request<Body>) -> Response 
             if stored.revoked_at.is_some() {
                 return Err(Error::Conflict("this key is revoked, for good; make another".into()));
             }
+            stored.grant.below(&own)?;
             stored.name = named(&mut fields, "name", Some(&stored.name));
             granted(&mut fields, &mut stored.grant);
             fields.nothing_else();
@@ -214,6 +226,7 @@ pub async fn revoke(State(app): State<App>, request: Request<Body>) -> Response 
         let own = inbound::caller(app, &parts)?.rights;
         let revoked = app.keys().change(&id, |stored| {
             let stored = seen(stored, &own)?;
+            stored.grant.below(&own)?;
             // Who asks again, because no answer came, hears the same.
             Ok(Stored { revoked_at: stored.revoked_at.or_else(|| Some(book::now())), ..stored })
         });
@@ -296,6 +309,9 @@ fn granted(fields: &mut Fields, grant: &mut Grant) {
         }
         grant.endpoints = endpoints;
     }
+    if let Some(priority) = fields.given("max_priority") {
+        grant.max_priority = priority;
+    }
     if let Some(limits) = fields.given::<Quota>("limits") {
         grant.limits = limits.unwrap_or_default();
         if let Err(report) = grant.limits.validate() {
@@ -314,6 +330,9 @@ fn granted(fields: &mut Fields, grant: &mut Grant) {
                 "expires",
                 "must be a date such as `2027-01-31` or a time such as `2027-01-31T12:00:00Z`",
             );
+        }
+        if grant.expires.is_some_and(|end| end <= Timestamp::now()) {
+            fields.wrong("expires", "is past; `DELETE` revokes a key");
         }
     }
 }

@@ -23,8 +23,10 @@ pub struct Budgets {
 pub struct Budget {
     /// Whose: `key`, `user`, `tenant` or `global`.
     pub scope: &'static str,
-    /// The key's id, the user's or the tenant's name; empty for `global`.
+    /// The key's id (its `account`, of a key made at run time), the user's or the tenant's name; empty for `global`.
     pub name: String,
+    /// The tenant that it belongs to; null for `global`.
+    pub tenant: Option<String>,
     /// `day` or `month`.
     pub period: &'static str,
     /// When it began, in RFC 3339.
@@ -51,6 +53,7 @@ impl Budget {
         Self {
             scope,
             name: name.to_owned(),
+            tenant: tenant_of(&account.name.scope).map(str::to_owned),
             period: account.name.period.name(),
             began_at: at(account.name.start),
             resets_at: at(account.end),
@@ -95,11 +98,20 @@ async fn listed(app: &App, request: HttpRequest<Body>) -> Result<Vec<u8>> {
     serde_json::to_vec(&Budgets { budgets }).map_err(Error::internal)
 }
 
-/// A tenant sees its own; what all spend together, only the tenant `default`, which is the operator's.
+/// A tenant sees its own, and who looks after all tenants sees all. What all spend together would tell
+/// a tenant of the others: only who looks after all of them sees it, and the tenant `default`, which is
+/// the operator's own and the only one where no tenant is named.
 fn may_see(caller: &Caller, scope: &Scope) -> bool {
+    match tenant_of(scope) {
+        None => caller.rights.sees("default"),
+        Some(tenant) => caller.rights.sees(tenant),
+    }
+}
+
+fn tenant_of(scope: &Scope) -> Option<&str> {
     match scope {
-        Scope::Global => &**caller.tenant() == "default",
-        Scope::Tenant(tenant) | Scope::Key(tenant, _) | Scope::User(tenant, _) => tenant == caller.tenant(),
+        Scope::Global => None,
+        Scope::Tenant(tenant) | Scope::Key(tenant, _) | Scope::User(tenant, _) => Some(tenant),
     }
 }
 

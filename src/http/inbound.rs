@@ -74,7 +74,7 @@ pub async fn read(app: &App, request: Request<Body>) -> Result<Inbound> {
     json(&parts.headers)?;
     let deadline =
         began + patience(&parts.headers)?.unwrap_or(Duration::MAX).min(running.server.request_timeout.0);
-    let priority = priority(&parts.headers)?;
+    let priority = priority(&parts.headers, &caller)?;
     let explain = explain::asked(&parts.headers, &caller)?.then(|| running.version.clone());
     let body = whole(app, &parts.headers, body).await?;
     Ok(Inbound { parts, body, caller, began, deadline, priority, explain })
@@ -90,9 +90,12 @@ fn patience(headers: &HeaderMap) -> Result<Option<Duration>> {
         .ok_or_else(|| Error::invalid("x-request-timeout-ms", problem))
 }
 
-/// How urgent the client says that it is.
-fn priority(headers: &HeaderMap) -> Result<Priority> {
-    let Some(value) = headers.get(&names::X_PRIORITY) else { return Ok(Priority::default()) };
+/// How urgent the client says that it is; who says nothing is as urgent as calls are, or as its key may be.
+fn priority(headers: &HeaderMap, caller: &Caller) -> Result<Priority> {
+    let Some(value) = headers.get(&names::X_PRIORITY) else {
+        let usual = Priority::default();
+        return Ok(caller.rights.max_priority.map_or(usual, |most| most.min(usual)));
+    };
     let named = value.to_str().ok().and_then(Priority::named);
     named.ok_or_else(|| {
         Error::invalid("x-priority", format!("must be one of `{}`", Priority::NAMES.join("`, `")))

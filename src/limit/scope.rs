@@ -135,7 +135,7 @@ impl Rules {
             // A user is a name within a tenant: two tenants' `u1` are two people.
             tell(Scope::User, general(Scope::User), Who::User(&tenant.name, user));
         }
-        tell(Scope::Key, self.terms(Scope::Key, &rights.quota), Who::Named(&rights.id));
+        tell(Scope::Key, self.terms(Scope::Key, &rights.quota), Who::Named(&rights.account));
         tell(Scope::Tenant, self.terms(Scope::Tenant, &tenant.quota), Who::Named(&tenant.name));
         tell(Scope::Model, general(Scope::Model), Who::Named(model));
         tell(Scope::Global, general(Scope::Global), Who::All);

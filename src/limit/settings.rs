@@ -28,7 +28,8 @@ pub struct Settings {
     pub max_tracked: usize,
 }
 
-/// Requests a minute; `null` is no limit.
+/// Requests a minute; `null` is no limit. Not a [`PerScope`], because its defaults are others: who writes
+/// down one of these numbers keeps the rest of them.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize, JsonSchema, garde::Validate)]
 #[serde(deny_unknown_fields, default)]
 pub struct PerMinute {

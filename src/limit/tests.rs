@@ -143,7 +143,7 @@ fn a_key_and_a_tenant_may_have_limits_of_their_own() {
         quota: Quota { in_flight: Some(2), ..Quota::default() },
         ..Tenant::default()
     };
-    let rights = Rights { id: "own".into(), quota, tenant: Arc::new(tenant), ..Rights::default() };
+    let rights = Rights { account: "own".into(), quota, tenant: Arc::new(tenant), ..Rights::default() };
     let own = Caller { rights: Arc::new(rights), ..Caller::default() };
     let verdict = bench.ask(&own);
     assert_eq!(verdict.requests.unwrap().remaining, 2, "its own rate, and a burst of a whole minute");

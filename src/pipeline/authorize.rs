@@ -1,4 +1,4 @@
-//! Lets a key use only the models that it may. Who the caller is was found at the edge.
+//! Lets a key use only the models, and be only as urgent, as it may. Who the caller is was found at the edge.
 use std::sync::Arc;
 
 use serde_json::json;
@@ -23,6 +23,13 @@ impl Stage for Authorize {
         if !self.table.allows(&call.context.caller, &call.chat.model) {
             // The same words as for a model that does not exist: a key learns nothing of the others.
             return Err(Error::UnknownModel(call.chat.model.clone()));
+        }
+        let (rights, priority) = (&call.context.caller.rights, call.context.priority);
+        if let Some(most) = rights.max_priority.filter(|most| priority > *most) {
+            let (asked, most) = (priority.name(), most.name());
+            return Err(Error::Forbidden(format!(
+                "this key's calls may be `{most}` at the most, not `{asked}`"
+            )));
         }
         call.context.explain("authorize", || {
             let rights = &call.context.caller.rights;

@@ -118,7 +118,7 @@ impl Budget {
                 claims.push(Claim { name, end: window.end, cap: cap.0 });
             }
         };
-        claim(Scope::Key(tenant.clone(), rights.id.clone()), or(rights.budget, settings.key), here);
+        claim(Scope::Key(tenant.clone(), rights.account.clone()), or(rights.budget, settings.key), here);
         if let Some(user) = &caller.user {
             claim(Scope::User(tenant.clone(), short(user)), settings.user, here);
         }

@@ -8,7 +8,11 @@ use std::{
 };
 
 use serde_json::json;
-use tokio::task::JoinSet;
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::TcpStream,
+    task::JoinSet,
+};
 
 use crate::support::{Act, Setup, Upstream, Wire, client::Ask, ms, soon};
 
@@ -43,6 +47,32 @@ async fn while_it_drains_it_is_not_ready() {
     }
     stream.rest().await;
     assert!(gateway.exit(ms(3000)).await.is_some());
+}
+
+#[tokio::test]
+async fn idle_connections_are_closed_and_the_metrics_port_says_that_it_drains() {
+    let upstream = Upstream::start(Act::say("Hello").every(ms(300))).await;
+    let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let metrics = json!({"server": {"metrics_listen": free}});
+    let mut gateway = Setup::one(Wire::OpenAi, &upstream).set(&metrics).start().await;
+    let mut idle = TcpStream::connect(gateway.address).await.unwrap();
+    idle.write_all(b"GET /livez HTTP/1.1\r\nhost: a\r\n\r\n").await.unwrap();
+    let mut piece = [0; 4096];
+    let size = idle.read(&mut piece).await.unwrap();
+    assert!(String::from_utf8_lossy(&piece[..size]).starts_with("HTTP/1.1 200"));
+    let mut stream =
+        gateway.stream("/stream", &json!({"prompt": "Hi", "user_id": "u", "mode": "chat"})).await;
+    stream.next().await.unwrap();
+    gateway.signal("TERM");
+    let closed = tokio::time::timeout(ms(5000), async {
+        // Whatever is left of the first answer, and then the end.
+        while idle.read(&mut piece).await.is_ok_and(|size| size > 0) {}
+    });
+    closed.await.expect("the idle connection is closed");
+    let ready = Ask::new(free, "GET", "/readyz").send().await;
+    assert_eq!(ready.status, 503, "{}", ready.text());
+    stream.rest().await;
+    assert!(gateway.exit(ms(5000)).await.is_some());
 }
 
 #[tokio::test]

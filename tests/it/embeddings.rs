@@ -39,6 +39,17 @@ async fn a_provider_without_embeddings_is_a_clear_400() {
 }
 
 #[tokio::test]
+async fn tokens_under_a_budget_are_refused_by_the_name_of_their_field() {
+    let upstream = Upstream::answering().await;
+    let budget = json!({"budget": {"global": {"day_usd": 5}}});
+    let gateway = Setup::one(Wire::OpenAi, &upstream).set(&budget).start().await;
+    let asked = json!({"model": "embed", "input": [[1, 2, 3]]});
+    let body = gateway.post("/v1/embeddings", &asked).await.expect(400);
+    assert_eq!(body["error"]["param"], "input", "{body}");
+    assert!(!body.to_string().contains("messages"), "{body}");
+}
+
+#[tokio::test]
 async fn wrong_inputs_are_named() {
     let upstream = Upstream::answering().await;
     let gateway = Setup::one(Wire::OpenAi, &upstream).start().await;

@@ -46,29 +46,50 @@ async fn a_streamed_answer_comes_from_the_fallback() {
     answers_come_from_the_fallback(true).await;
 }
 
+/// One gateway for all of them: each has a route and a provider of its own, so that none knows of another.
 async fn answers_come_from_the_fallback(streamed: bool) {
-    for wire in Wire::BOTH {
-        for (what, act) in failures() {
-            let primary = Upstream::start(act).await;
-            let spare = Upstream::start(Act::say("From the spare.")).await;
-            let gateway = Setup::two(&primary, wire, &spare).start().await;
-            if streamed {
-                let mut stream = gateway.stream("/v1/chat/completions", &chat(true)).await;
-                assert_eq!(stream.head.status, 200, "{what}");
-                let (chunks, done) = stream.chunks().await;
-                let text: String =
-                    chunks.iter().filter_map(|c| c["choices"][0]["delta"]["content"].as_str()).collect();
-                assert!(done, "{what}: {chunks:?}");
-                assert_eq!(text, "From the spare.", "{what}");
-                assert!(chunks.iter().all(|chunk| chunk["error"].is_null()), "{what}");
-            } else {
-                let answer = gateway.post("/v1/chat/completions", &chat(false)).await;
-                let body = answer.expect(200);
-                assert_eq!(body["choices"][0]["message"]["content"], "From the spare.", "{what}");
-            }
-            assert!(primary.asked() >= 1, "{what}: the primary was asked first");
-            assert_eq!(spare.asked(), 1, "{what}: the spare was asked once");
+    futures_util::future::join_all(Wire::BOTH.map(|wire| answers_of(wire, streamed))).await;
+}
+
+async fn answers_of(wire: Wire, streamed: bool) {
+    let spare = Upstream::start(Act::say("From the spare.")).await;
+    // One of them never says a word.
+    let mut setup = Setup::two(&spare, wire, &spare).set(&json!({"timeouts": {"total": "3s"}}));
+    let mut cases = Vec::new();
+    for (number, (what, act)) in failures().into_iter().enumerate() {
+        let primary = Upstream::start(act).await;
+        let (model, name) = (format!("model-{number}"), format!("primary-{number}"));
+        let base_url = Wire::OpenAi.base_url(primary.address);
+        let key = json!({"env": "TEST_PROVIDER_KEY"});
+        let provider = json!({"kind": Wire::OpenAi.kind(), "base_url": base_url, "api_key": key});
+        let targets = json!([{"provider": name, "model": "model-a"}]);
+        setup = setup.set(&json!({
+            "providers": {&*name: provider},
+            "models": {&*model: {"targets": targets, "fallback": ["spare/model-b"]}},
+        }));
+        cases.push((what, model, primary));
+    }
+    let gateway = setup.start().await;
+    for (what, model, primary) in cases {
+        let asked = spare.asked();
+        let mut chat = chat(streamed);
+        chat["model"] = model.into();
+        if streamed {
+            let mut stream = gateway.stream("/v1/chat/completions", &chat).await;
+            assert_eq!(stream.head.status, 200, "{what}");
+            let (chunks, done) = stream.chunks().await;
+            let text: String =
+                chunks.iter().filter_map(|c| c["choices"][0]["delta"]["content"].as_str()).collect();
+            assert!(done, "{what}: {chunks:?}");
+            assert_eq!(text, "From the spare.", "{what}");
+            assert!(chunks.iter().all(|chunk| chunk["error"].is_null()), "{what}");
+        } else {
+            let answer = gateway.post("/v1/chat/completions", &chat).await;
+            let body = answer.expect(200);
+            assert_eq!(body["choices"][0]["message"]["content"], "From the spare.", "{what}");
         }
+        assert!(primary.asked() >= 1, "{what}: the primary was asked first");
+        assert_eq!(spare.asked(), asked + 1, "{what}: the spare was asked once");
     }
 }
 

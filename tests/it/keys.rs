@@ -27,6 +27,14 @@ async fn ask(gateway: &Gateway, by: &str, method: &str, path: &str, body: &Value
     if body.is_null() { ask.send().await } else { ask.json(body).send().await }
 }
 
+/// A list of prices, without which no model may be used where a budget applies.
+fn prices(folder: &tempfile::TempDir) -> Value {
+    let prices = folder.path().join("prices.yaml");
+    std::fs::write(&prices, "models:\n  model-a: {input: 1, output: 2}\nunknown: {input: 5, output: 15}\n")
+        .unwrap();
+    json!({"prices": prices})
+}
+
 async fn make(gateway: &Gateway, by: &str, body: &Value) -> (String, String) {
     let made = ask(gateway, by, "POST", "/admin/keys", body).await.expect(201);
     (made["id"].as_str().unwrap().to_owned(), made["key"].as_str().unwrap().to_owned())
@@ -186,6 +194,163 @@ async fn nobody_gives_away_what_they_do_not_have() {
     ask(&gateway, "sk-root", "POST", "/admin/keys", &json!({"name": "x", "tenant": "*"})).await.expect(422);
     ask(&gateway, "sk-root", "POST", "/admin/keys", &json!({"name": "x"})).await.expect(422);
     ask(&gateway, "sk-root", "POST", "/query", &json!({"question": "Hi", "user_id": "u"})).await.expect(403);
+}
+
+#[tokio::test]
+async fn nobody_touches_a_key_that_has_more() {
+    let upstream = Upstream::answering().await;
+    let gateway = setup(&upstream).start().await;
+    let own = json!({"roles": ["admin"], "models": ["main"], "max_priority": "normal"});
+    let named = |name: &str, more: &Value| {
+        let mut wanted = own.clone();
+        wanted["name"] = name.into();
+        for (field, value) in more.as_object().unwrap() {
+            wanted[field] = value.clone();
+        }
+        wanted
+    };
+    let (_, narrow) = make(&gateway, "sk-a", &named("narrow", &json!({}))).await;
+    for (name, more) in [
+        ("all models", json!({"models": null})),
+        ("more models", json!({"models": ["main", "solo"]})),
+        ("more urgent", json!({"max_priority": "high"})),
+        ("as urgent as can be", json!({"max_priority": null})),
+        ("no admin, all models", json!({"roles": ["app"], "models": null})),
+    ] {
+        let (id, key) = make(&gateway, "sk-a", &named(name, &more)).await;
+        let path = format!("/admin/keys/{id}");
+        // Not even to make less of it.
+        for (method, body) in [
+            ("DELETE", Value::Null),
+            ("PATCH", json!({"name": "mine"})),
+            ("PATCH", json!({"models": ["main"], "max_priority": "low"})),
+        ] {
+            let refused = ask(&gateway, &narrow, method, &path, &body).await;
+            assert_eq!(refused.status, 403, "{name}, {method}: {}", refused.text());
+        }
+        assert_eq!(status(&gateway, &key).await, 200, "{name} still opens");
+        ask(&gateway, "sk-a", "DELETE", &path, &Value::Null).await.expect(200);
+    }
+    let (id, _) = make(&gateway, &narrow, &named("equal", &json!({"max_priority": "low"}))).await;
+    let path = format!("/admin/keys/{id}");
+    ask(&gateway, &narrow, "PATCH", &path, &json!({"max_priority": "normal"})).await.expect(200);
+    ask(&gateway, &narrow, "PATCH", &path, &json!({"max_priority": "high"})).await.expect(403);
+    ask(&gateway, &narrow, "DELETE", &path, &Value::Null).await.expect(200);
+}
+
+#[tokio::test]
+async fn what_is_past_and_what_is_no_page_is_refused() {
+    let upstream = Upstream::answering().await;
+    let gateway = setup(&upstream).start().await;
+    for past in ["2020-01-31", "2020-01-31T12:00:00Z", "1969-01-01"] {
+        let wanted = json!({"name": "x", "expires": past});
+        let refused = ask(&gateway, "sk-a", "POST", "/admin/keys", &wanted).await.expect(422);
+        assert_eq!(refused["errors"][0]["field"], "expires", "{refused}");
+    }
+    let (id, key) = make(&gateway, "sk-a", &json!({"name": "x"})).await;
+    let path = format!("/admin/keys/{id}");
+    ask(&gateway, "sk-a", "PATCH", &path, &json!({"expires": "2020-01-31"})).await.expect(422);
+    assert_eq!(status(&gateway, &key).await, 200);
+    for junk in ["junk", "key-", "key-0", "%27%3B", &format!("key-{}", "G".repeat(32))] {
+        let refused = ask(&gateway, "sk-a", "GET", &format!("/admin/keys?after={junk}"), &Value::Null).await;
+        assert_eq!(refused.expect(422)["errors"][0]["field"], "after", "{junk}");
+    }
+    for good in ["", &id] {
+        ask(&gateway, "sk-a", "GET", &format!("/admin/keys?after={good}"), &Value::Null).await.expect(200);
+    }
+}
+
+#[tokio::test]
+async fn a_key_is_as_urgent_as_it_may_be() {
+    let upstream = Upstream::answering().await;
+    let mut row = key("calm", "sk-calm");
+    row["max_priority"] = "normal".into();
+    let gateway =
+        setup(&upstream).set(&json!({"auth": {"keys": [admin("a", "sk-a", "a"), row]}})).start().await;
+    let (_, low) = make(&gateway, "sk-a", &json!({"name": "low", "max_priority": "low"})).await;
+    let (_, free) = make(&gateway, "sk-a", &json!({"name": "free"})).await;
+    let chat = json!({"model": "main", "messages": [{"role": "user", "content": "Hi"}]});
+    for (who, priority, status) in [
+        ("sk-calm", "high", 403),
+        ("sk-calm", "normal", 200),
+        ("sk-calm", "low", 200),
+        (&low, "normal", 403),
+        (&low, "low", 200),
+        (&free, "high", 200),
+    ] {
+        let asked = gateway.ask("POST", "/v1/chat/completions").bearer(who).header("x-priority", priority);
+        let answer = asked.json(&chat).send().await;
+        assert_eq!(answer.status, status, "{who} {priority}: {}", answer.text());
+        let question = json!({"question": "Hi", "user_id": "u", "mode": "chat", "priority": priority});
+        let answer = gateway.ask("POST", "/query").bearer(who).json(&question).send().await;
+        assert_eq!(answer.status, status, "{who} {priority}: {}", answer.text());
+    }
+    // Who says nothing is as urgent as they may be.
+    let answer = gateway.ask("POST", "/v1/chat/completions").bearer(&low).json(&chat).send().await;
+    answer.expect(200);
+}
+
+#[tokio::test]
+async fn a_key_made_anew_has_no_second_budget() {
+    let (upstream, folder) = (Upstream::answering().await, tempfile::tempdir().unwrap());
+    let gateway = setup(&upstream).set(&prices(&folder)).start().await;
+    let wanted =
+        json!({"name": "billing", "budget": {"day_usd": 0.02}, "limits": {"requests_per_minute": 3}});
+    let chat = json!({"model": "main", "max_tokens": 16, "messages": [{"role": "user", "content": "Hi"}]});
+    let chats = async |key: &str| {
+        let answer = gateway.ask("POST", "/v1/chat/completions").bearer(key).json(&chat).send().await;
+        answer.status
+    };
+    let (mut accounts, mut allowed) = (Vec::new(), 0);
+    for _ in 0..3 {
+        let made = ask(&gateway, "sk-a", "POST", "/admin/keys", &wanted).await.expect(201);
+        let (id, key) = (made["id"].as_str().unwrap(), made["key"].as_str().unwrap());
+        accounts.push(made["account"].as_str().unwrap().to_owned());
+        for _ in 0..2 {
+            allowed += usize::from(chats(key).await == 200);
+        }
+        ask(&gateway, "sk-a", "DELETE", &format!("/admin/keys/{id}"), &Value::Null).await.expect(200);
+        assert_eq!(chats(key).await, 401);
+    }
+    assert_eq!(allowed, 3, "three a minute, however often the key is made anew");
+    assert!(accounts.iter().all(|account| *account == accounts[0]), "{accounts:?}");
+    let other = ask(&gateway, "sk-a", "POST", "/admin/keys", &json!({"name": "other"})).await.expect(201);
+    assert_eq!(other["account"], other["id"]);
+    let elsewhere = json!({"name": "billing", "tenant": "b"});
+    let elsewhere = ask(&gateway, "sk-root", "POST", "/admin/keys", &elsewhere).await.expect(201);
+    assert_eq!(elsewhere["account"], elsewhere["id"], "a name is a tenant's own");
+    let shown = ask(&gateway, "sk-a", "GET", "/admin/budgets", &Value::Null).await.expect(200);
+    let own: Vec<&Value> =
+        shown["budgets"].as_array().unwrap().iter().filter(|budget| budget["scope"] == "key").collect();
+    assert_eq!((own.len(), &own[0]["name"]), (1, &json!(accounts[0])), "{shown}");
+}
+
+#[tokio::test]
+async fn who_looks_after_all_tenants_sees_all_budgets() {
+    let (upstream, folder) = (Upstream::answering().await, tempfile::tempdir().unwrap());
+    let budget = json!({"budget": {"global": {"day_usd": 5}, "tenant": {"day_usd": 1}}});
+    let keys = [admin("root", "sk-root", "*"), admin("a", "sk-a", "a"), admin("d", "sk-d", "default")];
+    let setup = Setup::one(Wire::OpenAi, &upstream).set(&budget).set(&prices(&folder));
+    let gateway = setup.set(&json!({"auth": {"keys": keys}})).start().await;
+    let chat = json!({"model": "main", "messages": [{"role": "user", "content": "Hi"}]});
+    for who in ["sk-a", "sk-d"] {
+        gateway.ask("POST", "/v1/chat/completions").bearer(who).json(&chat).send().await.expect(200);
+    }
+    let seen = async |who: &str| {
+        let shown = ask(&gateway, who, "GET", "/admin/budgets", &Value::Null).await.expect(200);
+        let budgets = shown["budgets"].as_array().unwrap().clone();
+        let mut seen: Vec<String> = budgets
+            .iter()
+            .map(|one| {
+                format!("{} {}", one["scope"].as_str().unwrap(), one["tenant"].as_str().unwrap_or("-"))
+            })
+            .collect();
+        seen.sort();
+        seen
+    };
+    assert_eq!(seen("sk-a").await, ["tenant a"]);
+    assert_eq!(seen("sk-d").await, ["global -", "tenant default"]);
+    assert_eq!(seen("sk-root").await, ["global -", "tenant a", "tenant default"]);
 }
 
 #[tokio::test]
