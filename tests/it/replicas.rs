@@ -426,11 +426,11 @@ async fn what_was_claimed_and_kept_while_redis_was_away_is_known_when_it_is_back
     }
     let there = ask(&two, "kept", &chat(false)).send().await;
     assert!(is_replay(&there), "{there:?}");
-    assert_eq!(
-        ask(&two, "runs", &chat(false)).send().await.status,
-        409,
-        "it still runs at the other gateway"
-    );
+    let meanwhile = ask(&two, "runs", &chat(false)).send().await;
+    // On a very busy machine it may have come to its end before it was asked for.
+    if !running.is_finished() {
+        assert_eq!(meanwhile.status, 409, "it still runs at the other gateway");
+    }
     let first = running.await.unwrap();
     assert_eq!(first.status, 200, "{}", first.text());
     let again = settled(&two, "runs", &chat(false)).await;
