@@ -173,8 +173,10 @@ async fn without_redis_each_gateway_goes_on_by_what_it_knows() {
         tokio::time::sleep(ms(20)).await;
     }
     ask(&one, "after", &chat(false)).send().await.expect(200);
-    let keys: Vec<String> = redis.ask(redis::cmd("KEYS").arg("sluice:idempotency:*")).await;
-    assert_eq!(keys.len(), 1, "what comes next is shared again");
+    // What comes next is shared again, and so is, at once or a little later, what was kept meanwhile.
+    let two = replica(&upstream, &redis, &json!({})).await;
+    assert!(is_replay(&settled(&two, "after", &chat(false)).await));
+    assert_eq!(upstream.asked(), 4);
 }
 
 async fn lasting(gateway: &Gateway) -> Sse {
@@ -416,7 +418,7 @@ async fn what_was_claimed_and_kept_while_redis_was_away_is_known_when_it_is_back
     redis.restart().await;
     up(1.0).await;
     let keys = async || redis.ask::<Vec<String>>(redis::cmd("KEYS").arg("sluice:idempotency:*")).await.len();
-    for _ in 0..500 {
+    for _ in 0..3000 {
         if keys().await == 2 {
             break;
         }
@@ -424,11 +426,11 @@ async fn what_was_claimed_and_kept_while_redis_was_away_is_known_when_it_is_back
     }
     let there = ask(&two, "kept", &chat(false)).send().await;
     assert!(is_replay(&there), "{there:?}");
-    assert_eq!(
-        ask(&two, "runs", &chat(false)).send().await.status,
-        409,
-        "it still runs at the other gateway"
-    );
+    let meanwhile = ask(&two, "runs", &chat(false)).send().await;
+    // On a very busy machine it may have come to its end before it was asked for.
+    if !running.is_finished() {
+        assert_eq!(meanwhile.status, 409, "it still runs at the other gateway");
+    }
     let first = running.await.unwrap();
     assert_eq!(first.status, 200, "{}", first.text());
     let again = settled(&two, "runs", &chat(false)).await;
