@@ -15,7 +15,11 @@ use crate::{
     caller::Priority,
     chat::Usage,
     config::{self, Config},
-    guard::pii::Pii,
+    guard::{
+        Inspector,
+        pii::Pii,
+        safety::{Rules, moderation::Service},
+    },
     http::{Running, simulate::SIMULATE},
     knowledge::{Knowledge, SharedKnowledge},
     limit::Limits,
@@ -37,6 +41,7 @@ use crate::{
         measure::Measure,
         retry::Retry,
         screen::CheckInput,
+        shape::KeepForm,
         simulate::{Forecast, Foresee},
     },
     price::Prices,
@@ -261,6 +266,7 @@ pub(super) fn running(parts: &Parts, lasting: &Lasting) -> Result<Running, Strin
         keys,
         default_model: config.default_model.clone().unwrap_or_default(),
         predict: (config.predict_model.clone(), config.cache.predict_ttl.0),
+        sanitize: config.safety.sanitize.clone(),
         server: config.server.clone(),
         knowledge: lasting.knowledge.clone(),
         prompts: parts.prompts.clone(),
@@ -280,6 +286,9 @@ fn stages(parts: &Parts, lasting: &Lasting, table: &Arc<Table>, version: &str) -
     let priced = prices.clone();
     let known = Arc::new(move |model: &str| priced.known(model));
     let knowledge = lasting.knowledge.clone();
+    let unsafe_content = Arc::new(Rules::new(&config.safety)?);
+    let questions = if config.safety.input { unsafe_content.clone() } else { Arc::default() };
+    let moderation = Service::new(&config.safety.moderation, &config.safety.categories)?.map(Arc::new);
     Ok(Stages {
         audit: Audit { writer: lasting.writer.clone() },
         measure: Measure { metrics: metrics.clone() },
@@ -294,7 +303,17 @@ fn stages(parts: &Parts, lasting: &Lasting, table: &Arc<Table>, version: &str) -
             metrics: metrics.clone(),
         },
         admit: Admit { gates: gates.clone(), table: table.clone(), metrics: metrics.clone() },
-        screen: CheckInput { settings: config.input.clone(), pii: pii.clone(), metrics: metrics.clone() },
+        screen: CheckInput {
+            settings: config.input.clone(),
+            pii: pii.clone(),
+            metrics: metrics.clone(),
+            inspector: Arc::new(Inspector::new(
+                &config.injection,
+                questions,
+                moderation.clone(),
+                metrics.clone(),
+            )?),
+        },
         cache: Cache {
             store: lasting.cache.clone(),
             policy: Arc::new(cache::Policy {
@@ -304,8 +323,14 @@ fn stages(parts: &Parts, lasting: &Lasting, table: &Arc<Table>, version: &str) -
             }),
             metrics: metrics.clone(),
         },
-        check: CheckOutput { pii: pii.clone(), metrics: metrics.clone() },
+        check: CheckOutput {
+            pii: pii.clone(),
+            safety: if config.safety.output { unsafe_content } else { Arc::default() },
+            moderation: moderation.filter(|service| service.output),
+            metrics: metrics.clone(),
+        },
         ground: Ground::new(lasting.knowledge.clone(), prompts.clone(), config.knowledge.passages),
+        shape: KeepForm { settings: config.schema.clone(), metrics: metrics.clone() },
         fallback: Fallback {
             hedging: Hedging {
                 settings: config.routing.hedge.clone(),
@@ -356,7 +381,7 @@ fn rehearsal(stages: &Stages, parts: &Parts, lasting: &Lasting) -> Rehearsal {
             policy: stages.cache.policy.clone(),
             table: table.clone(),
         },
-        check: CheckOutput { pii: stages.check.pii.clone(), metrics: lasting.metrics.clone() },
+        check: stages.check.clone(),
         ground: stages.ground.clone(),
         forecast: Forecast {
             table,

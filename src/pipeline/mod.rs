@@ -17,4 +17,5 @@ pub mod resort;
 pub mod retry;
 pub mod screen;
 pub mod settings;
+pub mod shape;
 pub mod simulate;
