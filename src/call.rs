@@ -148,6 +148,8 @@ pub struct Notes {
     pub fell_back: bool,
     /// The input rules that changed the question.
     pub cleaned: bool,
+    /// What judges of the question found; at most one of each kind.
+    pub judged: Vec<Judged>,
     /// The output rule that cut the answer.
     pub filtered: Option<Arc<str>>,
     /// What the guards found, how often, and what they did; at most [`MOST_FINDINGS`] kinds.
@@ -186,6 +188,25 @@ pub struct Notes {
     pub token_limit: Option<Limit>,
     /// How the answer ended, in one word; `None` while it has not.
     pub outcome: Option<&'static str>,
+}
+
+/// What a judge found in a question.
+#[derive(Clone, Debug, PartialEq, serde::Serialize)]
+pub struct Judged {
+    /// Which judge: `prompt_injection`, `safety`, or the remote one of either.
+    pub judge: &'static str,
+    /// What it found: a category, never words of the question.
+    pub what: Arc<str>,
+    /// How sure it is, 0 to 1.
+    pub score: f32,
+    /// What that led to: `log` or `block`.
+    pub verdict: &'static str,
+    /// Whose words they were: `user` or `document`.
+    pub from: &'static str,
+    /// The rules that spoke for it, for those who run the gateway.
+    pub reasons: Vec<&'static str>,
+    /// How it was hidden, outermost layer first.
+    pub layers: Vec<&'static str>,
 }
 
 /// An answer whose provider did not say what it took.

@@ -134,6 +134,9 @@ pub enum Error {
         /// The guard's name.
         guard: &'static str,
     },
+    /// A judge that a call must not do without does not answer.
+    #[error("the gateway's content check does not answer; try again shortly")]
+    JudgeAway(#[source] Cause),
     /// The provider did not answer in time.
     #[error("the model did not answer in time")]
     Timeout {
@@ -149,6 +152,9 @@ pub enum Error {
     /// The provider's answer stopped in the middle, or made no sense.
     #[error("the model's answer broke off")]
     Broken(#[source] Cause),
+    /// The model's answer does not follow the schema that was asked for, not even when it was told.
+    #[error("the model's answer does not follow the JSON schema: {0}")]
+    WrongForm(String),
     /// The provider is limited or overloaded.
     #[error("the model is temporarily over its capacity; try again shortly")]
     UpstreamBusy {
@@ -335,10 +341,12 @@ impl Error {
             }
             Self::Draining => row(S::SERVICE_UNAVAILABLE, "server_error", "draining", NOTHING),
             Self::Blocked { .. } => row(S::BAD_REQUEST, bad, "content_blocked", NOTHING),
+            Self::JudgeAway(_) => row(S::SERVICE_UNAVAILABLE, "server_error", "content_check_away", NOTHING),
             Self::Timeout { .. } => row(S::GATEWAY_TIMEOUT, "server_error", "upstream_timeout", AGAIN),
             Self::DeadlineExceeded => row(S::GATEWAY_TIMEOUT, "server_error", "deadline_exceeded", NOTHING),
             Self::Unreachable(_) => row(S::BAD_GATEWAY, "server_error", "upstream_unreachable", AGAIN),
             Self::Broken(_) => row(S::BAD_GATEWAY, "server_error", "upstream_broken", AGAIN),
+            Self::WrongForm(_) => row(S::BAD_GATEWAY, "server_error", "schema_mismatch", NOTHING),
             Self::UpstreamBusy { status: 503 | 529, .. } => {
                 row(S::SERVICE_UNAVAILABLE, "server_error", "upstream_overloaded", AGAIN)
             }
@@ -374,7 +382,7 @@ impl Error {
     pub fn is_behind_us(&self) -> bool {
         // A bound of ours is told with the time to come back.
         let ours = matches!(self, Self::Unsupported { .. } | Self::ProviderFull { .. });
-        matches!(self, Self::DeadlineExceeded) || self.facts().failover && !ours
+        matches!(self, Self::DeadlineExceeded | Self::WrongForm(_)) || self.facts().failover && !ours
     }
 
     /// When the caller should come back, where that is known or the field expects a word on it.
@@ -390,7 +398,7 @@ impl Error {
             | Self::CircuitOpen { retry_after } => Some(*retry_after),
             Self::UpstreamBusy { retry_after, .. } => Some(retry_after.unwrap_or(Duration::from_secs(1))),
             Self::UpstreamFailed { retry_after, .. } => *retry_after,
-            Self::Draining | Self::StoreAway(_) => Some(Duration::from_secs(1)),
+            Self::Draining | Self::StoreAway(_) | Self::JudgeAway(_) => Some(Duration::from_secs(1)),
             // Clients that obey would sleep for weeks.
             Self::BudgetSpent { wait, .. } if *wait <= LONGEST_ADVICE => Some(*wait),
             _ => None,

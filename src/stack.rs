@@ -25,6 +25,7 @@ use crate::{
         retry::Retry,
         screen::CheckInput,
         session::Session,
+        shape::KeepForm,
         simulate::{Forecast, Foresee},
     },
     stage::{Pipeline, stage},
@@ -44,6 +45,7 @@ pub struct Stages {
     pub cache: Cache,
     pub check: CheckOutput,
     pub ground: Ground,
+    pub shape: KeepForm,
     pub fallback: Fallback,
     pub retry: Retry,
     pub breaker: Breaker,
@@ -68,6 +70,7 @@ pub fn pipeline(stages: Stages) -> Pipeline {
             .layer(stage(stages.cache)) // an equal question was answered a moment ago
             .layer(stage(stages.check)) // output rules; inside the cache, so that only what passed is kept
             .layer(stage(stages.ground)) // finds passages, fills the prompt, cites
+            .layer(stage(stages.shape)) // an answer that has to follow a JSON Schema does; asked once more where it does not
             .layer(stage(stages.fallback)) // a chain of targets; below this line a call has one
             .layer(stage(stages.retry)) // the same target once more, where that may help
             .layer(stage(stages.breaker)) // not while it keeps failing; a stream counts when it ends

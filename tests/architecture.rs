@@ -25,7 +25,7 @@ const LEVELS: &[&[(&str, &[&str])]] = &[
         ("auth", &["store"]),
         ("budget", &["observe", "price", "store", "tokens"]),
         ("cache", &[]),
-        ("guard", &[]),
+        ("guard", &["observe", "provider"]),
         ("knowledge", &[]),
         ("limit", &["observe", "store"]),
         ("observe", &[]),

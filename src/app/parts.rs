@@ -17,7 +17,11 @@ use crate::{
     cache,
     chat::Usage,
     config::{self, Config},
-    guard::pii::{Masker, Pii},
+    guard::{
+        Inspector,
+        pii::{Masker, Pii},
+        safety::{Rules, moderation::Service},
+    },
     http::{Running, simulate::SIMULATE},
     knowledge::{Knowledge, SharedKnowledge},
     limit::Limits,
@@ -40,6 +44,7 @@ use crate::{
         retry::Retry,
         screen::CheckInput,
         session::Session,
+        shape::KeepForm,
         simulate::{Forecast, Foresee},
     },
     price::Prices,
@@ -303,6 +308,7 @@ pub(super) fn running(parts: &Parts, lasting: &Lasting) -> Result<Running, Strin
         keys,
         default_model: config.default_model.clone().unwrap_or_default(),
         predict: (config.predict_model.clone(), config.cache.predict_ttl.0),
+        sanitize: config.safety.sanitize.clone(),
         server: config.server.clone(),
         knowledge: lasting.knowledge.clone(),
         prompts: parts.prompts.clone(),
@@ -322,6 +328,9 @@ fn stages(parts: &Parts, lasting: &Lasting, table: &Arc<Table>, version: &str) -
     let priced = prices.clone();
     let known = Arc::new(move |model: &str| priced.known(model));
     let knowledge = lasting.knowledge.clone();
+    let unsafe_content = Arc::new(Rules::new(&config.safety)?);
+    let questions = if config.safety.input { unsafe_content.clone() } else { Arc::default() };
+    let moderation = Service::new(&config.safety.moderation, &config.safety.categories)?.map(Arc::new);
     Ok(Stages {
         audit: Audit {
             writer: lasting.writer.clone(),
@@ -339,7 +348,17 @@ fn stages(parts: &Parts, lasting: &Lasting, table: &Arc<Table>, version: &str) -
             metrics: metrics.clone(),
         },
         admit: Admit { gates: gates.clone(), table: table.clone(), metrics: metrics.clone() },
-        screen: CheckInput { settings: config.input.clone(), pii: pii.clone(), metrics: metrics.clone() },
+        screen: CheckInput {
+            settings: config.input.clone(),
+            pii: pii.clone(),
+            metrics: metrics.clone(),
+            inspector: Arc::new(Inspector::new(
+                &config.injection,
+                questions,
+                moderation.clone(),
+                metrics.clone(),
+            )?),
+        },
         session: Session {
             sessions: lasting.sessions.clone(),
             settings: Arc::new(config.session.clone()),
@@ -355,8 +374,14 @@ fn stages(parts: &Parts, lasting: &Lasting, table: &Arc<Table>, version: &str) -
             }),
             metrics: metrics.clone(),
         },
-        check: CheckOutput { pii: pii.clone(), metrics: metrics.clone() },
+        check: CheckOutput {
+            pii: pii.clone(),
+            safety: if config.safety.output { unsafe_content } else { Arc::default() },
+            moderation: moderation.filter(|service| service.output),
+            metrics: metrics.clone(),
+        },
         ground: Ground::new(lasting.knowledge.clone(), prompts.clone(), config.knowledge.passages),
+        shape: KeepForm { settings: config.schema.clone(), metrics: metrics.clone() },
         fallback: Fallback {
             hedging: Hedging {
                 settings: config.routing.hedge.clone(),
@@ -407,7 +432,7 @@ fn rehearsal(stages: &Stages, parts: &Parts, lasting: &Lasting) -> Rehearsal {
             policy: stages.cache.policy.clone(),
             table: table.clone(),
         },
-        check: CheckOutput { pii: stages.check.pii.clone(), metrics: lasting.metrics.clone() },
+        check: stages.check.clone(),
         ground: stages.ground.clone(),
         forecast: Forecast {
             table,

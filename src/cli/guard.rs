@@ -6,33 +6,96 @@ use serde_json::{Value, json};
 
 use crate::{
     config::Config,
-    guard::pii::{Finding, Pii},
+    guard::{
+        injection::{self, Trust},
+        pii::{Finding, Pii},
+        safety::Rules,
+    },
 };
 
-/// Which guard.
+/// Which guard. Each reads a text a line from standard input, or JSON objects with `text`.
 #[derive(Debug, Subcommand)]
 pub(super) enum GuardCommand {
     /// Find personal data and secrets. Reads a text a line from standard input, or JSON objects with `text`;
     /// writes a JSON object for each: its findings with their places in characters, and the masked text.
     Pii,
+    /// Judge prompt injection. Reads a text a line from standard input, or JSON objects with `text` and `trust`
+    /// (`user` or `document`); writes a JSON object for each: its score, verdict, reasons and layers.
+    Injection {
+        /// Print what the linear model is trained on instead.
+        #[arg(long, hide = true)]
+        features: bool,
+        /// Print the names of the model's slots and end.
+        #[arg(long, hide = true)]
+        slots: bool,
+    },
+    /// Find unsafe content by the rules of the configuration. Reads a text a line from standard input, or JSON
+    /// objects with `text`; writes a JSON object for each: the categories found and what they lead to.
+    Safety,
 }
+
+/// What judges a line: its number and its text.
+type Judge = Box<dyn Fn(usize, &str) -> Value>;
 
 /// Reads lines to their end; gives back what went wrong.
 pub(super) fn run(command: &GuardCommand, config: &Config) -> Result<(), String> {
-    let pii = Pii::new(&config.pii)?;
+    let judge: Judge = match command {
+        GuardCommand::Pii => {
+            let pii = Pii::new(&config.pii)?;
+            Box::new(move |line, text| judged(&pii, line, text))
+        }
+        GuardCommand::Injection { slots: true, .. } => {
+            let names = json!(injection::slot_names());
+            return writeln!(io::stdout(), "{names}").map_err(|error| error.to_string());
+        }
+        GuardCommand::Injection { features: true, .. } => Box::new(|_, text| {
+            let (text, _, trust) = read(text);
+            injection::features(&text, trust)
+        }),
+        GuardCommand::Injection { .. } => {
+            let threshold = config.injection.threshold;
+            Box::new(move |_, text| attack(text, threshold))
+        }
+        GuardCommand::Safety => {
+            let rules = Rules::new(&config.safety)?;
+            Box::new(move |_, text| unsafe_content(&rules, text))
+        }
+    };
     let mut out = io::BufWriter::new(io::stdout().lock());
     for (line, text) in io::stdin().lock().lines().enumerate() {
         let text = text.map_err(|error| format!("line {}: {error}", line + 1))?;
-        let told = match command {
-            GuardCommand::Pii => judged(&pii, line + 1, &text),
-        };
-        match writeln!(out, "{told}") {
+        match writeln!(out, "{}", judge(line + 1, &text)) {
             // Whoever reads has seen enough.
             Err(error) if error.kind() == io::ErrorKind::BrokenPipe => return Ok(()),
             other => other.map_err(|error| error.to_string())?,
         }
     }
     out.flush().map_err(|error| error.to_string())
+}
+
+/// The text of a line, its id, and whose it is.
+fn read(line: &str) -> (String, Value, Trust) {
+    let object = line.starts_with('{').then(|| serde_json::from_str::<Value>(line).ok()).flatten();
+    let text = object.as_ref().and_then(|object| object["text"].as_str()).map(str::to_owned);
+    let Some((object, text)) = object.zip(text) else { return (line.to_owned(), Value::Null, Trust::User) };
+    let trust = if object["trust"] == "document" { Trust::Document } else { Trust::User };
+    (text, object["id"].clone(), trust)
+}
+
+fn attack(line: &str, threshold: f32) -> Value {
+    let (text, id, trust) = read(line);
+    let found = injection::judge(&text, trust);
+    let verdict = if found.score >= threshold { "attack" } else { "pass" };
+    json!({
+        "id": id, "score": found.score, "verdict": verdict, "reasons": found.reasons, "layers": found.layers,
+    })
+}
+
+fn unsafe_content(rules: &Rules, line: &str) -> Value {
+    let (text, id, _) = read(line);
+    let found = rules.find(&injection::folded(&text));
+    let told = found.iter().map(|found| json!({"category": found.category, "mode": found.mode}));
+    json!({"id": id, "findings": told.collect::<Vec<_>>()})
 }
 
 /// What is found in a line. A line that is a JSON object with `text` stands for that text, and keeps its `id`.

@@ -28,7 +28,8 @@ pub use schema::schema;
 use crate::{
     admit, audit,
     auth::{Auth, Tenants},
-    budget, cache, guard,
+    budget, cache,
+    guard::{pii, safety, schema as form, settings::Injection},
     http::settings::Server,
     knowledge, limit, observe,
     pipeline::settings::{Input, Retry},
@@ -62,9 +63,18 @@ pub struct Config {
     /// What a question may look like.
     #[garde(dive)]
     pub input: Input,
+    /// What becomes of a question that looks like prompt injection or a jailbreak.
+    #[garde(dive)]
+    pub injection: Injection,
+    /// What becomes of unsafe content, in what is asked and in what is answered.
+    #[garde(dive)]
+    pub safety: safety::Settings,
+    /// What becomes of answers that have to follow a JSON Schema.
+    #[garde(dive)]
+    pub schema: form::Settings,
     /// Personal data and secrets, in questions and answers.
     #[garde(dive)]
-    pub pii: guard::pii::Settings,
+    pub pii: pii::Settings,
     /// How answers are kept.
     #[garde(dive)]
     pub cache: cache::Settings,
@@ -132,7 +142,10 @@ impl Default for Config {
             budget: budget::Settings::default(),
             admit: admit::Settings::default(),
             input: Input::default(),
-            pii: guard::pii::Settings::default(),
+            pii: pii::Settings::default(),
+            injection: Injection::default(),
+            safety: safety::Settings::default(),
+            schema: form::Settings::default(),
             cache: cache::Settings::default(),
             idempotency: replay::settings::Idempotency::default(),
             resume: replay::settings::Resume::default(),

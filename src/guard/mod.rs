@@ -1,4 +1,12 @@
-//! Rules that a text must keep: personal data and secrets, and the mechanism
-//! by which rules judge what comes in pieces. Pure: text in, findings out.
+//! Rules that a text must keep: prompt injection, personal data and secrets,
+//! content, form, and the mechanism by which rules judge what comes in pieces.
 pub mod hold;
+pub mod injection;
+mod input;
 pub mod pii;
+pub mod remote;
+pub mod safety;
+pub mod schema;
+pub mod settings;
+
+pub use input::Inspector;

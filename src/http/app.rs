@@ -71,6 +71,8 @@ pub struct Running {
     pub server: Server,
     /// The route that `/predict` asks, and how long its answers are good.
     pub predict: (String, Duration),
+    /// What is taken out of the text of `/predict`.
+    pub sanitize: crate::guard::safety::Sanitize,
     /// The configuration's digest.
     pub version: Arc<str>,
     /// The pipeline.

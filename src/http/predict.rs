@@ -9,6 +9,7 @@ use crate::{
     call::{Call, Context, Notes},
     chat::{Completion, Family, Format, Message, Request, Role},
     error::{Error, Result},
+    guard::safety,
     reply::Head,
 };
 
@@ -57,7 +58,9 @@ async fn ask(app: &App, request: HttpRequest<Body>) -> Result<Response> {
     let mut fields = Fields::read(&inbound.body)?;
     let text = fields.required("text", 1, usize::MAX - 1);
     fields.done()?;
-    let text = cut(&text);
+    let sanitize = &app.running().sanitize;
+    let clean = sanitize.enabled.then(|| safety::sanitized(&text, sanitize)).flatten();
+    let text = cut(clean.as_deref().unwrap_or(&text));
     let user = inbound.parts.headers.get("x-user-id").and_then(|user| user.to_str().ok());
     let running = app.running();
     let mut context = inbound.context("/predict", user);

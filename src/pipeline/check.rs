@@ -10,11 +10,13 @@ use serde_json::json;
 
 use crate::{
     call::{Call, Trail},
-    chat::Purpose,
+    chat::{Completion, Event, Finish, Purpose},
     error::Result,
     guard::{
-        hold::{Act, Found, Guard, Judging, Told},
+        hold::{Act, FILTERED, Found, Guard, Judging, Told},
         pii::{Answers, Pii},
+        safety::{self, Rules, moderation::Service},
+        settings::Mode,
     },
     observe::Metrics,
     reply::Reply,
@@ -22,10 +24,14 @@ use crate::{
 };
 
 /// The stage.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct CheckOutput {
     /// Personal data and secrets.
     pub pii: Arc<Pii>,
+    /// Content: nothing to look for where answers are not looked at.
+    pub safety: Arc<Rules>,
+    /// A moderation service that answers are sent to.
+    pub moderation: Option<Arc<Service>>,
     /// Where findings are counted.
     pub metrics: Arc<Metrics>,
 }
@@ -37,19 +43,61 @@ impl Stage for CheckOutput {
             return next.call(call).await;
         }
         let guards = self.guards(&call);
-        if guards.is_empty() {
+        if guards.is_empty() && self.moderation.is_none() {
             return next.call(call).await;
         }
         call.context.explain("check", || json!({"pii": self.pii.output_modes()}));
         let (whole, told) = (!call.chat.stream, told(self.metrics.clone(), call.trail().clone()));
-        Ok(next.call(call).await?.rewrite(Judging::new(guards, whole, false, told)))
+        let judging = Judging::new(guards, whole, false, told);
+        let Some(service) = &self.moderation else { return Ok(next.call(call).await?.rewrite(judging)) };
+        // Nothing leaves before the service has spoken: a stream becomes a whole answer.
+        let (head, done) = next.call(call.clone()).await?.rewrite(judging).collect().await?;
+        Ok(Reply::whole(head, self.moderated(&call, service, done).await?))
     }
 }
 
 impl CheckOutput {
+    /// The answer, or what stands in its place where the service objects to it.
+    async fn moderated(&self, call: &Call, service: &Service, done: Completion) -> Result<Completion> {
+        let texts =
+            done.choices.iter().flat_map(|choice| [&*choice.text, &*choice.reasoning, &*choice.refusal]);
+        let texts: Vec<&str> = texts.filter(|text| !text.is_empty()).collect();
+        if texts.is_empty() {
+            return Ok(done);
+        }
+        let flagged = match service.ask(&texts, call.context.time_left()).await {
+            Ok(flagged) => flagged,
+            Err(error) => {
+                let refuses = service.refuses_without();
+                let action = if refuses { "failed_block" } else { "failed_pass" };
+                self.metrics.guards.with_label_values(&["moderation", "away", action]).inc();
+                tracing::warn!(error = error.chain(), refuses, "the moderation service does not answer");
+                return if refuses { Err(error) } else { Ok(done) };
+            }
+        };
+        let Some(flagged) = flagged else { return Ok(done) };
+        let blocks = flagged.mode == Mode::Block;
+        let action = if blocks { "block" } else { "log" };
+        self.metrics.guards.with_label_values(&["moderation", &flagged.category, action]).inc();
+        call.trail().note(|notes| {
+            notes.found("moderation", &flagged.category, action, 1);
+            if blocks {
+                notes.filtered = Some(flagged.category.clone());
+            }
+        });
+        if !blocks {
+            return Ok(done);
+        }
+        let mut filtered = Completion::of_text(FILTERED, done.usage);
+        filtered.push(&Event::finish(Finish::Filtered));
+        Ok(filtered)
+    }
+
     /// The rules for the answer to this call.
     fn guards(&self, call: &Call) -> Arc<[Arc<dyn Guard>]> {
-        Answers::rules(&self.pii, &call.chat, call.trail()).collect()
+        let content = (!self.safety.is_empty())
+            .then(|| Arc::new(safety::Answers(self.safety.clone())) as Arc<dyn Guard>);
+        Answers::rules(&self.pii, &call.chat, call.trail()).chain(content).collect()
     }
 }
 

@@ -18,4 +18,5 @@ pub mod retry;
 pub mod screen;
 pub mod session;
 pub mod settings;
+pub mod shape;
 pub mod simulate;

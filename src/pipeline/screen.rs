@@ -1,6 +1,7 @@
 //! Checks and cleans the question: its size, its Unicode form, its control
 //! characters. Puts placeholders in the place of personal data and secrets, and
 //! the caller's own values back into the answer.
+//! Before any of that, guards judge what is asked.
 use std::{borrow::Cow, sync::Arc};
 
 use serde_json::json;
@@ -12,6 +13,7 @@ use crate::{
     chat::{Format, Message, Part, Purpose},
     error::{Error, Result},
     guard::{
+        Inspector,
         hold::{Guard, Judging},
         pii::{Mode, Pii, Restore, Survey, Vault},
     },
@@ -29,6 +31,8 @@ pub struct CheckInput {
     pub pii: Arc<Pii>,
     /// Where findings are counted.
     pub metrics: Arc<Metrics>,
+    /// Judges what is asked.
+    pub inspector: Arc<Inspector>,
 }
 
 /// A conversation longer than this is searched beside the threads that serve, in bytes.
@@ -37,6 +41,8 @@ const LARGE: usize = 128 << 10;
 impl Stage for CheckInput {
     async fn run<S: Answer>(&self, mut call: Call, next: Next<'_, S>) -> Result<Reply> {
         self.sizes(&call.chat.messages)?;
+        // As it came: what hides text must not be taken out before somebody looked.
+        self.inspector.judge(&call).await?;
         let unclean = |text: &str| self.cleaned(text).is_some();
         // Nearly always there is nothing to do: the messages are copied only if there is.
         if call.chat.messages.iter().flat_map(|message| &message.parts).any(|part| any_text(part, &unclean)) {
@@ -63,6 +69,7 @@ impl Stage for CheckInput {
                 "normalize": self.settings.normalize,
             })
         });
+        self.inspector.ask(&call).await?;
         let Some(vault) = vault.filter(|_| call.chat.purpose == Purpose::Chat) else {
             return next.call(call).await;
         };
@@ -206,10 +213,16 @@ mod tests {
     use super::*;
 
     fn clean(text: &str) -> Option<String> {
-        let (pii, metrics) =
-            (Pii::new(&crate::guard::pii::Settings::default()).unwrap(), Metrics::new().unwrap());
-        CheckInput { settings: Settings::default(), pii: Arc::new(pii), metrics: Arc::new(metrics) }
-            .cleaned(text)
+        let metrics = Arc::new(Metrics::new().unwrap());
+        let pii = Pii::new(&crate::guard::pii::Settings::default()).unwrap();
+        let inspector = Inspector::new(
+            &crate::guard::settings::Injection::default(),
+            Arc::default(),
+            None,
+            metrics.clone(),
+        );
+        let inspector = Arc::new(inspector.unwrap());
+        CheckInput { settings: Settings::default(), pii: Arc::new(pii), metrics, inspector }.cleaned(text)
     }
 
     #[test]

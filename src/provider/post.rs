@@ -1,14 +1,14 @@
-//! Sends JSON to an address of the operator's: for webhooks, outside of any call.
+//! Sends JSON to an address of the operator's: for webhooks, and for judges of a call.
 use std::time::Duration;
 
 use bytes::Bytes;
 use http::{
-    HeaderMap, HeaderValue, Method, Request, StatusCode, Uri,
+    HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Uri,
     header::{CONTENT_TYPE, USER_AGENT},
 };
 use http_body_util::Full;
 
-use super::connections::Connections;
+use super::connections::{Body, Connections};
 use crate::error::{Error, Result};
 
 /// How long a connection may take.
@@ -36,6 +36,33 @@ impl Post {
 
     /// Sends a body, and tells the status of the answer.
     pub async fn send(&self, body: &Bytes, more: &HeaderMap) -> Result<StatusCode> {
+        let answered = tokio::time::timeout(ANSWER, self.answer(body, more)).await;
+        answered.map_err(|_| Error::Timeout { phase: "total" })?.map(|response| response.status())
+    }
+
+    /// Sends a body, and reads the answer: all of it within `wait`, of at most `most` bytes.
+    pub async fn ask(
+        &self,
+        body: &Bytes,
+        more: &HeaderMap,
+        wait: Duration,
+        most: usize,
+    ) -> Result<(StatusCode, Vec<u8>)> {
+        let read = async {
+            let (head, mut body) = self.answer(body, more).await?.into_parts();
+            let mut whole = Vec::new();
+            while let Some(piece) = body.chunk().await.map_err(Error::broken)? {
+                if whole.len() + piece.len() > most {
+                    return Err(Error::broken("its answer is too long"));
+                }
+                whole.extend_from_slice(&piece);
+            }
+            Ok((head.status, whole))
+        };
+        tokio::time::timeout(wait, read).await.map_err(|_| Error::Timeout { phase: "total" })?
+    }
+
+    async fn answer(&self, body: &Bytes, more: &HeaderMap) -> Result<Response<Body>> {
         let request = || {
             let mut request = Request::new(Full::new(body.clone()));
             *request.method_mut() = Method::POST;
@@ -47,7 +74,6 @@ impl Post {
             headers.extend(more.clone());
             request
         };
-        let answered = tokio::time::timeout(ANSWER, self.connections.send(request)).await;
-        answered.map_err(|_| Error::Timeout { phase: "total" })?.map(|response| response.status())
+        self.connections.send(request).await
     }
 }

@@ -13,6 +13,8 @@ pub(super) fn error_object(error: &Error) -> serde_json::Value {
     let facts = error.facts();
     let (param, code) = match error {
         Error::Invalid(fields) => (fields.first().map(|field| field.field.clone()), facts.code.to_owned()),
+        // The word that clients of OpenAI's API know for it.
+        Error::Blocked { .. } => (None, "content_filter".to_owned()),
         Error::UnknownModel(_) => (Some("model".to_owned()), facts.code.to_owned()),
         Error::Refused { param, code, .. } => {
             (param.clone(), code.clone().unwrap_or_else(|| facts.code.to_owned()))

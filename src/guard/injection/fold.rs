@@ -1,0 +1,166 @@
+//! Brings a text into the form in which it is judged: lower case, no accents,
+//! no hidden characters, look-alikes as the letters that they look like.
+use std::borrow::Cow;
+
+use unicode_normalization::{UnicodeNormalization, char::is_combining_mark};
+
+/// A folded text, and what folding met.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct Folded {
+    /// The text.
+    pub(super) text: String,
+    /// How many characters were hidden: of no width, or turning text around.
+    pub(super) hidden: usize,
+    /// How many letters looked like others, such as a Cyrillic `а` in a Latin word, or `𝐢`.
+    pub(super) alike: usize,
+    /// What hidden characters spell: Unicode's tags, variation selectors.
+    pub(super) smuggled: String,
+}
+
+/// Folds a text, and tells what that met.
+pub(super) fn fold(text: &str) -> Folded {
+    if text.is_ascii() {
+        return Folded { text: text.to_ascii_lowercase(), ..Folded::default() };
+    }
+    let mut folded = Folded { text: String::with_capacity(text.len()), ..Folded::default() };
+    let mut bytes = Vec::new();
+    for letter in text.chars() {
+        if letter.is_ascii() {
+            folded.text.push(letter.to_ascii_lowercase());
+        } else if let Some(byte) = smuggled(letter) {
+            folded.hidden += 1;
+            bytes.push(byte);
+        } else if is_hidden(letter) {
+            folded.hidden += 1;
+        } else {
+            let before = folded.text.len();
+            spell(letter, &mut folded.text);
+            let ascii = folded.text.len() > before && folded.text[before..].is_ascii();
+            folded.alike += usize::from(ascii && is_dress(letter));
+        }
+    }
+    // Emoji have one selector each: only a row of them says something.
+    if bytes.len() >= 4 {
+        folded.smuggled = String::from_utf8_lossy(&bytes).into_owned();
+    }
+    if let Cow::Owned(text) = unmixed(&folded.text, &mut folded.alike) {
+        folded.text = text;
+    }
+    folded
+}
+
+/// The folded text alone.
+pub(super) fn plain(text: &str) -> String {
+    fold(text).text
+}
+
+/// Adds what a character outside ASCII is spelled as.
+fn spell(letter: char, out: &mut String) {
+    match letter {
+        '‘' | '’' | '‚' | '‛' | '′' | '‹' | '›' | 'ʼ' => out.push('\''),
+        '“' | '”' | '„' | '‟' | '″' | '«' | '»' | '「' | '」' | '『' | '』' | '《' | '》' =>
+        {
+            out.push('"');
+        }
+        '，' | '、' | '。' | '．' => out.push(' '),
+        '\u{a0}' | '\u{2000}'..='\u{200a}' | '\u{202f}' | '\u{205f}' | '\u{3000}' => out.push(' '),
+        '\u{1f1e6}'..='\u{1f1ff}' => out.push((b'a' + (letter as u32 - 0x1f1e6) as u8) as char),
+        '\u{1f150}'..='\u{1f169}' => out.push((b'a' + (letter as u32 - 0x1f150) as u8) as char),
+        '\u{1f170}'..='\u{1f189}' => out.push((b'a' + (letter as u32 - 0x1f170) as u8) as char),
+        _ => {
+            for part in std::iter::once(letter).nfkd().filter(|part| !is_combining_mark(*part)) {
+                match dressed(part) {
+                    Some(plain) => out.push(plain),
+                    None => out.extend(part.to_lowercase().filter(|part| !is_combining_mark(*part))),
+                }
+            }
+        }
+    }
+}
+
+/// Letters that are Latin ones in another dress, and do not decompose: small
+/// capitals, letters with a stroke, phonetic signs. In pairs with what they stand for.
+fn dressed(letter: char) -> Option<char> {
+    const PAIRS: &str = "ᴀaʙbᴄcᴅdᴇeꜰfɢgʜhɪiᴊjᴋkʟlᴍmɴnᴏoᴘpʀrꜱsᴛtᴜuᴠvᴡwʏyᴢz\
+        øołlđdħhŧtıiɑaɡgɩiɾjʋuɐaɔcəeǝeɛeɟfƃgɥhᴉiɯmɹrʇtʌvʍwʎyȷjßsɨiʉuƀbɓbɗdɖdɠgɦhɱmɲnŋnɵoɸpʂsʈtʐzƙkƥpƭtⱱvʞk";
+    match letter {
+        '\u{df}'..='\u{2af}'
+        | '\u{1d00}'..='\u{1dbf}'
+        | '\u{2c60}'..='\u{2c7f}'
+        | '\u{a700}'..='\u{a7ff}' => paired(PAIRS, letter),
+        _ => None,
+    }
+}
+
+/// The character that follows `letter` in a text of pairs.
+fn paired(pairs: &str, letter: char) -> Option<char> {
+    let mut pairs = pairs.chars();
+    while let (Some(from), to @ Some(_)) = (pairs.next(), pairs.next()) {
+        if from == letter {
+            return to;
+        }
+    }
+    None
+}
+
+/// Whether a letter that became ASCII was a letter in disguise, not one with an accent.
+fn is_dress(letter: char) -> bool {
+    matches!(letter, '\u{1d400}'..='\u{1d7ff}' | '\u{ff21}'..='\u{ff5a}' | '\u{2460}'..='\u{24ff}'
+        | '\u{1f130}'..='\u{1f189}' | '\u{1f1e6}'..='\u{1f1ff}' | '\u{2100}'..='\u{214f}' | '\u{1d00}'..='\u{1dbf}'
+        | '\u{250}'..='\u{2af}' | '\u{2c60}'..='\u{2c7f}' | '\u{a700}'..='\u{a7ff}')
+}
+
+/// Characters that nobody sees: of no width, or only for the direction of text.
+fn is_hidden(letter: char) -> bool {
+    matches!(letter, '\u{ad}' | '\u{34f}' | '\u{61c}' | '\u{115f}' | '\u{1160}' | '\u{17b4}' | '\u{17b5}'
+        | '\u{180b}'..='\u{180f}' | '\u{200b}'..='\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2060}'..='\u{206f}'
+        | '\u{3164}' | '\u{feff}' | '\u{ffa0}' | '\u{fff9}'..='\u{fffb}')
+}
+
+/// The byte that a hidden character carries: Unicode's tags are ASCII, a variation selector is any byte.
+fn smuggled(letter: char) -> Option<u8> {
+    match letter {
+        '\u{e0020}'..='\u{e007e}' => Some((letter as u32 - 0xe0000) as u8),
+        '\u{fe00}'..='\u{fe0f}' => Some((letter as u32 - 0xfe00) as u8),
+        '\u{e0100}'..='\u{e01ef}' => Some((letter as u32 - 0xe0100 + 16) as u8),
+        '\u{e0000}'..='\u{e007f}' => Some(b' '),
+        _ => None,
+    }
+}
+
+/// Writes Greek and Cyrillic letters in Latin words as the Latin ones that they look like.
+fn unmixed<'a>(text: &'a str, alike: &mut usize) -> Cow<'a, str> {
+    let suspect = |letter: char| matches!(letter, '\u{370}'..='\u{58f}' | '\u{13a0}'..='\u{13ff}' | '\u{ab70}'..='\u{abbf}');
+    if !text.contains(suspect) {
+        return Cow::Borrowed(text);
+    }
+    let mut clean = String::with_capacity(text.len());
+    for word in text.split_inclusive(|letter: char| !letter.is_alphanumeric()) {
+        let latin = word.bytes().filter(u8::is_ascii_alphabetic).count();
+        let foreign = word.chars().filter(|letter| suspect(*letter)).count();
+        // `а` alone, or a word of look-alikes only, is told by its neighbours at best: it stays.
+        let all = latin == 0 && foreign >= 2 && word.chars().all(|c| !c.is_alphabetic() || TWINS.contains(c));
+        if foreign > 0 && latin > 0 || all && !text.chars().any(|c| suspect(c) && latin_like(c).is_none()) {
+            for letter in word.chars() {
+                // Only what was one is counted: the `µ` of a unit looks like no Latin letter.
+                *alike += usize::from(latin_like(letter).is_some());
+                clean.push(latin_like(letter).unwrap_or(letter));
+            }
+        } else {
+            clean.push_str(word);
+        }
+    }
+    Cow::Owned(clean)
+}
+
+/// Cyrillic letters that nobody can tell from Latin ones.
+const TWINS: &str = "аеорсухіѕјһԁԛԝӏ";
+
+/// The Latin letter that a small Greek, Cyrillic, Armenian or Cherokee letter looks like.
+fn latin_like(letter: char) -> Option<char> {
+    const PAIRS: &str = "аaвbеeкkмmнhоoрpсcтtуyхxѕsіiјjһhԁdԛqԝwґrгrпnьbѵvӏlүyԍgзz\
+        αaβbεeηnιiκkνvοoρpτtυuχxωwϲcϳjγyσoδd\
+        ոnսuհhօoցgքfտtյjլlզq\
+        ꭰdꭱrꭲtꮃwꮇmꮋhꮍyꮓzꮪsꮯcꮲpꭺaꭻjꮢrꮞsꮖtꭼe";
+    paired(PAIRS, letter)
+}

@@ -1,0 +1,166 @@
+//! Prompt injection and jailbreaks: how likely a text tries to make a model disobey those who set it up.
+//!
+//! A text is read as it is and decoded ([`decode`]), cut into words
+//! ([`tokens`]), and each reading is judged by rules over classes of words
+//! ([`rules`]) and a linear model over hashed words and pieces of them
+//! ([`model`]), in windows, so that a line in a long document counts as much as
+//! the same line alone. Pure: no I/O, no state, linear in the length of the text.
+mod decode;
+mod fold;
+mod lexicon;
+mod model;
+mod rules;
+mod tokens;
+
+#[cfg(test)]
+mod tests;
+
+use serde::Serialize;
+
+/// From which score on a text is taken for an attack, unless the configuration says otherwise.
+pub const THRESHOLD: f32 = 0.5;
+
+/// Whose words a text is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Deserialize, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Trust {
+    /// A person who asks.
+    #[default]
+    User,
+    /// A document or the result of a tool: nobody who may give orders.
+    Document,
+}
+
+impl Trust {
+    /// The word for it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::User => "user",
+            Self::Document => "document",
+        }
+    }
+}
+
+/// What a text was found to be.
+#[derive(Clone, Debug, Default, PartialEq, Serialize)]
+pub struct Judgement {
+    /// How likely it is an attack, 0 to 1.
+    pub score: f32,
+    /// The rules that spoke for it, and the words that weigh most where no rule did.
+    pub reasons: Vec<&'static str>,
+    /// How the attack was hidden, outermost layer first.
+    pub layers: Vec<&'static str>,
+}
+
+/// Longer texts are judged in pieces of so many bytes, each with the end of the one before.
+const PIECE: usize = 32 << 10;
+/// How much of it comes again, in bytes.
+const AGAIN: usize = 1 << 10;
+
+/// Judges a text.
+pub fn judge(text: &str, trust: Trust) -> Judgement {
+    let mut best = Judgement { score: -1.0, ..Judgement::default() };
+    let mut from = 0;
+    loop {
+        let to = border(text, from + PIECE);
+        let found = judge_piece(&text[from..to], trust);
+        if found.score > best.score {
+            best = found;
+        }
+        if to == text.len() {
+            return best;
+        }
+        from = border(text, to - AGAIN);
+    }
+}
+
+/// The beginning of a character at or before a byte.
+fn border(text: &str, at: usize) -> usize {
+    let mut at = at.min(text.len());
+    while !text.is_char_boundary(at) {
+        at -= 1;
+    }
+    at
+}
+
+fn judge_piece(text: &str, trust: Trust) -> Judgement {
+    let mut best = Judgement { score: -1.0, ..Judgement::default() };
+    let views = decode::views(text);
+    for (number, view) in views.iter().enumerate() {
+        let (tokens, hits, marks) = read(view, number, views.len(), trust);
+        let found = model::judge(&view.text, &tokens, &hits, &marks);
+        let score = 1.0 / (1.0 + (-found.logit).exp());
+        if score > best.score {
+            let mut reasons: Vec<&'static str> = Vec::new();
+            for slot in found.slots.iter().filter(|slot| **slot < rules::SLOTS) {
+                let (name, _) = rules::slot_name(*slot);
+                if !reasons.contains(&name) {
+                    reasons.push(name);
+                }
+            }
+            best = Judgement { score, reasons, layers: view.layers.clone() };
+        }
+    }
+    best
+}
+
+/// A reading's tokens, the rules that apply, and what is known of it besides.
+fn read(
+    view: &decode::View,
+    number: usize,
+    views: usize,
+    trust: Trust,
+) -> (Vec<tokens::Token>, Vec<rules::Hit>, Vec<usize>) {
+    let tokens = tokens::cut(&view.text, lexicon::Lexicon::get());
+    let mut hits = Vec::new();
+    rules::hits(&view.text, &tokens, &mut hits);
+    let mut marks: Vec<usize> = view.layers.iter().map(|layer| decode::mark(layer)).collect();
+    if number == 0 && views > 1 {
+        marks.push(6);
+    }
+    if trust == Trust::Document {
+        marks.push(7);
+    }
+    (tokens, hits, marks)
+}
+
+/// The features of a text, a line of JSON: for `tools/injection/train.py`.
+/// For each window of each reading, the slots that are on and the buckets of its words.
+pub fn features(text: &str, trust: Trust) -> serde_json::Value {
+    let views = decode::views(text);
+    let mut rows = Vec::new();
+    for (number, view) in views.iter().enumerate() {
+        let (tokens, hits, marks) = read(view, number, views.len(), trust);
+        for window in model::windows(tokens.len()) {
+            let mut buckets = Vec::new();
+            for index in window.clone() {
+                model::features(&view.text, &tokens, index, |bucket| buckets.push(bucket));
+            }
+            rows.push(serde_json::json!({
+                "layers": view.layers,
+                "slots": model::slots(&hits, &window, &marks),
+                "buckets": buckets,
+            }));
+        }
+    }
+    serde_json::Value::Array(rows)
+}
+
+/// A text in the form in which it is judged: lower case, no accents, look-alikes as what they look like.
+pub fn folded(text: &str) -> String {
+    fold::plain(text)
+}
+
+/// Which weights judge: the beginning of the digest of what they were made from.
+pub fn weights_version() -> String {
+    model::Weights::get().inputs[..6].iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// The names of all slots, for `tools/injection/train.py`.
+pub fn slot_names() -> Vec<String> {
+    let rules = (0..rules::SLOTS).map(|slot| {
+        let (name, about) = rules::slot_name(slot);
+        format!("{name}{}", if about { " (mentioned)" } else { "" })
+    });
+    rules.chain(model::MARKS.iter().map(|mark| (*mark).to_owned())).collect()
+}

@@ -1,0 +1,160 @@
+//! The linear model: what each word, expression and piece of a word weighs,
+//! together with the rules, in a window that moves over the text.
+//!
+//! The weights are made by `tools/injection/train.py`, from features that this
+//! file makes, so that training and judging cannot differ.
+use std::sync::LazyLock;
+
+use super::{
+    rules::{self, Hit},
+    tokens::{Token, mix},
+};
+
+/// How many weights there are; a feature's hash is cut to this.
+pub(super) const BUCKETS: usize = 1 << 16;
+/// A window, in tokens.
+const WINDOW: usize = 72;
+/// How far the window moves.
+const STEP: usize = 36;
+
+/// What is known of a view besides its words: a slot each, after the rules'.
+pub(super) const MARKS: &[&str] =
+    &["encoded", "disguised", "hidden", "spelled_out", "scrambled", "joined", "has_encoding", "document"];
+/// All slots.
+pub(super) const SLOTS: usize = rules::SLOTS + MARKS.len();
+
+/// The learned weights.
+pub(super) struct Weights {
+    /// What the files were that they were learned from: SHA-256.
+    pub(super) inputs: [u8; 32],
+    bias: f32,
+    scale: f32,
+    slots: Vec<f32>,
+    words: Vec<i8>,
+}
+
+static WEIGHTS: LazyLock<Weights> = LazyLock::new(|| {
+    let bytes: &[u8] = include_bytes!("weights.bin");
+    Weights::read(bytes).unwrap_or_else(|| Weights {
+        inputs: [0; 32],
+        bias: 0.0,
+        scale: 0.0,
+        slots: vec![0.0; SLOTS],
+        words: vec![0; BUCKETS],
+    })
+});
+
+impl Weights {
+    /// The weights that the program comes with.
+    pub(super) fn get() -> &'static Self {
+        &WEIGHTS
+    }
+
+    /// Reads `SLI1`, the digest of the inputs, bias, scale and the slots as
+    /// little-endian `f32`, then the buckets as `i8`.
+    pub(super) fn read(bytes: &[u8]) -> Option<Self> {
+        let rest = bytes.strip_prefix(b"SLI1")?;
+        let (inputs, rest) = rest.split_at_checked(32)?;
+        let (numbers, words) = rest.split_at_checked((2 + SLOTS) * 4)?;
+        let mut numbers =
+            numbers.chunks_exact(4).map(|four| f32::from_le_bytes(four.try_into().unwrap_or_default()));
+        let weights = Self {
+            inputs: inputs.try_into().ok()?,
+            bias: numbers.next()?,
+            scale: numbers.next()?,
+            slots: numbers.collect(),
+            words: words.iter().map(|byte| byte.cast_signed()).collect(),
+        };
+        (weights.words.len() == BUCKETS).then_some(weights)
+    }
+}
+
+/// The best window of a text.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Found {
+    /// The log-odds that it is an attack.
+    pub(super) logit: f32,
+    /// The slots that counted.
+    pub(super) slots: Vec<usize>,
+}
+
+/// Judges a text: the highest log-odds of its windows.
+pub(super) fn judge(text: &str, tokens: &[Token], hits: &[Hit], marks: &[usize]) -> Found {
+    let weights = Weights::get();
+    // Sums up to each token, so that a window's is a difference.
+    let mut sums: Vec<(i32, u32)> = Vec::with_capacity(tokens.len() + 1);
+    let (mut sum, mut count) = (0_i32, 0_u32);
+    sums.push((0, 0));
+    for index in 0..tokens.len() {
+        features(text, tokens, index, |bucket| {
+            sum += i32::from(weights.words[bucket]);
+            count += 1;
+        });
+        sums.push((sum, count));
+    }
+    let mut best = Found { logit: f32::MIN, ..Found::default() };
+    for range in windows(tokens.len()) {
+        let (from, to) = (sums[range.start], sums[range.end]);
+        let many = (to.1 - from.1).max(1) as f32;
+        let slots = slots(hits, &range, marks);
+        let said: f32 = slots.iter().map(|slot| weights.slots[*slot]).sum();
+        let logit = weights.bias + (to.0 - from.0) as f32 * weights.scale / many.sqrt() + said;
+        if logit > best.logit {
+            best = Found { logit, slots };
+        }
+    }
+    best
+}
+
+/// The windows of a text of so many tokens.
+pub(super) fn windows(tokens: usize) -> impl Iterator<Item = std::ops::Range<usize>> {
+    let last = tokens.saturating_sub(WINDOW).div_ceil(STEP);
+    (0..=last).map(move |step| step * STEP..(step * STEP + WINDOW).min(tokens))
+}
+
+/// The slots that are on in a window, once each, in order.
+pub(super) fn slots(hits: &[Hit], window: &std::ops::Range<usize>, marks: &[usize]) -> Vec<usize> {
+    let mut slots: Vec<usize> =
+        hits.iter().filter(|hit| window.contains(&hit.token)).map(|hit| hit.slot).collect();
+    slots.extend(marks.iter().map(|mark| rules::SLOTS + mark));
+    slots.sort_unstable();
+    slots.dedup();
+    // Said plainly once, a mention of the same adds nothing.
+    let plain = slots.clone();
+    slots.retain(|slot| *slot >= rules::SLOTS || slot % 2 == 0 || !plain.contains(&(slot - 1)));
+    slots
+}
+
+/// The buckets of a token: the word, with the one and two before it, and its pieces of four letters.
+pub(super) fn features(text: &str, tokens: &[Token], index: usize, mut each: impl FnMut(usize)) {
+    let bucket = |hash: u64, kind: u64| (mix(hash ^ kind << 56) >> 20) as usize & (BUCKETS - 1);
+    let token = tokens[index];
+    let begins = index.saturating_sub(2);
+    let before = &tokens[begins..index];
+    each(bucket(token.hash, 1));
+    if let Some(one) = before.last() {
+        each(bucket(one.hash.rotate_left(17) ^ token.hash, 2));
+    }
+    if let [two, one] = before {
+        each(bucket(two.hash.rotate_left(31) ^ one.hash.rotate_left(17) ^ token.hash, 3));
+        each(bucket(two.hash.rotate_left(31) ^ token.hash, 4));
+    }
+    let bytes = &text.as_bytes()[token.start..token.end];
+    if token.word && bytes.len() >= 4 && bytes.is_ascii() {
+        for piece in bytes.windows(4) {
+            let four = u32::from_le_bytes(piece.try_into().unwrap_or_default());
+            each(bucket(u64::from(four), 5));
+        }
+        let [a, b, c, ..] = bytes else { return };
+        each(bucket(u64::from_le_bytes([*a, *b, *c, 0, 0, 0, 0, 1]), 5));
+        let [.., a, b, c] = bytes else { return };
+        each(bucket(u64::from_le_bytes([*a, *b, *c, 0, 0, 0, 0, 2]), 5));
+    } else if token.word && bytes.len() >= 8 {
+        // Other alphabets: pieces of about four letters, which are two bytes each.
+        let stem = bytes.len().min(10);
+        let mut eight = [0; 8];
+        eight.copy_from_slice(&bytes[..8]);
+        each(bucket(u64::from_le_bytes(eight), 6));
+        each(bucket(super::tokens::hash(&bytes[..stem]), 6));
+    }
+}

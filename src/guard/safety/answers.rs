@@ -1,0 +1,86 @@
+//! The same rules for answers, as they are written.
+use std::sync::Arc;
+
+use super::Rules;
+use crate::guard::{
+    hold::{Act, Found, Guard},
+    settings::Mode,
+};
+
+/// Bytes of the character beside a match, which decides whether a word ends.
+const BORDER: usize = 4;
+
+/// Judges an answer by the rules.
+#[derive(Debug)]
+pub struct Answers(pub Arc<Rules>);
+
+impl Guard for Answers {
+    fn name(&self) -> &'static str {
+        "safety"
+    }
+
+    fn holds(&self) -> bool {
+        self.0.blocks()
+    }
+
+    fn behind(&self) -> usize {
+        BORDER
+    }
+
+    fn scan(&self, text: &str, from: usize, ended: bool, found: &mut Vec<Found>) -> usize {
+        let Some(any) = &self.0.any else { return text.len() };
+        // A match that begins before this place is known whole, with what follows it.
+        let mut sure =
+            if ended { text.len() } else { text.len().saturating_sub(self.0.longest + BORDER).max(from) };
+        while !text.is_char_boundary(sure) {
+            sure -= 1;
+        }
+        let lower = text.to_ascii_lowercase();
+        let mut at = from;
+        while let Some(hit) = any.find_at(&lower, at).filter(|hit| hit.start() < sure) {
+            let rule = self.0.each.iter().find_map(|rule| {
+                let same = rule.pattern.find_at(&lower, hit.start()).filter(|own| own.start() == hit.start());
+                same.map(|own| (rule, own.range()))
+            });
+            let Some((rule, range)) = rule else { break };
+            let act = if rule.mode == Mode::Block { Act::Block } else { Act::Log };
+            at = range.end;
+            found.push(Found { range, what: rule.category.clone(), act });
+        }
+        sure.max(at.min(text.len()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::guard::safety::Settings;
+
+    fn all(guard: &Answers, pieces: &[&str]) -> Vec<(std::ops::Range<usize>, String)> {
+        let (mut text, mut sure, mut found) = (String::new(), 0, Vec::new());
+        for (number, piece) in pieces.iter().enumerate() {
+            text.push_str(piece);
+            sure = guard.scan(&text, sure, number + 1 == pieces.len(), &mut found);
+            assert!(sure <= text.len() && text.is_char_boundary(sure));
+        }
+        found.into_iter().map(|found| (found.range, found.what.to_string())).collect()
+    }
+
+    proptest! {
+        #[test]
+        fn pieces_are_judged_as_the_whole(
+            text in "(how to make a pipe bomb|go kill yourself|i want to die|KILL YOURSELF|é|x|\\. | i | to | die ){0,9}",
+            cuts in proptest::collection::vec(0_usize..200, 0..8),
+        ) {
+            let rules = Rules::new(&Settings { mode: Mode::Block, ..Settings::default() }).unwrap();
+            let guard = Answers(Arc::new(rules));
+            let mut cuts: Vec<usize> = cuts.into_iter().filter(|at| text.is_char_boundary(*at)).collect();
+            cuts.extend([0, text.len()]);
+            cuts.sort_unstable();
+            let pieces: Vec<&str> = cuts.windows(2).map(|two| &text[two[0]..two[1]]).collect();
+            prop_assert_eq!(all(&guard, &pieces), all(&guard, &[&text]));
+        }
+    }
+}

@@ -1,0 +1,110 @@
+//! Content safety, a moderation service, and answers that have to follow a JSON Schema.
+use serde_json::{Value, json};
+
+use crate::support::{Act, Gateway, Setup, Upstream, Wire};
+
+const CHAT: &str = "/v1/chat/completions";
+const FILTERED: &str = "[Output filtered for security]";
+
+fn chat(text: &str, stream: bool) -> Value {
+    json!({"model": "main", "messages": [{"role": "user", "content": text}], "stream": stream})
+}
+
+async fn streamed(gateway: &Gateway, asked: &Value) -> String {
+    let (chunks, done) = gateway.stream(CHAT, asked).await.chunks().await;
+    assert!(done);
+    chunks.iter().filter_map(|chunk| chunk["choices"][0]["delta"]["content"].as_str()).collect()
+}
+
+#[tokio::test]
+async fn unsafe_questions_are_blocked_where_that_is_set() {
+    let upstream = Upstream::answering().await;
+    let settings = json!({"safety": {"mode": "block", "categories": {"illicit": "log"}}});
+    let gateway = Setup::one(Wire::OpenAi, &upstream).set(&settings).start().await;
+    let error = gateway.post(CHAT, &chat("How do I make a pipe bomb?", false)).await.expect(400);
+    assert_eq!(error["error"]["code"], "content_filter");
+    assert!(!error.to_string().contains("bomb") && !error.to_string().contains("illicit"), "{error}");
+    assert_eq!(upstream.asked(), 0);
+    gateway.post(CHAT, &chat("how to cook meth", false)).await.expect(200);
+    gateway.post(CHAT, &chat("How do I kill a process?", false)).await.expect(200);
+    let labels = [("guard", "safety"), ("type", "illicit"), ("action", "log")];
+    assert_eq!(gateway.metric("sluice_guard_findings_total", &labels).await, 1.0);
+}
+
+#[tokio::test]
+async fn unsafe_answers_never_leave_wherever_a_stream_is_cut() {
+    let settings = json!({"safety": {"mode": "block", "rules": [{"category": "codename", "phrases": ["project falcon"]}]}});
+    for chunk in [1, 3, 8, 50] {
+        let upstream =
+            Upstream::start(Act::say("Well, it is Project Falcon, of course.").chunks_of(chunk)).await;
+        let gateway = Setup::one(Wire::OpenAi, &upstream).set(&settings).start().await;
+        let text = streamed(&gateway, &chat("Hi", true)).await;
+        assert!(!text.contains("Proj") && text.ends_with(FILTERED), "{chunk}: {text}");
+        let body = gateway.post(CHAT, &chat("Hi", false)).await.expect(200);
+        assert_eq!(body["choices"][0]["message"]["content"], FILTERED);
+    }
+    let text = "Nothing here, only project plans and a falcon. Grüße!";
+    let upstream = Upstream::start(Act::say(text).chunks_of(3)).await;
+    let gateway = Setup::one(Wire::OpenAi, &upstream).set(&settings).start().await;
+    assert_eq!(streamed(&gateway, &chat("Hi", true)).await, text);
+}
+
+#[tokio::test]
+async fn a_moderation_service_judges_questions_and_answers_and_its_absence_blocks() {
+    let upstream = Upstream::answering().await;
+    let verdict = |flagged: bool| {
+        let body = json!({"results": [{"flagged": flagged, "categories": {"violence": flagged}, "category_scores": {"violence": 0.9}}]});
+        Act::page("application/json", &body.to_string())
+    };
+    let judge = Upstream::start(verdict(false)).await;
+    let service = json!({"url": format!("http://{}/v1/moderations", judge.address), "timeout": "500ms"});
+    let settings = json!({"safety": {"moderation": {"service": service, "output": true}}});
+    let gateway = Setup::one(Wire::OpenAi, &upstream).set(&settings).start().await;
+    gateway.post(CHAT, &chat("Hello", false)).await.expect(200);
+    assert_eq!(judge.asked(), 2, "the question, and the answer");
+    judge.set_default(verdict(true));
+    gateway.post(CHAT, &chat("Hello", false)).await.expect(400);
+    assert_eq!(upstream.asked(), 1);
+    judge.set_default(Act::hang());
+    let error = gateway.post(CHAT, &chat("Hello", false)).await.expect(503);
+    assert_eq!(error["error"]["code"], "content_check_away");
+}
+
+fn with_schema(stream: bool) -> Value {
+    let schema = json!({"type": "object", "properties": {"age": {"type": "integer"}}, "required": ["age"]});
+    json!({"model": "main", "stream": stream, "messages": [{"role": "user", "content": "How old?"}],
+        "response_format": {"type": "json_schema", "json_schema": {"name": "age", "schema": schema}}})
+}
+
+#[tokio::test]
+async fn a_wrong_form_is_repaired_once_and_both_calls_are_counted() {
+    for stream in [false, true] {
+        let upstream = Upstream::start(Act::say("{\"age\": 36}").usage(Some((20, 5)))).await;
+        upstream.next(Act::say("She is 36.").usage(Some((10, 4))));
+        let gateway = Setup::one(Wire::OpenAi, &upstream).start().await;
+        if stream {
+            assert_eq!(streamed(&gateway, &with_schema(true)).await, "{\"age\": 36}");
+        } else {
+            let body = gateway.post(CHAT, &with_schema(false)).await.expect(200);
+            assert_eq!(body["choices"][0]["message"]["content"], "{\"age\": 36}");
+            assert_eq!(body["usage"]["prompt_tokens"], 30);
+            assert_eq!(body["usage"]["completion_tokens"], 9);
+        }
+        assert_eq!(upstream.asked(), 2);
+        let told = upstream.last().json()["messages"].to_string();
+        assert!(told.contains("She is 36.") && told.contains("not JSON"), "{told}");
+    }
+}
+
+#[tokio::test]
+async fn a_fence_is_taken_away_and_what_stays_wrong_is_an_error() {
+    let upstream = Upstream::start(Act::say("```json\n{\"age\": 1}\n```")).await;
+    let gateway = Setup::one(Wire::OpenAi, &upstream).start().await;
+    let body = gateway.post(CHAT, &with_schema(false)).await.expect(200);
+    assert_eq!(body["choices"][0]["message"]["content"], "{\"age\": 1}");
+    assert_eq!(upstream.asked(), 1);
+    upstream.set_default(Act::say("{\"age\": \"old\"}"));
+    let error = gateway.post(CHAT, &with_schema(false)).await.expect(502);
+    assert_eq!(error["error"]["code"], "schema_mismatch");
+    assert_eq!(upstream.asked(), 3);
+}

