@@ -302,7 +302,7 @@ pub(super) fn running(parts: &Parts, lasting: &Lasting) -> Result<Running, Strin
     let keys = Keyring::new(&parts.keys, &config.tenants, pepper, config.auth.query_key);
     keys.follow(&lasting.keys.page());
     let stages = stages(parts, lasting, &table, &version)?;
-    let simulation = stack::rehearsal(rehearsal(&stages, parts, lasting));
+    let simulation = stack::rehearsal(rehearsal(&stages, parts));
     let pipeline = stack::pipeline(stages);
     Ok(Running {
         keys,
@@ -419,7 +419,7 @@ fn going_on(parts: &Parts, metrics: &Arc<Metrics>) -> GoingOn {
 }
 
 /// The same parts, as far as a simulation has them.
-fn rehearsal(stages: &Stages, parts: &Parts, lasting: &Lasting) -> Rehearsal {
+fn rehearsal(stages: &Stages, parts: &Parts) -> Rehearsal {
     let (gates, table) = (stages.admit.gates.clone(), stages.admit.table.clone());
     Rehearsal {
         audit: Audit { writer: stages.audit.writer.clone(), versions: stages.audit.versions.clone() },

@@ -26,6 +26,7 @@ fn record(user: &str, question: &str, answer: &str, error: Option<String>) -> Re
         endpoint: "/query",
         caller: Caller { user: Some(user.into()), ..Caller::named("key", "tenant") },
         session: Some(user.into()),
+        remember: false,
         trace: Trace::default(),
         began: Instant::now(),
         deadline: Instant::now(),

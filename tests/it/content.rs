@@ -28,7 +28,7 @@ async fn unsafe_questions_are_blocked_where_that_is_set() {
     gateway.post(CHAT, &chat("how to cook meth", false)).await.expect(200);
     gateway.post(CHAT, &chat("How do I kill a process?", false)).await.expect(200);
     let labels = [("guard", "safety"), ("type", "illicit"), ("action", "log")];
-    assert_eq!(gateway.metric("sluice_guard_findings_total", &labels).await, 1.0);
+    assert!((gateway.metric("sluice_guard_findings_total", &labels).await - 1.0).abs() < 0.1);
 }
 
 #[tokio::test]
@@ -80,7 +80,7 @@ fn with_schema(stream: bool) -> Value {
 async fn a_wrong_form_is_repaired_once_and_both_calls_are_counted() {
     for stream in [false, true] {
         let upstream = Upstream::start(Act::say("{\"age\": 36}").usage(Some((20, 5)))).await;
-        upstream.next(Act::say("She is 36.").usage(Some((10, 4))));
+        upstream.script([Act::say("She is 36.").usage(Some((10, 4)))]);
         let gateway = Setup::one(Wire::OpenAi, &upstream).start().await;
         if stream {
             assert_eq!(streamed(&gateway, &with_schema(true)).await, "{\"age\": 36}");
@@ -91,7 +91,7 @@ async fn a_wrong_form_is_repaired_once_and_both_calls_are_counted() {
             assert_eq!(body["usage"]["completion_tokens"], 9);
         }
         assert_eq!(upstream.asked(), 2);
-        let told = upstream.last().json()["messages"].to_string();
+        let told = upstream.last().body["messages"].to_string();
         assert!(told.contains("She is 36.") && told.contains("not JSON"), "{told}");
     }
 }

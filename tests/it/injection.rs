@@ -22,7 +22,7 @@ async fn by_default_it_is_noted_and_answered() {
     gateway.post("/v1/chat/completions", &chat(ATTACK)).await.expect(200);
     gateway.post("/v1/chat/completions", &chat("What is a system prompt?")).await.expect(200);
     let labels = [("guard", "prompt_injection"), ("action", "log")];
-    assert_eq!(gateway.metric("sluice_guard_findings_total", &labels).await, 1.0);
+    assert!((gateway.metric("sluice_guard_findings_total", &labels).await - 1.0).abs() < 0.1);
 }
 
 #[tokio::test]
@@ -125,7 +125,7 @@ async fn a_classifier_elsewhere_decides_too_and_its_absence_is_a_block() {
 #[tokio::test]
 async fn the_command_line_judges_lines_without_a_server() {
     let mut child = tokio::task::spawn_blocking(|| {
-        std::process::Command::new(env!("CARGO_BIN_EXE_sluice"))
+        std::process::Command::new(crate::support::gateway::binary())
             .args(["guard", "injection"])
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())

@@ -200,17 +200,12 @@ impl Gateway {
 
     /// Runs the program beside it, with the same configuration: whether it went well, and what it said.
     pub fn sluice(&self, arguments: &[&str]) -> (bool, String) {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_sluice"));
+        let mut command = Command::new(binary());
         let set = self.command.get_envs().filter_map(|(name, value)| Some((name, value?)));
         command.args(arguments).envs(set).env("SLUICE_CONFIG", &self.file).stdin(Stdio::null());
         let done = command.output().unwrap();
         let told = [done.stdout, done.stderr].concat();
         (done.status.success(), String::from_utf8_lossy(&told).into_owned())
-    }
-
-    /// The folder of all its files.
-    pub fn folder(&self) -> &std::path::Path {
-        self.folder.path()
     }
 
     /// The sum of a metric over all label sets that contain `labels`.
