@@ -11,7 +11,7 @@ WORKDIR /build
 # Cargo.lock changes. Cargo wants a file for each target that the manifest names.
 COPY Cargo.toml Cargo.lock ./
 RUN mkdir src benches \
-    && echo 'fn main() {}' | tee src/main.rs benches/stack.rs benches/decoders.rs \
+    && echo 'fn main() {}' | tee src/main.rs benches/stack.rs benches/decoders.rs benches/guards.rs \
     && touch src/lib.rs \
     && cargo build --release --locked --bin sluice \
     && rm -r src benches/*
@@ -21,7 +21,7 @@ COPY config config
 COPY src src
 # The files keep the age they have outside, and Cargo rebuilds only what is
 # younger than its last build: that was the empty program above.
-RUN touch benches/stack.rs benches/decoders.rs src/main.rs src/lib.rs \
+RUN touch benches/stack.rs benches/decoders.rs benches/guards.rs src/main.rs src/lib.rs \
     && cargo build --release --locked --bin sluice
 # All that goes into the image. `ldd` names the libraries that the program is
 # linked with, which are part of the image above, with their paths.
