@@ -407,6 +407,12 @@ mod tests {
             }
         }
 
+    }
+
+    proptest! {
+        // Each case is all of its cuts.
+        #![proptest_config(ProptestConfig::with_cases(24))]
+
         /// Wherever an answer of ordinary words breaks off, a server that goes on with it makes it
         /// whole, and so does one that says the last words again, or all of it.
         #[test]
@@ -432,6 +438,9 @@ mod tests {
             }
         }
 
+    }
+
+    proptest! {
         /// No continuation makes it fall over.
         #[test]
         fn anything_may_come(text in ".{0,80}", continuation in ".{0,80}", size in 1..9_usize) {

@@ -54,7 +54,9 @@ async fn replies_outlive_the_process_and_unfinished_claims_do_not() {
     let database = folder.path().join("sluice.db");
     let start = async || {
         let auth = json!({"keys": [key("a", "sk-a"), key("b", "sk-b")]});
-        let settings = json!({"store": {"sqlite": database}, "auth": auth});
+        // What the audit keeps of questions and answers is told by its own setting, and is in the same file.
+        let audit = json!({"content": "none"});
+        let settings = json!({"store": {"sqlite": database}, "auth": auth, "audit": audit});
         Setup::one(Wire::OpenAi, &upstream).set(&settings).start().await
     };
     let mut gateway = start().await;
