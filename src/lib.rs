@@ -10,7 +10,7 @@
 //! - [`pipeline`]: the steps, one a file.
 //! - [`provider`] and [`wire`]: who answers, and the vendors' JSON.
 //! - [`knowledge`] and [`prompt`]: the documents that answers rest on, and how models are asked.
-//! - [`auth`], [`guard`], [`limit`], [`budget`], [`admit`], [`cache`], [`route`], [`session`], [`audit`], [`summary`], [`price`], [`tokens`]: the
+//! - [`auth`], [`guard`], [`limit`], [`budget`], [`admit`], [`cache`], [`route`], [`session`], [`review`], [`audit`], [`summary`], [`price`], [`tokens`]: the
 //!   mechanisms that steps use.
 //! - [`store`]: Redis and the database, for what is shared or must last.
 //! - [`replay`]: what is said twice without asking a model twice: repeats of a request, readers who come back.
@@ -45,6 +45,7 @@ pub mod provider;
 pub mod purse;
 pub mod replay;
 pub mod reply;
+pub mod review;
 pub mod route;
 pub mod session;
 pub mod settings;

@@ -33,6 +33,7 @@ const LEVELS: &[&[(&str, &[&str])]] = &[
         ("prompt", &[]),
         ("provider", &["knowledge", "price", "prompt"]),
         ("replay", &["observe", "store"]),
+        ("review", &["audit", "observe", "store"]),
         ("route", &["observe", "provider"]),
         ("session", &["observe", "prompt", "store", "tokens"]),
         ("store", &["observe"]),

@@ -79,6 +79,7 @@ async fn run(loaded: Loaded, logs: &Logs) -> Result<(), String> {
             summaries: lasting.summaries.clone(),
             audit: lasting.audit.clone(),
             sessions: lasting.sessions.clone(),
+            reviews: lasting.reviews.clone(),
         },
     );
 
@@ -141,6 +142,11 @@ async fn run(loaded: Loaded, logs: &Logs) -> Result<(), String> {
     following.abort();
     let writer = app.writer().clone();
     let _ = tokio::task::spawn_blocking(move || writer.close()).await;
+    if !app.reviews().flush().await {
+        tracing::error!(
+            "answers for reviewers are lost: the database did not take them; their audit records stay"
+        );
+    }
     if let Some(audit) = app.audit() {
         // What is not moved now is moved at the next start.
         let _ = tokio::time::timeout(Duration::from_secs(2), audit.flush()).await;

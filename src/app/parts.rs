@@ -51,6 +51,7 @@ use crate::{
     prompt::Prompts,
     provider::{self, Provider, continuation::Prefill},
     replay::{Replay, replies::Replies, sealed::Root, shelf, streams::Streams},
+    review::{self, Reviews},
     route::{AttemptBudget, Breakers, Plan, Table, Vitals},
     session::{self, Sessions},
     stack::{self, Rehearsal, Stages},
@@ -65,7 +66,7 @@ use crate::{
 
 /// The tables of every mechanism that keeps something in the database.
 pub(crate) const TABLES: &[Tables] =
-    &[auth::book::TABLES, shelf::TABLES, summary::TABLES, audit::TABLES, session::TABLES];
+    &[auth::book::TABLES, shelf::TABLES, summary::TABLES, audit::TABLES, session::TABLES, review::TABLES];
 
 /// What lasts through reloads.
 pub(super) struct Lasting {
@@ -82,6 +83,7 @@ pub(super) struct Lasting {
     alerts: Alerts,
     pub(super) summaries: (Arc<Summaries>, Arc<Kept>),
     pub(super) sessions: Arc<Sessions>,
+    pub(super) reviews: Reviews,
     calendar: Arc<Calendar>,
     cache: Arc<cache::Cache>,
     gates: Arc<Gates>,
@@ -120,12 +122,13 @@ impl Lasting {
         };
         let pepper = Pepper::find(&config.auth, &config.store, stores.sql.kind())?;
         let root = root(config, &stores, pepper.as_ref());
+        let archive = archive(config, &stores.sql, pepper.as_ref())?;
+        let reviews = Reviews::start(archive.clone(), reviewing(config)?, &metrics);
         let ends = audit::Ends {
             settle: settle(&parts.prices, &metrics),
-            done: done(summaries.clone()),
+            done: done(summaries.clone(), reviews.clone()),
             anchored: super::anchors::start(&config.audit)?,
         };
-        let archive = archive(config, &stores.sql, pepper.as_ref())?;
         let (writer, audit) = audit::open(&spelling(config, lines)?, ends, archive, metrics.clone()).await?;
         if let Some(audit) = &audit {
             audit.tidy(config.audit.retention_days);
@@ -138,6 +141,7 @@ impl Lasting {
             calendar: Arc::default(),
             summaries: (summaries.clone(), Kept::start(stores.sql.clone(), &summaries)),
             sessions: Sessions::start(&stores, &metrics),
+            reviews,
             stores,
             breakers: Arc::new(Breakers::new(metrics.breaker.clone())),
             vitals: Vitals::default(),
@@ -259,8 +263,13 @@ impl audit::Mask for Masker<'_> {
     }
 }
 
-/// Adds every call to its tenant's summary.
-fn done(summaries: Arc<Summaries>) -> audit::Done {
+/// Which answers wait for a person, and what masks them: as it masks records.
+fn reviewing(config: &Config) -> Result<review::Rules, String> {
+    Ok(review::Rules { settings: config.review.clone(), masks: spelling(config, None)?.masks })
+}
+
+/// Adds every call to its tenant's summary, and to the review queue what belongs there.
+fn done(summaries: Arc<Summaries>, reviews: Reviews) -> audit::Done {
     Arc::new(move |record, notes| {
         if record.chat.is_none() || record.context.endpoint == SIMULATE {
             // Nothing was asked of anybody.
@@ -268,6 +277,9 @@ fn done(summaries: Arc<Summaries>) -> audit::Done {
         }
         let at = record.at.duration_since(UNIX_EPOCH).map_or(0, |at| at.as_secs());
         summaries.add(record, notes, at as i64);
+        if record.context.endpoint != session::summary::ENDPOINT {
+            reviews.offer(record, notes);
+        }
     })
 }
 
@@ -284,6 +296,7 @@ fn settle(prices: &Arc<Prices>, metrics: &Arc<Metrics>) -> audit::Settle {
 pub(super) fn running(parts: &Parts, lasting: &Lasting) -> Result<Running, String> {
     let config = &parts.config;
     lasting.alerts.set(&config.budget)?;
+    lasting.reviews.follow(reviewing(config)?);
     let version = version(config);
     let names: Vec<(String, Vec<String>)> =
         config.providers.iter().map(|(name, provider)| (name.clone(), provider.models.clone())).collect();

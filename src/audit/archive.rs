@@ -12,7 +12,7 @@ use uuid::Uuid;
 
 use super::{
     chain::{Hash, Key, digest},
-    frame::{Frame, frames},
+    frame::{Frame, UserRef, frames},
     journal::Head,
 };
 use crate::store::sql::{Failed, Kind, Sql, Step, Tables};
@@ -130,6 +130,8 @@ pub struct Found {
     pub json: Vec<u8>,
     /// Its tenant.
     pub tenant: String,
+    /// Whose it is; zeros where nobody was named.
+    pub user: UserRef,
     /// Its number in its chain.
     pub seq: u64,
     /// Its link.
@@ -139,6 +141,11 @@ pub struct Found {
 }
 
 impl Archive {
+    /// The database.
+    pub fn sql(&self) -> &Sql {
+        &self.sql
+    }
+
     /// The records in `sql`, linked with `key`.
     pub fn new(sql: Sql, key: Arc<Key>) -> Self {
         Self { sql, key }
@@ -323,6 +330,7 @@ impl Archive {
         Ok(found.map(|frame| Found {
             json: frame.json(),
             tenant: frame.tenant.to_owned(),
+            user: frame.user,
             seq: frame.seq,
             hash: frame.hash,
             at: frame.at,

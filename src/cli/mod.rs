@@ -1,5 +1,6 @@
 //! The command line.
 mod audit;
+mod golden;
 mod guard;
 mod keys;
 
@@ -56,6 +57,11 @@ enum Command {
         #[command(subcommand)]
         command: guard::GuardCommand,
     },
+    /// Write what reviewers approved or edited as a golden set.
+    Golden {
+        #[command(subcommand)]
+        command: golden::GoldenCommand,
+    },
     /// Ask whether the gateway is ready; for container health checks. With `--listen` it reads no configuration.
     Probe,
 }
@@ -92,6 +98,10 @@ pub fn run(cli: Cli) -> ExitCode {
                     ExitCode::FAILURE
                 }
             },
+        },
+        Command::Golden { command } => match config::load(&source) {
+            Ok(loaded) => golden::run(command, &loaded.config),
+            Err(problems) => refuse(&problems),
         },
         Command::Probe => probe(&source),
     }

@@ -33,7 +33,7 @@ use crate::{
     http::settings::Server,
     knowledge, limit, observe,
     pipeline::settings::{Input, Retry},
-    prompt, provider, replay, route, session,
+    prompt, provider, replay, review, route, session,
     settings::SecretFrom,
     store,
 };
@@ -87,6 +87,9 @@ pub struct Config {
     /// What is remembered of a conversation.
     #[garde(dive)]
     pub session: session::Settings,
+    /// Which answers wait for a person.
+    #[garde(dive)]
+    pub review: review::Settings,
     /// The documents that answers rest on.
     #[garde(dive)]
     pub knowledge: knowledge::Settings,
@@ -150,6 +153,7 @@ impl Default for Config {
             idempotency: replay::settings::Idempotency::default(),
             resume: replay::settings::Resume::default(),
             session: session::Settings::default(),
+            review: review::Settings::default(),
             knowledge: knowledge::Settings::default(),
             prompts: prompt::Settings::default(),
             providers: BTreeMap::new(),

@@ -21,6 +21,7 @@ use crate::{
     observe::Metrics,
     prompt::Prompts,
     replay::Replay,
+    review::Reviews,
     route::{Breakers, Table},
     session::Sessions,
     stage::Pipeline,
@@ -46,6 +47,7 @@ struct Shared {
     audit: Option<Filing>,
     strangers: Mutex<Strangers>,
     sessions: Arc<Sessions>,
+    reviews: Reviews,
     draining: AtomicBool,
     began: Instant,
 }
@@ -63,6 +65,7 @@ pub struct Lasting {
     pub summaries: (Arc<Summaries>, Arc<Kept>),
     pub audit: Option<Filing>,
     pub sessions: Arc<Sessions>,
+    pub reviews: Reviews,
 }
 
 /// What a reload replaces, as one.
@@ -103,8 +106,19 @@ impl Running {
 impl App {
     /// An app that runs.
     pub fn new(running: Running, lasting: Lasting) -> Self {
-        let Lasting { metrics, writer, breakers, stores, replay, keys, ledger, summaries, audit, sessions } =
-            lasting;
+        let Lasting {
+            metrics,
+            writer,
+            breakers,
+            stores,
+            replay,
+            keys,
+            ledger,
+            summaries,
+            audit,
+            sessions,
+            reviews,
+        } = lasting;
         sessions.ask(running.pipeline.clone());
         Self(Arc::new(Shared {
             running: ArcSwap::from_pointee(running),
@@ -119,6 +133,7 @@ impl App {
             audit,
             strangers: Mutex::default(),
             sessions,
+            reviews,
             draining: AtomicBool::new(false),
             began: Instant::now(),
         }))
@@ -181,6 +196,11 @@ impl App {
     /// The audit records in the database; `None` where none are kept.
     pub fn audit(&self) -> Option<&Filing> {
         self.0.audit.as_ref()
+    }
+
+    /// What people say of answers.
+    pub fn reviews(&self) -> &Reviews {
+        &self.0.reviews
     }
 
     /// The conversations.

@@ -116,9 +116,10 @@ async fn erased(app: &App, request: Request<Body>) -> Result<Done> {
     }
     let filing: Filing = app.audit().cloned().ok_or_else(|| Error::Absent("no records are kept".into()))?;
     // A task of its own: what has begun comes to its end, also when the client leaves.
-    let sessions = app.sessions().clone();
+    let (sessions, reviews) = (app.sessions().clone(), app.reviews().clone());
     let done = tokio::spawn(async move {
         sessions.erase(&tenant, &user).await?;
+        reviews.erase(&tenant, &user).await.map_err(|error| Error::StoreAway(error.into()))?;
         filing.erase(&tenant, &user).await
     });
     let done = done.await;

@@ -7,10 +7,10 @@ use schemars::{JsonSchema, SchemaGenerator, generate::SchemaSettings};
 use serde_json::{Map, Value, json};
 
 use super::{
-    admin, audit, budgets::Budgets, error::Problem, predict::Prediction, query::Answer, routes, sessions,
-    summary::Summary,
+    admin, audit, budgets::Budgets, error::Problem, feedback, predict::Prediction, query::Answer, review,
+    routes, sessions, summary::Summary,
 };
-use crate::call::Priority;
+use crate::{call::Priority, review::Reason};
 
 /// The document; made once, when it is first asked for.
 static DOCUMENT: LazyLock<String> =
@@ -72,6 +72,18 @@ pub fn document() -> Value {
     let summary = reference::<Summary>(&mut schemas);
     let hours = json!([{"name": "hours", "in": "query", "schema": {"type": "integer", "minimum": 1, "maximum": 744, "default": 24},
         "description": "How many hours back."}]);
+    let rating = reference::<feedback::Wanted>(&mut schemas);
+    let rated = reference::<feedback::Shown>(&mut schemas);
+    let item = reference::<review::Shown>(&mut schemas);
+    let items = reference::<review::Listed>(&mut schemas);
+    let decision = reference::<review::Wanted>(&mut schemas);
+    let waiting = json!([
+        {"name": "status", "in": "query", "schema": {"type": "string", "enum": review::STATUS}, "description": "Left out: all."},
+        {"name": "reason", "in": "query", "schema": {"type": "string", "enum": Reason::NAMES}, "description": "Left out: all."},
+        {"name": "since", "in": "query", "schema": {"type": "string"}, "description": "Those that came at this time or later: a date, or a time."},
+        {"name": "limit", "in": "query", "schema": {"type": "integer", "minimum": 1, "maximum": 200}, "description": "50 if left out."},
+        {"name": "after", "in": "query", "schema": {"type": "string"}, "description": "`next` of the page before."},
+    ]);
     let conversation = reference::<sessions::Shown>(&mut schemas);
     let whose = json!([{"name": "user_id", "in": "query", "schema": {"type": "string"},
         "description": "Whose session it is, as its questions said; left out: they named nobody."}]);
@@ -131,6 +143,13 @@ pub fn document() -> Value {
         "/audit/{request_id}": {"get": with(operation("What became of a call of the tenant", None, ("application/json", &record), p), &request_id)},
         "/admin/erasures": {"post": operation("Erase what a user of the tenant asked and was answered; the records stay",
             Some(&erasure), ("application/json", &erased), p)},
+        "/feedback": {"post": created(operation("Say how good an answer was", Some(&rating), ("application/json", &rated), p))},
+        "/review": {"get": with(operation("Answers of the tenant that wait for a person, or were judged", None, ("application/json", &items), p), &waiting)},
+        "/review/{id}": {
+            "get": with(operation("One of them", None, ("application/json", &item), p), &id),
+            "post": with(operation("Claim, release, approve, edit or reject it; 409 where another reviewer has it, or it is decided",
+                Some(&decision), ("application/json", &item), p), &id),
+        },
         "/sessions/{id}": {
             "get": with(with(operation("What was said in a session of the key's", None, ("application/json", &conversation), p), &id), &whose),
             "delete": with(with(emptied(operation("Delete a session, for good", None, ("application/json", &Value::Null), p)), &id), &whose),

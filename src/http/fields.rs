@@ -86,6 +86,11 @@ impl Fields {
         self.problems.push(FieldError { field: field.to_owned(), message: message.into() });
     }
 
+    /// Whether something was wrong with a field.
+    pub fn is_wrong(&self, field: &str) -> bool {
+        self.problems.iter().any(|problem| problem.field == field)
+    }
+
     /// A text of `least` to `most` characters.
     pub fn text(&mut self, name: &str, least: usize, most: usize) -> Option<String> {
         match self.take(name)? {

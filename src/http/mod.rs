@@ -14,6 +14,7 @@ pub mod edge;
 mod encoder_tests;
 pub mod error;
 pub mod explain;
+pub mod feedback;
 pub mod fields;
 mod follow;
 pub mod health;
@@ -28,6 +29,7 @@ pub mod predict;
 pub mod query;
 mod read;
 mod resume;
+pub mod review;
 pub mod routes;
 pub mod server;
 pub mod sessions;
@@ -70,6 +72,9 @@ pub fn router(app: &App) -> Edge {
         .route("/admin/keys", get(admin::list).post(admin::create))
         .route("/admin/keys/{id}", get(admin::one).patch(admin::change).delete(admin::revoke))
         .route("/admin/simulate", post(simulate::post))
+        .route("/feedback", post(feedback::post))
+        .route("/review", get(review::list))
+        .route("/review/{id}", get(review::one).post(review::decide))
         .route("/sessions/{id}", get(sessions::get).delete(sessions::delete))
         .route("/summary", get(summary::get))
         .route("/audit/{request_id}", get(audit::get))

@@ -7,6 +7,7 @@ use super::{App, error::Shape, inbound, respond_error};
 use crate::{
     chat::Cost,
     error::{Error, Result},
+    review::Week,
     summary::{MOST_HOURS, Sums},
 };
 
@@ -46,6 +47,8 @@ pub struct Details {
     pub by_model: Vec<Model>,
     /// By the hour, oldest first; hours without calls are left out.
     pub by_hour: Vec<Hour>,
+    /// What those who got answers said of them, by the week, oldest first; weeks without are left out.
+    pub feedback_by_week: Vec<Rated>,
     /// Whether calls of other gateways, or from before the last start, are missing: the database is away.
     pub partial: bool,
 }
@@ -63,6 +66,17 @@ pub struct Model {
     pub input_tokens: u64,
     /// Tokens written.
     pub output_tokens: u64,
+}
+
+/// The feedback of a week.
+#[derive(Serialize, schemars::JsonSchema)]
+pub struct Rated {
+    /// Its Monday, UTC.
+    pub week: String,
+    /// Answers that were rated.
+    pub rated: u64,
+    /// The share of them that was rated 4 or 5.
+    pub positive_share: f64,
 }
 
 /// An hour.
@@ -109,7 +123,9 @@ async fn told(app: &App, request: HttpRequest<Body>) -> Result<Vec<u8>> {
     let (ours, others) = app.summaries();
     let mut found = ours.of(tenant, from);
     let others = others.others(tenant, from).await;
-    let partial = others.is_err();
+    let since = jiff::Timestamp::from_second(from * 3600).unwrap_or_default();
+    let weeks = app.reviews().weeks(tenant, since).await;
+    let partial = others.is_err() || weeks.is_err();
     for (hour, sums) in others.unwrap_or_default() {
         found.entry(hour).or_default().plus(&sums);
     }
@@ -132,11 +148,21 @@ async fn told(app: &App, request: HttpRequest<Body>) -> Result<Vec<u8>> {
         saved_usd: usd(all.saved),
         by_model: models(&all),
         by_hour: by_hour.collect(),
+        feedback_by_week: weeks.unwrap_or_default().into_iter().map(rated).collect(),
         partial,
     };
     let details = (all.calls > 0 || partial).then_some(details);
     let summary = Summary { total_calls: all.calls, total_cost_usd: usd(all.cost), details };
     serde_json::to_vec(&summary).map_err(Error::internal)
+}
+
+fn rated(week: Week) -> Rated {
+    let monday = jiff::Timestamp::from_second(week.monday * 86_400).unwrap_or_default();
+    Rated {
+        week: monday.strftime("%Y-%m-%d").to_string(),
+        rated: week.rated,
+        positive_share: rounded(share(week.positive, week.rated), 4),
+    }
 }
 
 fn models(all: &Sums) -> Vec<Model> {

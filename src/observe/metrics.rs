@@ -108,6 +108,12 @@ pub struct Metrics {
     /// Conversations by `event`: `begun`, `continued`, or `unavailable` when a question came; its turn `kept`, `unkept`
     /// or `deleted`; turns `dropped`; `summarised`, `summary_failed`.
     pub sessions: IntCounterVec,
+    /// Answers for reviewers by `reason` and `result`: `queued`, `full` (too many are open), `lost` (the database took too little).
+    pub reviews: IntCounterVec,
+    /// What reviewers decided, by `decision`.
+    pub review_decisions: IntCounterVec,
+    /// Feedback by `rating`, 1 to 5.
+    pub feedback: IntCounterVec,
     /// Reloads of the configuration by `result`.
     pub reloads: IntCounterVec,
 }
@@ -346,6 +352,19 @@ impl Metrics {
                 "What became of conversations and their turns.",
                 &["event"],
             )?,
+            reviews: counters(
+                &r,
+                "sluice_review_items_total",
+                "Answers for reviewers.",
+                &["reason", "result"],
+            )?,
+            review_decisions: counters(
+                &r,
+                "sluice_review_decisions_total",
+                "What reviewers decided.",
+                &["decision"],
+            )?,
+            feedback: counters(&r, "sluice_feedback_total", "Feedback by rating.", &["rating"])?,
             reloads: counters(
                 &r,
                 "sluice_config_reloads_total",

@@ -49,6 +49,7 @@ mod reload;
 mod replicas;
 mod responses;
 mod resume;
+mod review;
 mod routing;
 mod sdk;
 mod session;
