@@ -123,7 +123,7 @@ impl Lasting {
         let pepper = Pepper::find(&config.auth, &config.store, stores.sql.kind())?;
         let root = root(config, &stores, pepper.as_ref());
         let archive = archive(config, &stores.sql, pepper.as_ref())?;
-        let reviews = Reviews::start(archive.clone(), reviewing(config)?, &metrics);
+        let reviews = Reviews::start(&archive, reviewing(config)?, &metrics);
         let ends = audit::Ends {
             settle: settle(&parts.prices, &metrics),
             done: done(summaries.clone(), reviews.clone()),

@@ -194,8 +194,9 @@ pub async fn decide(State(app): State<App>, request: Request<Body>) -> Response 
         if decision.is_none() && !fields.is_wrong("decision") {
             fields.wrong("decision", "is required");
         }
-        let answer = fields.text("answer", 1, LONGEST_ANSWER);
-        let note = fields.text("note", 0, LONGEST_NOTE);
+        let said = |text: String| text.replace('\0', "");
+        let answer = fields.text("answer", 1, LONGEST_ANSWER).map(said);
+        let note = fields.text("note", 0, LONGEST_NOTE).map(said);
         if answer.is_some() != (decision == Some("edit")) && !fields.is_wrong("answer") {
             fields.wrong("answer", "comes with the decision `edit`, and only with it");
         }

@@ -148,7 +148,7 @@ impl std::fmt::Debug for Reviews {
 
 impl Reviews {
     /// Those in the database of these records.
-    pub fn start(archive: Archive, rules: Rules, metrics: &Arc<Metrics>) -> Self {
+    pub fn start(archive: &Archive, rules: Rules, metrics: &Arc<Metrics>) -> Self {
         let (sql, key) = (archive.sql().clone(), archive.key().clone());
         let (sender, changes) = mpsc::channel(QUEUE);
         let rules = Arc::new(ArcSwap::from_pointee(rules));
@@ -226,9 +226,7 @@ impl Reviews {
 
 /// Why a person should see an answer, if one should.
 fn reason(record: &Record, notes: &Notes, settings: &Settings) -> Option<Reason> {
-    if record.chat.is_none() {
-        return None;
-    }
+    record.chat.as_ref()?;
     if notes.review || record.review {
         return Some(Reason::Fallback);
     }

@@ -19,6 +19,8 @@ use crate::{observe::Metrics, store::sql::Sql};
 const BATCH: usize = 128;
 /// How soon what the database did not take is tried again.
 const AGAIN: Duration = Duration::from_secs(1);
+/// How often what a database that is there refuses is tried.
+const MOST_TRIES: u32 = 3;
 /// How often what has had its time is deleted.
 const TIDY: Duration = Duration::from_secs(3600);
 
@@ -46,21 +48,8 @@ pub(super) async fn write(
                 Change::Flush(done) => waiting.push(done),
             }
         }
-        let mut most = i64::from(rules.load().settings.max_open);
-        loop {
-            match sql.within(add(&sql, &items, most)).await {
-                Ok(added) => {
-                    for (item, added) in items.iter().zip(added) {
-                        let what = if added { "queued" } else { "full" };
-                        metrics.reviews.with_label_values(&[item.reason.name(), what]).inc();
-                    }
-                    break;
-                }
-                // The database says itself when it is away.
-                Err(error) => tracing::debug!(%error, "the review queue is not written yet"),
-            }
-            sleep(AGAIN).await;
-            most = i64::from(rules.load().settings.max_open);
+        if !items.is_empty() {
+            put(&sql, &rules, &metrics, &items).await;
         }
         for done in waiting {
             // Whoever waited may have gone.
@@ -69,19 +58,51 @@ pub(super) async fn write(
     }
 }
 
+/// Writes items, however long the database is away. What it refuses although it is there is left out.
+async fn put(sql: &Sql, rules: &ArcSwap<Rules>, metrics: &Metrics, items: &[Fresh]) {
+    for tries in 1_u32.. {
+        let most = i64::from(rules.load().settings.max_open);
+        match sql.within(add(sql, items, most)).await {
+            Ok(added) => {
+                for (item, added) in items.iter().zip(added) {
+                    let what = if added { "queued" } else { "full" };
+                    metrics.reviews.with_label_values(&[item.reason.name(), what]).inc();
+                }
+                return;
+            }
+            // The database says itself when it is away.
+            Err(error) if !sql.is_up() => tracing::debug!(%error, "the review queue is not written yet"),
+            Err(error) if tries < MOST_TRIES => tracing::warn!(%error, "the review queue is not written yet"),
+            Err(error) => {
+                if let [item] = items {
+                    let (request, reason) = (&*item.request, item.reason.name());
+                    tracing::error!(%error, request_id = request, reason, "an answer is not in the review queue");
+                    metrics.reviews.with_label_values(&[reason, "lost"]).inc();
+                    return;
+                }
+                // One that it does not take is not to keep out the others.
+                for item in items {
+                    Box::pin(put(sql, rules, metrics, std::slice::from_ref(item))).await;
+                }
+                return;
+            }
+        }
+        sleep(AGAIN).await;
+    }
+}
+
 /// Puts placeholders into its texts: the same one for the same value.
 pub(super) fn masked(mut fresh: Fresh, rules: &Rules) -> Fresh {
     let mut mask = (rules.masks)();
-    let feedback = fresh.rating.as_mut().map(|(_, words)| words);
-    let mut texts: Vec<&mut String> = feedback.into_iter().collect();
-    if !fresh.masked {
-        texts.push(&mut fresh.question);
-        texts.extend(fresh.answer.as_mut());
-    }
-    for text in texts {
-        if let std::borrow::Cow::Owned(masked) = mask.mask(text) {
+    let Fresh { rating, question, answer, masked, .. } = &mut fresh;
+    let words = rating.as_mut().map(|(_, words)| (words, true));
+    let asked = [(question, !*masked)].into_iter().chain(answer.as_mut().map(|answer| (answer, !*masked)));
+    for (text, raw) in words.into_iter().chain(asked) {
+        if raw && let std::borrow::Cow::Owned(masked) = mask.mask(text) {
             *text = masked;
         }
+        // No Postgres takes it.
+        text.retain(|letter| letter != '\0');
         shorten(text, LONGEST);
     }
     fresh

@@ -121,6 +121,8 @@ impl Fresh {
 const PER_TURN: i64 = 8;
 
 fn shortened(mut text: String, most: usize) -> String {
+    // No Postgres takes it.
+    text.retain(|letter| letter != '\0');
     if text.len() > most {
         text.truncate(text.floor_char_boundary(most.saturating_sub(CUT.len())));
         text.push_str(CUT);
