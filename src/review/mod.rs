@@ -23,7 +23,7 @@ pub use items::{Decision, Filter, Golden, Item, golden};
 pub use settings::Settings;
 
 use crate::{
-    audit::{Archive, Key, Masks, Record, chain::hex},
+    audit::{Archive, Key, Masking, Record, chain::hex},
     call::{Cached, Notes},
     chat::{Message, Role},
     error::Error,
@@ -126,7 +126,7 @@ pub struct Rules {
     /// The settings.
     pub settings: Settings,
     /// What masks texts.
-    pub masks: Masks,
+    pub masks: Arc<dyn Masking>,
 }
 
 /// The queue, and the feedback. Cheap to clone.

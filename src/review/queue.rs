@@ -93,7 +93,7 @@ async fn put(sql: &Sql, rules: &ArcSwap<Rules>, metrics: &Metrics, items: &[Fres
 
 /// Puts placeholders into its texts: the same one for the same value.
 pub(super) fn masked(mut fresh: Fresh, rules: &Rules) -> Fresh {
-    let mut mask = (rules.masks)();
+    let mut mask = rules.masks.masker();
     let Fresh { rating, question, answer, masked, .. } = &mut fresh;
     let words = rating.as_mut().map(|(_, words)| (words, true));
     let asked = [(question, !*masked)].into_iter().chain(answer.as_mut().map(|answer| (answer, !*masked)));
