@@ -39,6 +39,7 @@ use crate::{
     call::{Context, Notes, Uncounted},
     chat::{Citation, Request, Usage},
     observe::Metrics,
+    settings::SecretFrom,
 };
 
 pub use archive::{Archive, TABLES};
@@ -200,10 +201,7 @@ pub async fn open(
 /// It cannot be read or made; in words.
 pub fn key(settings: &Settings, secret: Option<[u8; 32]>) -> Result<Key, String> {
     if let Some(from) = &settings.key {
-        let secret = from.fetch().filter(|secret| secret.reveal().len() >= SHORTEST_KEY);
-        let secret =
-            secret.ok_or_else(|| format!("`audit.key`: the {from} holds no {SHORTEST_KEY} characters"))?;
-        return Ok(Key::new(secret.reveal().as_bytes()));
+        return read_key(from).map_err(|why| format!("`audit.key`: {why}"));
     }
     match secret {
         Some(secret) => Ok(Key::new(&secret)),
@@ -211,6 +209,18 @@ pub fn key(settings: &Settings, secret: Option<[u8; 32]>) -> Result<Key, String>
             format!("a key for the audit's chain cannot be kept in `{}`: {error}", settings.folder.display())
         }),
     }
+}
+
+/// The configured key.
+///
+/// # Errors
+/// It is not there, or too short; in words.
+pub fn read_key(from: &SecretFrom) -> Result<Key, String> {
+    let secret = from.read()?;
+    if secret.reveal().len() < SHORTEST_KEY {
+        return Err(format!("the {from} holds no {SHORTEST_KEY} characters"));
+    }
+    Ok(Key::new(secret.reveal().as_bytes()))
 }
 
 /// The fewest characters of a configured key.

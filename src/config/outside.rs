@@ -6,6 +6,7 @@ use rustix::fs::{Access, access};
 
 use super::{Config, references::Dangling};
 use crate::{
+    audit::{self, settings::Durability},
     auth::Pepper,
     caller::Caps,
     settings::SecretFrom,
@@ -30,6 +31,8 @@ pub(super) fn check(config: &Config) -> Vec<Dangling> {
     secret("auth.pepper", auth.pepper.as_ref(), &|from| Pepper::read(from).map(drop));
     let webhook_secret = budget.webhook_secret.as_ref().filter(|_| budget.webhook.is_some());
     secret("budget.webhook_secret", webhook_secret, &|from| from.read().map(drop));
+    let key = config.audit.key.as_ref().filter(|_| config.audit.durability != Durability::Off);
+    secret("audit.key", key, &|from| audit::read_key(from).map(drop));
     found.extend(files(config));
     found
 }
@@ -48,6 +51,16 @@ fn files(config: &Config) -> Vec<Dangling> {
     let needed = named || has_budget(config) || budget.journal.exists();
     if store.redis.is_none() && needed {
         found.extend(unusable(&budget.journal).map(|why| Dangling::new("budget.journal".into(), why)));
+    }
+    let audit = &config.audit;
+    if audit.durability != Durability::Off {
+        found.extend(
+            unusable(&audit.folder.join("lock")).map(|why| Dangling::new("audit.folder".into(), why)),
+        );
+    }
+    for (name, path) in [("audit.file", &audit.file), ("audit.anchor_file", &audit.anchor_file)] {
+        let why = path.as_deref().and_then(unusable);
+        found.extend(why.map(|why| Dangling::new(name.into(), why)));
     }
     found
 }

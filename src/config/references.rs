@@ -108,6 +108,7 @@ fn secrets(config: &Config, found: &mut Vec<Dangling>) {
         ("store.postgres", &config.store.postgres),
         ("store.redis", &config.store.redis),
         ("budget.webhook_secret", &config.budget.webhook_secret),
+        ("audit.key", &config.audit.key),
     ];
     for (path, from) in of_providers.chain(others.map(|(path, from)| (path.to_owned(), from))) {
         let Some(SecretFrom::Env(variable)) = from else { continue };

@@ -240,7 +240,8 @@ fn is_anywhere(gateway: &Gateway, text: &str) -> Vec<String> {
 #[tokio::test]
 async fn what_a_user_said_is_erased_everywhere_and_the_chain_stays_sound() {
     let upstream = Upstream::start(Act::say("zebra answered")).await;
-    let mut gateway = setup(&upstream).set(&json!({"audit": {"file": null}})).start().await;
+    let setup = setup(&upstream).env("SLUICE_ADMIN_KEY", "sk-admin");
+    let mut gateway = setup.set(&json!({"audit": {"file": null}})).start().await;
     for (id, user, text) in
         [("a-1", "anna", "quokka one"), ("b-1", "bob", "walrus"), ("a-2", "anna", "quokka two")]
     {
@@ -265,6 +266,9 @@ async fn what_a_user_said_is_erased_everywhere_and_the_chain_stays_sound() {
     assert_eq!(record(&gateway, "b-1").await["question"], "walrus");
     assert_eq!(is_anywhere(&gateway, "quokka"), [""; 0]);
     assert!(sound(&gateway).contains("3 of them erased"));
+    let (well, told) = gateway.sluice(&["audit", "erase", "--user", "bob", "--at", &gateway.url()]);
+    assert!(well && told.contains("1 records"), "{told}");
+    assert_eq!(is_anywhere(&gateway, "walrus"), [""; 0]);
     // Afterwards they may speak again.
     ask(&gateway, "/query", "a-4", &json!({"question": "capybara", "user_id": "anna", "mode": "chat"})).await;
     assert_eq!(record(&gateway, "a-4").await["question"], "capybara");
