@@ -389,6 +389,7 @@ fn stages(parts: &Parts, lasting: &Lasting, table: &Arc<Table>, version: &str) -
         },
         check: CheckOutput {
             pii: pii.clone(),
+            leak: (config.leak.clone(), prompts.clone()),
             safety: if config.safety.output { unsafe_content } else { Arc::default() },
             moderation: moderation.filter(|service| service.output),
             metrics: metrics.clone(),

@@ -29,7 +29,7 @@ use crate::{
     admit, audit,
     auth::{Auth, Tenants},
     budget, cache,
-    guard::{pii, safety, schema as form, settings::Injection},
+    guard::{leak, pii, safety, schema as form, settings::Injection},
     http::settings::Server,
     knowledge, limit, observe,
     pipeline::settings::{Input, Retry},
@@ -69,6 +69,9 @@ pub struct Config {
     /// What becomes of unsafe content, in what is asked and in what is answered.
     #[garde(dive)]
     pub safety: safety::Settings,
+    /// What becomes of an answer that gives the system prompt away.
+    #[garde(dive)]
+    pub leak: leak::Settings,
     /// What becomes of answers that have to follow a JSON Schema.
     #[garde(dive)]
     pub schema: form::Settings,
@@ -148,6 +151,7 @@ impl Default for Config {
             pii: pii::Settings::default(),
             injection: Injection::default(),
             safety: safety::Settings::default(),
+            leak: leak::Settings::default(),
             schema: form::Settings::default(),
             cache: cache::Settings::default(),
             idempotency: replay::settings::Idempotency::default(),

@@ -3,6 +3,7 @@
 pub mod hold;
 pub mod injection;
 mod input;
+pub mod leak;
 pub mod pii;
 pub mod remote;
 pub mod safety;

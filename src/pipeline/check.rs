@@ -10,15 +10,17 @@ use serde_json::json;
 
 use crate::{
     call::{Call, Trail},
-    chat::{Completion, Event, Finish, Purpose},
+    chat::{self, Completion, Event, Finish, Purpose},
     error::Result,
     guard::{
         hold::{Act, FILTERED, Found, Guard, Judging, Told},
+        leak,
         pii::{Answers, Pii},
         safety::{self, Rules, moderation::Service},
         settings::Mode,
     },
     observe::Metrics,
+    prompt::Prompts,
     reply::Reply,
     stage::{Answer, Next, Stage},
 };
@@ -28,6 +30,8 @@ use crate::{
 pub struct CheckOutput {
     /// Personal data and secrets.
     pub pii: Arc<Pii>,
+    /// Whether the system prompt is looked for, and the one that the gateway itself puts before a question.
+    pub leak: (leak::Settings, Arc<Prompts>),
     /// Content: nothing to look for where answers are not looked at.
     pub safety: Arc<Rules>,
     /// A moderation service that answers are sent to.
@@ -95,9 +99,12 @@ impl CheckOutput {
 
     /// The rules for the answer to this call.
     fn guards(&self, call: &Call) -> Arc<[Arc<dyn Guard>]> {
+        let (settings, prompts) = &self.leak;
+        let own = if call.chat.mode == chat::Mode::Chat { "" } else { &**prompts.system() };
+        let leak = leak::of(settings, &call.chat, own);
         let content = (!self.safety.is_empty())
             .then(|| Arc::new(safety::Answers(self.safety.clone())) as Arc<dyn Guard>);
-        Answers::rules(&self.pii, &call.chat, call.trail()).chain(content).collect()
+        Answers::rules(&self.pii, &call.chat, call.trail()).chain(content).chain(leak).collect()
     }
 }
 
