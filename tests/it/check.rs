@@ -95,9 +95,11 @@ fn what_the_stores_say_of_the_world_is_looked_at_with_line_and_caret() {
 fn a_journal_that_nobody_needs_may_have_no_place() {
     let folder = tempfile::tempdir().unwrap();
     std::fs::write(folder.path().join("data"), "").unwrap();
-    assert!(check(folder.path(), "", &[]).0);
+    let elsewhere = "audit: {folder: elsewhere}";
+    let (good, said) = check(folder.path(), elsewhere, &[]);
+    assert!(good, "{said}");
     for needed in ["budget: {global: {day_usd: 5}}", "tenants: {a: {budget: {month_usd: 5}}}"] {
-        let (good, said) = check(folder.path(), needed, &[]);
+        let (good, said) = check(folder.path(), &format!("{elsewhere}\n{needed}"), &[]);
         assert!(!good && said.contains("budget.journal"), "{needed}: {said}");
     }
 }
