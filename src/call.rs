@@ -258,7 +258,7 @@ impl std::fmt::Debug for Listeners {
 }
 
 /// What a guard found of one kind.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
 pub struct Findings {
     /// The guard.
     pub guard: &'static str,

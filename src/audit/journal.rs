@@ -90,6 +90,17 @@ impl Journal {
             match Segment::read(&path)? {
                 Some(segment) => {
                     let (head, rest) = segment.end();
+                    if rest > 0
+                        && let Some(last) = segment.behind_damage(u64::MAX)
+                    {
+                        tracing::error!(
+                            segment = this,
+                            from = head.seq + 1,
+                            to = last,
+                            "audit records cannot be read: their segment is damaged; a copy is kept aside"
+                        );
+                        keep_aside(&path)?;
+                    }
                     torn = rest;
                     found = Some((segment.chain, head));
                 }
@@ -263,6 +274,21 @@ pub(super) fn put_aside(folder: &Path, number: u64) -> io::Result<()> {
     fs::rename(&path, path.with_extension("damaged"))
 }
 
+/// Keeps a copy of a segment whose records cannot all be read.
+fn keep_aside(path: &Path) -> io::Result<()> {
+    fs::copy(path, path.with_extension("damaged")).map(drop)
+}
+
+/// What was put aside because its records could not all be read.
+pub(super) fn damaged(folder: &Path) -> io::Result<Vec<PathBuf>> {
+    let paths = fs::read_dir(folder)?.map(|entry| entry.map(|entry| entry.path()));
+    paths
+        .filter(|path| {
+            path.as_ref().map_or(true, |path| path.extension().is_some_and(|ext| ext == "damaged"))
+        })
+        .collect()
+}
+
 /// Removes a segment.
 pub(super) fn remove(folder: &Path, number: u64) -> io::Result<()> {
     fs::remove_file(path(folder, number))
@@ -303,6 +329,17 @@ impl Segment {
             at += length;
             Some((frame, from + at))
         })
+    }
+
+    /// The last whole record, at most the number `most`, behind something that cannot be read. Then that is no end
+    /// that was being written when the process ended, but damage.
+    pub(super) fn behind_damage(&self, most: u64) -> Option<u64> {
+        let (mut last, mut sound) = (self.before.seq, HEAD);
+        for (frame, next) in self.frames(0) {
+            (last, sound) = (frame.seq, next);
+        }
+        let whole = (sound..self.bytes.len()).filter_map(|at| Frame::read(self.bytes.get(at..)?));
+        whole.map(|(frame, _)| frame.seq).filter(|seq| (last + 1..=most).contains(seq)).max()
     }
 
     /// Its last record, and how many bytes that are no record follow it.

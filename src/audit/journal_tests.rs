@@ -77,6 +77,28 @@ fn a_segment_that_is_full_is_followed_by_another() {
 }
 
 #[test]
+fn what_stands_behind_damage_is_told_and_kept_aside() {
+    let folder = tempfile::tempdir().unwrap();
+    let (mut journal, _) = Journal::open(folder.path()).unwrap();
+    add(&mut journal, 8);
+    drop(journal);
+    let (_, path) = segments(folder.path()).unwrap().pop().unwrap();
+    let whole = fs::read(&path).unwrap();
+    let segment = |bytes: &[u8]| Segment::parse(bytes.to_vec()).unwrap();
+    assert_eq!(segment(&whole).behind_damage(u64::MAX), None);
+    let third = segment(&whole).frames(0).nth(1).unwrap().1;
+    let mut flipped = whole;
+    flipped[third + 40] ^= 1;
+    assert_eq!(segment(&flipped).behind_damage(u64::MAX), Some(8));
+    assert_eq!(segment(&flipped).behind_damage(2), None, "what follows was never promised");
+    fs::write(&path, &flipped).unwrap();
+    let (journal, torn) = Journal::open(folder.path()).unwrap();
+    assert!(torn > 0 && journal.head().seq == 2);
+    let aside = damaged(folder.path()).unwrap().pop().unwrap();
+    assert_eq!(fs::read(aside).unwrap(), flipped);
+}
+
+#[test]
 fn an_end_that_was_cut_at_any_byte_is_left_out() {
     let folder = tempfile::tempdir().unwrap();
     let (mut journal, _) = Journal::open(folder.path()).unwrap();

@@ -212,6 +212,8 @@ fn kept(record: &Record, notes: &Notes, at: &str, line: &mut Line<'_>) {
         .maybe("stood_in", notes.stood_in.then_some(true))
         .maybe("cleaned", notes.cleaned.then_some(true))
         .maybe("filtered", notes.filtered.as_deref())
+        .maybe("findings", (!notes.findings.is_empty()).then_some(&notes.findings))
+        .maybe("judged", (!notes.judged.is_empty()).then_some(&notes.judged))
         .maybe("review", (record.review || notes.review).then_some(true));
     if let Some(sources) = record.sources.as_ref().filter(|sources| !sources.is_empty()) {
         let mut documents: Vec<&str> = sources.iter().map(|source| &*source.document).collect();

@@ -264,6 +264,18 @@ pub async fn verify(
         reports.push(walk.report);
     }
     claims.hold(&mut reports);
+    for path in
+        folder.filter(|folder| folder.exists()).map_or(Ok(Vec::new()), journal::damaged).map_err(broken)?
+    {
+        let chain = journal::head(&path).ok().flatten().map_or(Uuid::nil(), |(chain, _)| chain);
+        let what = format!("`{}` holds records that could not all be read", path.display());
+        if let Some(report) = reports.iter_mut().find(|report| report.chain == chain) {
+            report.wrong += 1;
+            report.faults.push(what);
+        } else {
+            reports.push(Report { chain, records: 0, erased: 0, span: (0, 0), faults: vec![what], wrong: 1 });
+        }
+    }
     Ok(reports)
 }
 
@@ -292,6 +304,10 @@ fn journal_of(
         let fresh = segment.frames(0).take_while(|(frame, _)| frame.seq <= most);
         for (frame, _) in fresh.filter(|(frame, _)| frame.seq > seen) {
             walk.step(&frame);
+        }
+        let end = walk.head.map_or(0, |head| head.seq);
+        if let Some(last) = segment.behind_damage(most).filter(|last| *last > end) {
+            walk.wrong(format!("the journal is damaged: records {} to {last} cannot all be read", end + 1));
         }
     }
     Ok(false)

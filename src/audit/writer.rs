@@ -106,7 +106,9 @@ pub(super) struct Format {
 impl Format {
     fn new(spelling: &Spelling<'_>) -> Self {
         let Spelling { settings, log, masks } = spelling;
-        let content = settings.content == Content::Masked;
+        // Where there are no records nobody reads what they would hold.
+        let kept = settings.durability != Durability::Off || settings.file.is_some();
+        let content = kept && settings.content == Content::Masked;
         let gather = match settings.durability {
             Durability::Strict => settings.gather.0,
             // Nobody waits: a wake-up for each would cost more than the record.

@@ -90,6 +90,8 @@ pub struct Judging {
     json: bool,
     /// Whether nothing leaves until all is judged: of an answer that leaves as a whole, nothing leaves if one part may not.
     whole: bool,
+    /// Whether a part may not leave, and the rest is read for what it took alone.
+    over: bool,
     kept: VecDeque<Event>,
     channels: Vec<(Channel, Held)>,
 }
@@ -135,7 +137,7 @@ enum Ready {
 impl Judging {
     /// Judges by these guards. `whole`: nothing leaves until all is judged; `json`: the answer's text is JSON.
     pub fn new(guards: Arc<[Arc<dyn Guard>]>, whole: bool, json: bool, told: Told) -> Self {
-        Self { guards, told, json, whole, kept: VecDeque::new(), channels: Vec::new() }
+        Self { guards, told, json, whole, over: false, kept: VecDeque::new(), channels: Vec::new() }
     }
 
     /// Sends an event on, or keeps it until a whole answer is judged.
@@ -204,18 +206,34 @@ impl Judging {
         Ready::Text(ready)
     }
 
-    /// Ends the answer with the notice in place of what may not leave.
+    /// Ends the answer with the notice in place of what may not leave. A whole answer is read to
+    /// its end: what it took is said there.
     fn stop(&mut self, out: &mut VecDeque<Event>) -> Flow {
-        out.extend(self.kept.drain(..).filter(|event| matches!(event, Event::Usage(_))));
+        self.channels.clear();
+        self.kept.retain(|event| matches!(event, Event::Usage(_)));
+        if self.whole {
+            self.over = true;
+            return Flow::Continue;
+        }
+        self.notice(out);
+        Flow::Stop
+    }
+
+    fn notice(&mut self, out: &mut VecDeque<Event>) {
+        out.append(&mut self.kept);
         out.push_back(Event::text(FILTERED));
         out.push_back(Event::finish(Finish::Filtered));
-        self.channels.clear();
-        Flow::Stop
     }
 }
 
 impl Rewrite for Judging {
     fn event(&mut self, event: Event, out: &mut VecDeque<Event>) -> Flow {
+        if self.over {
+            if matches!(event, Event::Usage(_)) {
+                self.kept.push_back(event);
+            }
+            return Flow::Continue;
+        }
         let Some((channel, text)) = channel_of(&event) else {
             // The end of a choice is the end of its texts.
             if let Event::Finish { choice, .. } = event
@@ -254,8 +272,9 @@ impl Rewrite for Judging {
     }
 
     fn end(&mut self, out: &mut VecDeque<Event>) {
-        if self.end_texts(None, None, out) {
-            self.stop(out);
+        if self.over || self.end_texts(None, None, out) {
+            self.kept.retain(|event| matches!(event, Event::Usage(_)));
+            self.notice(out);
         } else {
             out.append(&mut self.kept);
         }
