@@ -417,7 +417,7 @@ fn refused_start(sqlite: &std::path::Path, postgres: Option<&str>) -> String {
     command
         .args(["--listen", "127.0.0.1:0"])
         .env("SLUICE__STORE__SQLITE", sqlite)
-        .env("SLUICE__AUDIT__FILE", "null");
+        .env("SLUICE__AUDIT__FOLDER", sqlite.with_extension("audit"));
     if let Some(url) = postgres {
         command.env("TEST_POSTGRES", url).env("SLUICE__STORE__POSTGRES", "{env: TEST_POSTGRES}");
     }
@@ -461,7 +461,8 @@ async fn a_key_revoked_on_one_gateway_is_refused_on_the_other_within_a_second() 
     assert_eq!(status(&one, &kept).await, 200);
     server.thaw();
     drop((one, two));
-    let refused = refused_start(std::path::Path::new("unused.db"), Some(&server.url()));
+    let folder = tempfile::tempdir().unwrap();
+    let refused = refused_start(&folder.path().join("unused.db"), Some(&server.url()));
     assert!(refused.contains("auth.pepper"), "{refused}");
 }
 
