@@ -30,11 +30,17 @@ async fn a_social_security_or_card_number_never_leaves_whole() {
         let gateway = gateway(&upstream).await;
         let body = gateway.post(CHAT, &chat(false)).await.expect(200);
         assert_eq!(body["choices"][0]["message"]["content"], FILTERED);
+        // What it took is what the provider says, although that comes last.
+        assert_eq!(
+            (&body["usage"]["prompt_tokens"], &body["usage"]["completion_tokens"]),
+            (&json!(11), &json!(7))
+        );
         let body = gateway
             .post("/query", &json!({"question": "Hi", "user_id": "u", "mode": "chat"}))
             .await
             .expect(200);
         assert_eq!(body["answer"], FILTERED);
+        assert_eq!(body["usage"]["output_tokens"], 7);
     }
 }
 
