@@ -24,6 +24,7 @@ mod secret;
 pub mod settings;
 mod text;
 mod texts;
+mod trie;
 mod wallet;
 mod words;
 

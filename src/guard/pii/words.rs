@@ -1,8 +1,8 @@
 //! The words that announce personal data, speak against it, or begin a secret.
 //! All are looked for in one pass.
-use std::sync::LazyLock;
+use std::{collections::HashMap, sync::LazyLock};
 
-use aho_corasick::{AhoCorasick, AhoCorasickKind, MatchKind, StartKind};
+use super::trie::Trie;
 
 /// What a word announces; a set of them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -163,15 +163,13 @@ const WORDS_OF_PEOPLE: &[(Class, &str)] = &[
     ),
 ];
 
-/// A word's class, and whether it must end where it ends.
+/// What a word announces.
+#[derive(Default)]
 struct Entry {
-    class: Class,
-    exact: bool,
-}
-
-struct Vocabulary {
-    automaton: AhoCorasick,
-    entries: Vec<Entry>,
+    /// However it goes on.
+    loose: u32,
+    /// Where it ends where it ends.
+    exact: u32,
 }
 
 /// What matters in every text: what begins a secret, and what announces more than numbers.
@@ -183,69 +181,48 @@ const OPENERS: Class = Class::PASSWORD
     .or(Class::AT)
     .or(Class::PASSPORT)
     .or(Class::BIRTH);
+const NAMES: Class = Class::PERSON.or(Class::STREET);
 
-static OPENING: LazyLock<Option<Vocabulary>> =
-    LazyLock::new(|| Vocabulary::of(WORDS.iter().filter(|(class, _)| class.meets(OPENERS))));
-/// What matters where there are digits.
-static AROUND: LazyLock<Option<Vocabulary>> =
-    LazyLock::new(|| Vocabulary::of(WORDS.iter().filter(|(class, _)| !class.meets(OPENERS))));
-static PEOPLE: LazyLock<Option<Vocabulary>> = LazyLock::new(|| Vocabulary::of(WORDS_OF_PEOPLE.iter()));
-
-impl Vocabulary {
-    fn of<'l>(lists: impl Iterator<Item = &'l (Class, &'l str)>) -> Option<Self> {
-        let (mut words, mut entries): (Vec<String>, Vec<Entry>) = Default::default();
-        let mut add = |text: String, class: Class, exact: bool| {
-            if let Some(at) = words.iter().position(|known| *known == text) {
-                entries[at].class = entries[at].class.or(class);
+static TRIE: LazyLock<Option<Trie<Entry>>> = LazyLock::new(|| {
+    let mut words: HashMap<String, Entry> = HashMap::new();
+    let mut add = |text: String, class: Class, exact: bool| {
+        let entry = words.entry(text.to_ascii_lowercase()).or_default();
+        *(if exact { &mut entry.exact } else { &mut entry.loose }) |= class.0;
+    };
+    for (class, list) in WORDS.iter().chain(WORDS_OF_PEOPLE) {
+        for word in list.split_whitespace() {
+            let (text, exact) = word.strip_suffix('|').map_or((word, false), |word| (word, true));
+            if class.meets(Class::PREFIX) || !text.contains('_') {
+                // In the beginning of a secret an underscore is one.
+                add(text.to_owned(), *class, exact);
             } else {
-                words.push(text);
-                entries.push(Entry { class, exact });
-            }
-        };
-        for (class, list) in lists {
-            for word in list.split_whitespace() {
-                let (text, exact) = word.strip_suffix('|').map_or((word, false), |word| (word, true));
-                if class.meets(Class::PREFIX) || !text.contains('_') {
-                    // In the beginning of a secret an underscore is one.
-                    add(text.to_owned(), *class, exact);
-                } else {
-                    // As people write it, and as programs name their fields.
-                    [" ", "_", "-", ""].iter().for_each(|by| add(text.replace('_', by), *class, exact));
-                }
-            }
-        }
-        // The words are fixed: a test says that they make an automaton.
-        let automaton = AhoCorasick::builder()
-            .ascii_case_insensitive(true)
-            .match_kind(MatchKind::Standard)
-            .start_kind(StartKind::Unanchored)
-            .kind(Some(AhoCorasickKind::DFA))
-            .build(&words)
-            .ok()?;
-        Some(Self { automaton, entries })
-    }
-
-    /// All words, also within each other: what does not stand by itself must not hide what does.
-    fn find(&self, text: &str, hits: &mut Vec<Hit>) {
-        for found in self.automaton.find_overlapping_iter(text) {
-            let entry = &self.entries[found.pattern().as_usize()];
-            if stands(text, found.start(), found.end(), entry) {
-                hits.push(Hit { start: found.start(), end: found.end(), class: entry.class });
+                // As people write it, and as programs name their fields.
+                let joined = if class.meets(Class::AT) { &[" ", "_", "-"][..] } else { &[" ", "_", "-", ""] };
+                joined.iter().for_each(|by| add(text.replace('_', by), *class, exact));
             }
         }
     }
-}
+    // The words are fixed: a test says that they fit.
+    Trie::new(words.into_iter().collect())
+});
 
 /// The words in a text, in order; those around numbers only where it has any.
 pub(super) fn hits(text: &str, numbers: bool, people: bool) -> Vec<Hit> {
     // Nothing is allocated where nothing is found.
     let mut hits = Vec::new();
-    let vocabularies = [(&OPENING, true), (&AROUND, numbers), (&PEOPLE, people)];
-    for vocabulary in
-        vocabularies.into_iter().filter(|(_, wanted)| *wanted).filter_map(|(words, _)| words.as_ref())
-    {
-        vocabulary.find(text, &mut hits);
-    }
+    let around = if numbers { !(OPENERS.0 | NAMES.0) } else { 0 };
+    let wanted = OPENERS.0 | around | if people { NAMES.0 } else { 0 };
+    let Some(trie) = &*TRIE else { return hits };
+    // All words, also within each other: what does not stand by itself must not hide what does.
+    trie.each(text.as_bytes(), &mut |start, end, entry| {
+        let classes = (entry.loose | entry.exact) & wanted;
+        if classes > 0 {
+            let class = stands(text, start, end, entry) & wanted;
+            if class > 0 {
+                hits.push(Hit { start, end, class: Class(class) });
+            }
+        }
+    });
     if hits.len() > 1 {
         longest(&mut hits);
     }
@@ -276,34 +253,44 @@ fn longest(hits: &mut Vec<Hit>) {
     hits.truncate(same.map_or(0, |last| last + 1));
 }
 
-/// Whether a word stands by itself, as far as it must.
-fn stands(text: &str, start: usize, end: usize, entry: &Entry) -> bool {
+/// What a word announces where it stands: some must stand by themselves.
+fn stands(text: &str, start: usize, end: usize, entry: &Entry) -> u32 {
+    /// Signs, which stand anywhere.
+    const SIGNS: u32 = Class::URL.0 | Class::AT.0 | Class::PEM.0;
     let bytes = text.as_bytes();
-    if entry.class.meets(Class::URL.or(Class::AT).or(Class::PEM)) {
-        return true;
-    }
-    let first = bytes[start];
-    let begins = match start.checked_sub(1).map(|at| bytes[at]) {
+    let ends = match bytes.get(end) {
         None => true,
-        Some(before) if entry.class.meets(Class::PREFIX) => !before.is_ascii_alphanumeric() && before != b'-',
-        // `userPhone` has the word, `iphone` has not.
-        Some(before) if first.is_ascii_uppercase() && before.is_ascii_lowercase() => true,
-        // After letters of scripts that know no spaces, and after digits, a word may begin.
-        Some(before) if before < 0x80 => !before.is_ascii_alphabetic(),
-        Some(_) => {
-            text[..start].chars().next_back().is_none_or(|c| !c.is_alphabetic() || super::text::is_wide(c))
+        Some(after) if bytes[end - 1].is_ascii_alphanumeric() => {
+            !after.is_ascii_alphabetic() || (after.is_ascii_uppercase() && bytes[end - 1].is_ascii_lowercase())
+        }
+        Some(_) => true,
+    };
+    let class = entry.loose | if ends { entry.exact } else { 0 };
+    let first = bytes[start];
+    let (word, secret) = match start.checked_sub(1).map(|at| bytes[at]) {
+        None => (true, true),
+        Some(before) => {
+            let word = match before {
+                // `userPhone` has the word, `iphone` has not.
+                _ if first.is_ascii_uppercase() && before.is_ascii_lowercase() => true,
+                // After letters of scripts that know no spaces, and after digits, a word may begin.
+                0..0x80 => !before.is_ascii_alphabetic(),
+                _ => {
+                    let before = text[..start].chars().next_back();
+                    before.is_none_or(|c| !c.is_alphabetic() || super::text::is_wide(c))
+                }
+            };
+            (word, !before.is_ascii_alphanumeric() && before != b'-')
         }
     };
-    let ends = !entry.exact
-        || match bytes.get(end) {
-            None => true,
-            Some(after) if bytes[end - 1].is_ascii_alphanumeric() => {
-                !after.is_ascii_alphabetic()
-                    || (after.is_ascii_uppercase() && bytes[end - 1].is_ascii_lowercase())
-            }
-            Some(_) => true,
-        };
-    begins && ends
+    let mut stands = class & SIGNS;
+    if secret {
+        stands |= class & Class::PREFIX.0;
+    }
+    if word {
+        stands |= class & !(SIGNS | Class::PREFIX.0);
+    }
+    stands
 }
 
 #[cfg(test)]
@@ -315,8 +302,8 @@ mod tests {
     }
 
     #[test]
-    fn the_words_make_automata() {
-        assert!(OPENING.is_some() && AROUND.is_some() && PEOPLE.is_some());
+    fn the_words_fit() {
+        assert!(TRIE.is_some());
     }
 
     #[test]
