@@ -142,6 +142,12 @@ impl<'a> Frame<'a> {
         out[begin + 4..begin + HEAD].copy_from_slice(&sum.to_le_bytes());
     }
 
+    /// How long the record at the beginning of `bytes` says that it is, in bytes; `None` for no record.
+    pub fn length(bytes: &[u8]) -> Option<usize> {
+        let said = u32::from_le_bytes(*bytes.first_chunk()?) as usize;
+        (FIXED + 64..=LONGEST).contains(&said).then_some(HEAD + said)
+    }
+
     /// The record at the beginning of `bytes`, if it is whole, and its length.
     pub fn read(bytes: &'a [u8]) -> Option<(Self, usize)> {
         let mut rest = bytes;

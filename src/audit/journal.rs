@@ -371,7 +371,8 @@ impl Piece {
         file.seek(SeekFrom::Start(at as u64))?;
         let mut bytes = Vec::with_capacity(PIECE);
         Read::by_ref(&mut file).take(PIECE as u64).read_to_end(&mut bytes)?;
-        if Frame::read(&bytes).is_none() && bytes.len() == PIECE {
+        // What follows the last record are zeros: only a record that says so is longer than this.
+        if bytes.len() == PIECE && Frame::length(&bytes).is_some_and(|length| length > PIECE) {
             file.take(LONGEST as u64).read_to_end(&mut bytes)?;
         }
         Ok(Self { at, bytes })

@@ -7,7 +7,10 @@ use serde::{
 };
 use serde_json::{Map, Value};
 
-use crate::error::{Error, FieldError, Result};
+use crate::{
+    error::{Error, FieldError, Result},
+    wire,
+};
 
 /// The fields of a JSON object, taken out one by one; what is wrong is gathered.
 pub struct Fields {
@@ -54,7 +57,7 @@ const MOST_TWICE: usize = 8;
 impl Fields {
     /// Reads a body.
     pub fn read(body: &[u8]) -> Result<Self> {
-        if let Ok(Object { map, twice }) = serde_json::from_slice(body) {
+        if let Ok(Object { map, twice }) = wire::read(body) {
             let mut this = Self { map, problems: Vec::new() };
             // Whoever looked at the request before us may have judged by the other value.
             twice.iter().for_each(|name| this.wrong(name, "is given twice"));

@@ -20,7 +20,7 @@ use crate::{
 
 /// Reads a body that is to be one JSON object.
 pub(super) fn body<T: DeserializeOwned>(bytes: &[u8]) -> Result<T> {
-    serde_json::from_slice::<Object<T>>(bytes).map(|object| object.0).map_err(|error| {
+    wire::read::<Object<T>>(bytes).map(|object| object.0).map_err(|error| {
         match error.classify() {
             Category::Data => wrong::<T>(bytes, &error),
             // These messages are about the JSON itself and repeat none of it.

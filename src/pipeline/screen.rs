@@ -163,9 +163,15 @@ impl CheckInput {
 }
 
 fn has_control(text: &str) -> bool {
-    // ASCII without control characters is the common case, and quick to tell.
-    let ascii = text.bytes().all(|b| (0x20..0x7f).contains(&b) || matches!(b, b'\n' | b'\r' | b'\t'));
-    !ascii && text.chars().any(is_unwanted)
+    // ASCII without control characters is the common case. Every byte is looked at:
+    // without a way out of the loop it is done many bytes at a time.
+    let odd = |b: u8| {
+        u8::from(!(0x20..0x7f).contains(&b))
+            & u8::from(b != b'\n')
+            & u8::from(b != b'\r')
+            & u8::from(b != b'\t')
+    };
+    text.bytes().fold(0, |found, b| found | odd(b)) != 0 && text.chars().any(is_unwanted)
 }
 
 /// Control characters besides white space, and characters that hide or turn

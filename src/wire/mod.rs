@@ -2,6 +2,21 @@
 pub mod anthropic;
 pub mod openai;
 
+use serde::Deserialize;
+
+/// Reads JSON. That it is UTF-8 is looked at once for the whole, many bytes at
+/// a time, and not again for every string in it.
+///
+/// # Errors
+/// It is not JSON, or not of this form.
+pub fn read<'a, T: Deserialize<'a>>(bytes: &'a [u8]) -> serde_json::Result<T> {
+    match str::from_utf8(bytes) {
+        Ok(text) => serde_json::from_str(text),
+        // It says where.
+        Err(_) => serde_json::from_slice(bytes),
+    }
+}
+
 /// The thinking budget, in tokens, that stands for an effort in words. `None` switches thinking off.
 pub fn budget_of(effort: &str) -> Option<u32> {
     match effort {

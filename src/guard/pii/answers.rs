@@ -20,6 +20,12 @@ const BEHIND: usize = 160;
 /// How far back a new piece is looked at before anything else is, in bytes.
 const NEAR: usize = 40;
 
+/// Whether a word may announce or begin a value of these types where there are no digits yet.
+fn by_words(kinds: u64) -> bool {
+    let types = [Kind::Secret, Kind::Email, Kind::Passport, Kind::Birth, Kind::Wallet];
+    types.iter().any(|kind| kinds & kind.bit() != 0)
+}
+
 /// What is only counted is looked at in pieces of this size, in bytes.
 const WATCHED: usize = 512;
 
@@ -53,7 +59,7 @@ impl Answers {
         self.kinds & !super::PLAIN == 0
             && !has_numbers(near)
             && matches!(Folded::new(near).text, std::borrow::Cow::Borrowed(_))
-            && words::hits(near, false, false).is_empty()
+            && (!by_words(self.kinds) || words::hits(near, false, false).is_empty())
     }
 
     /// Whether a value is in what the caller sent, or in the documents that were found for it.

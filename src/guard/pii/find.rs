@@ -8,7 +8,7 @@ use super::{
     kind::Kind,
     national, network, people, phone, secret,
     settings::Custom,
-    text::{Found, Groups, Text, has_numbers},
+    text::{Found, Groups, Text},
     wallet,
     words::{Class, Hit},
 };
@@ -46,8 +46,9 @@ pub(super) fn look(
     let people = wanted.has(Kind::Person) || wanted.has(Kind::Address);
     let view = Text::new(&folded.text, people, wanted.ahead);
     let mut found = Vec::new();
-    if !view.hits.is_empty() || has_numbers(view.str) {
-        search(&view, wanted, &mut found);
+    words(&view, wanted, &mut found);
+    if view.numbers {
+        numbers(&view, wanted, &mut found);
     }
     for (at, custom) in customs.iter().enumerate() {
         let kind = Kind::Custom(at as u8);
@@ -80,9 +81,8 @@ pub(super) fn open_quiet(text: &str, wanted: Wanted, customs: &[Custom]) -> usiz
     super::open::open(&Text::quiet(text), wanted, customs)
 }
 
-/// Asks every recogniser for each of its candidates.
-fn search(text: &Text<'_>, wanted: Wanted, found: &mut Vec<Found>) {
-    words(text, wanted, found);
+/// Asks every recogniser for each candidate that digits and at signs show.
+fn numbers(text: &Text<'_>, wanted: Wanted, found: &mut Vec<Found>) {
     if wanted.has(Kind::Email) {
         found.extend(memchr::memchr_iter(b'@', text.bytes).filter_map(|at| email::find(text, at)));
     }

@@ -25,6 +25,8 @@ pub(super) struct Text<'t> {
     pub str: &'t str,
     pub bytes: &'t [u8],
     pub hits: Vec<Hit>,
+    /// Whether it has digits or an at sign.
+    pub numbers: bool,
     /// Whether a word behind a value may announce it. In a stream it may not: the value would have to wait for it.
     ahead: bool,
 }
@@ -32,12 +34,12 @@ pub(super) struct Text<'t> {
 impl<'t> Text<'t> {
     pub(super) fn new(text: &'t str, people: bool, ahead: bool) -> Self {
         let numbers = has_numbers(text);
-        Self { str: text, bytes: text.as_bytes(), hits: words::hits(text, numbers, people), ahead }
+        Self { str: text, bytes: text.as_bytes(), hits: words::hits(text, numbers, people), numbers, ahead }
     }
 
     /// A text that is known to have none of the words.
     pub(super) fn quiet(text: &'t str) -> Self {
-        Self { str: text, bytes: text.as_bytes(), hits: Vec::new(), ahead: false }
+        Self { str: text, bytes: text.as_bytes(), hits: Vec::new(), numbers: false, ahead: false }
     }
 
     pub(super) fn byte(&self, at: usize) -> u8 {

@@ -40,8 +40,13 @@ impl<T> Trie<T> {
         words.sort_by(|a, b| a.0.cmp(&b.0));
         let (texts, entries): (Vec<String>, Vec<T>) = words.into_iter().unzip();
         u16::try_from(entries.len() + 1).ok()?;
-        let mut this =
-            Self { nodes: vec![Node::default()], entries, roots: [0; 256], seconds: [0; 256], kinds: [0; 256] };
+        let mut this = Self {
+            nodes: vec![Node::default()],
+            entries,
+            roots: [0; 256],
+            seconds: [0; 256],
+            kinds: [0; 256],
+        };
         // Beginnings whose children are still to be made: node, words, length.
         let mut open = VecDeque::from([(0, 0..texts.len(), 0)]);
         while let Some((node, mut words, depth)) = open.pop_front() {
@@ -51,7 +56,8 @@ impl<T> Trie<T> {
             }
             this.nodes[node].first = u32::try_from(this.nodes.len()).ok()?;
             while let Some(label) = texts[words.clone()].first().map(|text| text.as_bytes()[depth]) {
-                let count = texts[words.clone()].iter().take_while(|text| text.as_bytes()[depth] == label).count();
+                let count =
+                    texts[words.clone()].iter().take_while(|text| text.as_bytes()[depth] == label).count();
                 open.push_back((this.nodes.len(), words.start..words.start + count, depth + 1));
                 this.nodes.push(Node { label, ..Node::default() });
                 this.nodes[node].children = this.nodes[node].children.checked_add(1)?;

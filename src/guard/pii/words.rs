@@ -261,7 +261,8 @@ fn stands(text: &str, start: usize, end: usize, entry: &Entry) -> u32 {
     let ends = match bytes.get(end) {
         None => true,
         Some(after) if bytes[end - 1].is_ascii_alphanumeric() => {
-            !after.is_ascii_alphabetic() || (after.is_ascii_uppercase() && bytes[end - 1].is_ascii_lowercase())
+            !after.is_ascii_alphabetic()
+                || (after.is_ascii_uppercase() && bytes[end - 1].is_ascii_lowercase())
         }
         Some(_) => true,
     };

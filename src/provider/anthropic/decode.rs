@@ -9,6 +9,7 @@ use crate::{
     provider::{failure, text::Text},
     reply::Head,
     wire::{
+        self,
         anthropic::{Usage, finish_of},
         openai::nullable,
     },
@@ -64,7 +65,7 @@ impl Block<'_> {
 
 /// Reads the body of `/v1/messages`.
 pub(super) fn message(body: &[u8]) -> Result<(Head, Completion)> {
-    let message: Message<'_> = serde_json::from_slice(body).map_err(failure::unreadable)?;
+    let message: Message<'_> = wire::read(body).map_err(failure::unreadable)?;
     if let Some(error) = message.error.filter(|error| !error.is_null()) {
         return Err(failure::of_stream(&error));
     }

@@ -11,7 +11,10 @@ use crate::{
     error::{Error, Result},
     provider::{Decoder, failure, text::Text},
     reply::Head,
-    wire::anthropic::{Usage, finish_of},
+    wire::{
+        self,
+        anthropic::{Usage, finish_of},
+    },
 };
 
 /// Reads one streamed answer.
@@ -98,7 +101,7 @@ impl Decoder for Stream {
         if self.done || data.is_empty() {
             return Ok(());
         }
-        let event: Incoming<'_> = serde_json::from_slice(data).map_err(failure::unreadable)?;
+        let event: Incoming<'_> = wire::read(data).map_err(failure::unreadable)?;
         match event.kind.0.as_ref() {
             "message_start" => {
                 if let Some(message) = event.message {

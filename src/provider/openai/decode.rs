@@ -13,7 +13,10 @@ use crate::{
     error::{Error, Result},
     provider::{failure, text::Text},
     reply::Head,
-    wire::openai::{Usage, finish_of, nullable},
+    wire::{
+        self,
+        openai::{Usage, finish_of, nullable},
+    },
 };
 
 #[derive(Deserialize)]
@@ -74,7 +77,7 @@ struct Function<'a> {
 
 /// Reads the body of `/chat/completions`.
 pub(super) fn chat(body: &[u8]) -> Result<(Head, Completion)> {
-    let mut whole: Whole<'_> = serde_json::from_slice(body).map_err(failure::unreadable)?;
+    let mut whole: Whole<'_> = wire::read(body).map_err(failure::unreadable)?;
     if let Some(error) = whole.error.filter(|error| !error.is_null()) {
         return Err(failure::of_stream(&error));
     }
@@ -135,7 +138,7 @@ struct Embedding {
 
 /// Reads the body of `/embeddings`, one vector for each of `inputs`.
 pub(super) fn embeddings(body: &[u8], inputs: usize) -> Result<(Head, Completion)> {
-    let whole: Embeddings<'_> = serde_json::from_slice(body).map_err(failure::unreadable)?;
+    let whole: Embeddings<'_> = wire::read(body).map_err(failure::unreadable)?;
     if let Some(error) = whole.error.filter(|error| !error.is_null()) {
         return Err(failure::of_stream(&error));
     }

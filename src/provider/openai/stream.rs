@@ -7,7 +7,10 @@ use crate::{
     error::{Error, Result},
     provider::{Decoder, failure, text::Text},
     reply::Head,
-    wire::openai::{Usage, finish_of, nullable},
+    wire::{
+        self,
+        openai::{Usage, finish_of, nullable},
+    },
 };
 
 /// Reads one streamed answer.
@@ -102,7 +105,7 @@ impl Decoder for Stream {
         if data.is_empty() {
             return Ok(());
         }
-        let chunk: Chunk<'_> = serde_json::from_slice(data).map_err(failure::unreadable)?;
+        let chunk: Chunk<'_> = wire::read(data).map_err(failure::unreadable)?;
         if let Some(error) = chunk.error.filter(|error| !error.is_null()) {
             return Err(failure::of_stream(&error));
         }
