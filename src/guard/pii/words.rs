@@ -144,9 +144,8 @@ const WORDS: &[(Class, &str)] = &[
          sg. npm_ pypi- hf_ dop_v1_ doo_v1_ shpat_ shpss_ shpca_ dapi gsk_ xai- pplx- r8_ lin_api_ ntn_ hvs. hvb. dp.pt. dp.st. glsa_ glc_ nrak- atatt3 pscale_ pmak- age-secret-key- \
          eyj sq0atp- sq0csp- hooks.slack.com/services/ discord.com/api/webhooks/ figd_ sntrys_ rubygems_ cio_ tskey- fm2_ nvapi- tvly- lsv2_ sbp_",
     ),
-    (Class::PEM, "-----begin"),
-    (Class::URL, "://"),
-    (Class::AT, "[at] (at) {at} _at_ <at> [@] (@)"),
+    (Class::PEM, "begin"),
+    (Class::AT, "at"),
 ];
 
 /// Words that are looked for only where names or street addresses are.
@@ -197,8 +196,7 @@ static TRIE: LazyLock<Option<Trie<Entry>>> = LazyLock::new(|| {
                 add(text.to_owned(), *class, exact);
             } else {
                 // As people write it, and as programs name their fields.
-                let joined = if class.meets(Class::AT) { &[" ", "_", "-"][..] } else { &[" ", "_", "-", ""] };
-                joined.iter().for_each(|by| add(text.replace('_', by), *class, exact));
+                [" ", "_", "-", ""].iter().for_each(|by| add(text.replace('_', by), *class, exact));
             }
         }
     }
@@ -213,16 +211,26 @@ pub(super) fn hits(text: &str, numbers: bool, people: bool) -> Vec<Hit> {
     let around = if numbers { !(OPENERS.0 | NAMES.0) } else { 0 };
     let wanted = OPENERS.0 | around | if people { NAMES.0 } else { 0 };
     let Some(trie) = &*TRIE else { return hits };
+    let bytes = text.as_bytes();
     // All words, also within each other: what does not stand by itself must not hide what does.
-    trie.each(text.as_bytes(), &mut |start, end, entry| {
+    trie.each(bytes, &mut |start, end, entry| {
         let classes = (entry.loose | entry.exact) & wanted;
-        if classes > 0 {
-            let class = stands(text, start, end, entry) & wanted;
+        if classes & SIGNS > 0 {
+            hits.extend(sign(bytes, start, end, Class(classes & SIGNS)));
+        }
+        if classes & !SIGNS > 0 {
+            let class = stands(text, start, end, entry) & wanted & !SIGNS;
             if class > 0 {
                 hits.push(Hit { start, end, class: Class(class) });
             }
         }
     });
+    let colons = memchr::memchr_iter(b':', bytes).filter(|at| bytes[*at..].starts_with(b"://"));
+    hits.extend(colons.map(|at| Hit { start: at, end: at + 3, class: Class::URL }));
+    if numbers {
+        let signs = memchr::memchr_iter(b'@', bytes);
+        hits.extend(signs.filter_map(|at| sign(bytes, at, at + 1, Class::AT)));
+    }
     if hits.len() > 1 {
         longest(&mut hits);
     }
@@ -253,10 +261,25 @@ fn longest(hits: &mut Vec<Hit>) {
     hits.truncate(same.map_or(0, |last| last + 1));
 }
 
+/// What is a word among signs: an at sign that is written out, the beginning of a key in PEM.
+const SIGNS: u32 = Class::AT.0 | Class::PEM.0;
+
+/// Such a word with its signs.
+fn sign(bytes: &[u8], start: usize, end: usize, class: Class) -> Option<Hit> {
+    const DASHES: &[u8] = b"-----";
+    if class.meets(Class::PEM) {
+        let start = start.checked_sub(DASHES.len()).filter(|at| bytes[*at..].starts_with(DASHES))?;
+        return Some(Hit { start, end, class });
+    }
+    let around = (bytes[start.checked_sub(1)?], *bytes.get(end)?);
+    let pairs =
+        [(b'[', b']'), (b'(', b')'), (b'{', b'}'), (b'<', b'>'), (b' ', b' '), (b'_', b'_'), (b'-', b'-')];
+    let brackets = if bytes[start] == b'@' { &pairs[..2] } else { &pairs };
+    brackets.contains(&around).then_some(Hit { start: start - 1, end: end + 1, class })
+}
+
 /// What a word announces where it stands: some must stand by themselves.
 fn stands(text: &str, start: usize, end: usize, entry: &Entry) -> u32 {
-    /// Signs, which stand anywhere.
-    const SIGNS: u32 = Class::URL.0 | Class::AT.0 | Class::PEM.0;
     let bytes = text.as_bytes();
     let ends = match bytes.get(end) {
         None => true,
@@ -284,12 +307,12 @@ fn stands(text: &str, start: usize, end: usize, entry: &Entry) -> u32 {
             (word, !before.is_ascii_alphanumeric() && before != b'-')
         }
     };
-    let mut stands = class & SIGNS;
+    let mut stands = 0;
     if secret {
         stands |= class & Class::PREFIX.0;
     }
     if word {
-        stands |= class & !(SIGNS | Class::PREFIX.0);
+        stands |= class & !Class::PREFIX.0;
     }
     stands
 }
