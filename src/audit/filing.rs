@@ -109,8 +109,9 @@ impl Filing {
             let (mut cursor, mut numbers, mut pause) = (Cursor::default(), HashMap::new(), EVERY);
             loop {
                 let Some(inner) = weak.upgrade() else { return };
+                let began = Instant::now();
                 let result = inner.round(&mut cursor, &mut numbers).await;
-                inner.told(&shared, cursor, result.as_ref().err());
+                inner.told(&shared, cursor, began, result.as_ref().err());
                 pause = if result.is_ok() { EVERY } else { (pause * 2).min(LONGEST_PAUSE) };
                 if result.is_ok() && shared.durable.load(Acquire) <= *inner.filed.borrow() {
                     tokio::select! {
@@ -177,15 +178,16 @@ impl Filing {
 }
 
 impl Inner {
-    /// Moves all that is on the disk.
+    /// Moves all that is on the disk when it begins. What comes in the meantime waits for the next
+    /// round: under load there would always be a little more, and a transaction for each few records.
     async fn round(
         &self,
         cursor: &mut Cursor,
         numbers: &mut HashMap<Uuid, (i64, u64)>,
     ) -> Result<(), String> {
+        let durable = self.writer.0.durable.load(Acquire);
         loop {
             let (folder, from) = (self.folder.clone(), *cursor);
-            let durable = self.writer.0.durable.load(Acquire);
             let read = tokio::task::spawn_blocking(move || read(&folder, from, durable)).await;
             let part =
                 read.map_err(|error| error.to_string())?.map_err(|error| format!("the journal: {error}"))?;
@@ -209,14 +211,22 @@ impl Inner {
             let mark = (self.folder.join(MARK), format!("{chain} {last}\n"));
             let marked = tokio::task::spawn_blocking(move || fs::write(mark.0, mark.1)).await;
             marked.map_err(|error| error.to_string())?.map_err(|error| format!("the journal: {error}"))?;
+            if last >= durable && cursor.segment >= self.writer.0.segment.load(Acquire) {
+                return Ok(());
+            }
         }
     }
 
     /// Notes how it went, and says so where that is news.
-    fn told(&self, shared: &Shared, cursor: Cursor, error: Option<&String>) {
+    fn told(&self, shared: &Shared, cursor: Cursor, began: Instant, error: Option<&String>) {
         let all = shared.durable.load(Acquire) <= *self.filed.borrow();
         let mut behind = self.behind.lock();
-        *behind = if all { None } else { Some(behind.unwrap_or_else(Instant::now)) };
+        *behind = match error {
+            _ if all => None,
+            // What it does not have came since.
+            None => Some(began),
+            Some(_) => Some(behind.unwrap_or(began)),
+        };
         drop(behind);
         shared.metrics.audit_database.set(i64::from(error.is_none()));
         if shared.trouble(Trouble::Database, error.is_some()) {
@@ -280,7 +290,7 @@ fn read(folder: &Path, from: Cursor, durable: u64) -> io::Result<Option<Part>> {
 fn part(path: &Path, from: Cursor, most: u64) -> io::Result<(Vec<Block>, Cursor)> {
     let (mut blocks, mut cursor, mut size) = (Vec::new(), from, 0);
     let mut block = Block::default();
-    while size < AT_ONCE {
+    while size < AT_ONCE && cursor.next <= most {
         let piece = journal::Piece::read(path, cursor.at)?;
         let before = cursor.at;
         for (frame, bytes, next) in piece.frames() {

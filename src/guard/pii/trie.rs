@@ -87,7 +87,7 @@ impl<T> Trie<T> {
         for text in &texts {
             match *text.as_bytes() {
                 // None begins with a sign: there it would not be looked for.
-                [] | [..0x41, ..] | [0x5b..0x61, ..] | [0x7b..0x80, ..] => return None,
+                [] | [..0x41 | 0x5b..0x61 | 0x7b..0x80, ..] => return None,
                 // Whatever follows.
                 [first] => (0..32).for_each(|second| short[beginning(first, second)] = u32::MAX),
                 [first, second] => short[beginning(first, second)] = u32::MAX,
