@@ -114,13 +114,17 @@ impl Keeper {
             }
             shared.idle.store(false, Release);
         }
-        let until = Instant::now() + shared.format.load().gather;
-        shared.gathering.store(true, Release);
+        let format = shared.format.load();
+        let (until, strict) = (Instant::now() + format.gather, format.is_strict());
+        drop(format);
+        // Where nobody waits for the disk there is time for more to come.
+        shared.gathering.store(strict, Release);
         loop {
             let waiting = shared.waiting.load(Acquire);
             let left = until.saturating_duration_since(Instant::now());
             // Nobody else is under way whose record could come along.
-            if waiting == 0 || waiting >= shared.taken.load(Relaxed) || left.is_zero() || is_closed() {
+            let all = strict && waiting >= shared.taken.load(Relaxed);
+            if waiting == 0 || all || left.is_zero() || is_closed() {
                 break;
             }
             thread::park_timeout(left);
