@@ -114,6 +114,23 @@ fn a_stream_is_judged_as_the_whole_text_wherever_it_is_cut() {
     }
 }
 
+/// A long number is over where a space follows it: nothing is written as twelve digits and something more.
+#[test]
+fn a_long_number_waits_for_nothing() {
+    let pii = Arc::new(Pii::new(&Settings::default()).unwrap());
+    let rules = Answers::rules(&pii, &Arc::new(Request::default()), &Trail::default()).collect();
+    let mut judging = Judging::new(rules, false, false, Box::new(|_, _| {}));
+    for number in 0..60 {
+        let piece = Event::text(format!(
+            " t={} ",
+            (900_000_000_000_u64 + 20_000_000 * number) * 10_u64.pow(number as u32 % 3)
+        ));
+        let mut out = std::collections::VecDeque::new();
+        judging.event(piece.clone(), &mut out);
+        assert_eq!(out, [piece]);
+    }
+}
+
 #[test]
 fn prose_and_code_wait_for_nothing() {
     let pii = Arc::new(Pii::new(&Settings::default()).unwrap());

@@ -4,9 +4,9 @@ use super::{
     find::Wanted,
     iban,
     kind::Kind,
-    secret,
+    phone, secret,
     settings::Custom,
-    text::{REACH, Text},
+    text::{LONGEST_GROUP, REACH, Text},
     words::Class,
 };
 
@@ -60,10 +60,15 @@ pub(super) fn open(text: &Text<'_>, wanted: Wanted, customs: &[Custom]) -> usize
 /// with are no part of a finding in an answer: any word could be such letters.
 fn numbers(text: &Text<'_>, wanted: Wanted) -> usize {
     let bytes = text.bytes;
-    let phone = wanted.has(Kind::Phone);
+    let phones = wanted.has(Kind::Phone);
     let sign = |b: &u8| b.is_ascii_alphanumeric() || b" \t+().-/#_:".contains(b);
     let least = bytes.len() - bytes.iter().rev().take(NUMBER).take_while(|b| sign(b)).count();
     let space = |b: &&u8| matches!(b, b' ' | b'\t');
+    let over = bytes.len() - bytes.iter().rev().take(NUMBER).take_while(space).count();
+    let last = bytes[..over].iter().rev().take(NUMBER).take_while(|b| b.is_ascii_digit()).count();
+    if over < bytes.len() && last > LONGEST_GROUP && (!phones || phone::is_over(text, over - last, over)) {
+        return bytes.len();
+    }
     let mut at = bytes.len();
     loop {
         let end = at - bytes[least..at].iter().rev().take_while(space).count();
@@ -71,16 +76,16 @@ fn numbers(text: &Text<'_>, wanted: Wanted) -> usize {
         let word = &bytes[start..end];
         let letters = word.iter().filter(|b| b.is_ascii_alphabetic()).count();
         // A letter may end a number; `ext.` goes on with one.
-        let goes_on = (end == bytes.len() && letters == 1) || (phone && extends(word));
+        let goes_on = (end == bytes.len() && letters == 1) || (phones && extends(word));
         if word.is_empty() || (letters > 0 && !goes_on && !word.iter().any(u8::is_ascii_digit)) {
             break;
         }
         at = start;
     }
-    let first = bytes[at..].iter().position(|b| b.is_ascii_digit() || (phone && matches!(b, b'+' | b'(')));
+    let first = bytes[at..].iter().position(|b| b.is_ascii_digit() || (phones && matches!(b, b'+' | b'(')));
     let first = first.map_or(bytes.len(), |first| at + first);
     // Signs that stand before the first digit of a telephone number.
-    first - if phone { bytes[at..first].iter().rev().take_while(|b| b" +(".contains(b)).count() } else { 0 }
+    first - if phones { bytes[at..first].iter().rev().take_while(|b| b" +(".contains(b)).count() } else { 0 }
 }
 
 /// Whether a word is the beginning of one that an extension is announced with.

@@ -122,6 +122,13 @@ const OTHER: Class = Class::THING
     .or(Class::KEY)
     .or(Class::NINO);
 
+/// Whether the digits at `start..end`, behind which a space stands, are no telephone number that may have an extension.
+pub(super) fn is_over(text: &Text<'_>, start: usize, end: usize) -> bool {
+    let signs = text.bytes[..start].iter().rev().take(2).any(|b| matches!(b, b'+' | b'('));
+    let announced = text.hits.iter().any(|hit| hit.class.meets(Class::PHONE.or(Class::CALL)));
+    end - start > MOST || !(signs || announced || text.bytes[start..].starts_with(b"00"))
+}
+
 /// Where a number begins whose first digit is at `first`, and whether a plus stands before it.
 fn opening(text: &Text<'_>, first: usize) -> (usize, bool) {
     let mut start = first;

@@ -170,6 +170,10 @@ impl Group {
 /// The most groups of one number.
 pub(super) const MOST_GROUPS: usize = 20;
 
+/// A group with more digits is the last of its number: none is written as one and more groups. A
+/// stream need not wait for what follows it.
+pub(super) const LONGEST_GROUP: usize = 11;
+
 /// Groups of digits that stand together.
 pub(super) struct Groups {
     groups: [Group; MOST_GROUPS],
@@ -193,7 +197,7 @@ impl Groups {
             groups.groups[groups.count] = Group { start: at, end, by };
             groups.count += 1;
             let gap = gap(&text.bytes[end..]);
-            if gap == 0 || !text.byte(end + gap).is_ascii_digit() {
+            if gap == 0 || end - at > LONGEST_GROUP || !text.byte(end + gap).is_ascii_digit() {
                 break;
             }
             by = if gap == 1 { text.byte(end) } else { 1 };
