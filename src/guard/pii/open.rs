@@ -65,8 +65,8 @@ fn numbers(text: &Text<'_>, wanted: Wanted) -> usize {
     let least = bytes.len() - bytes.iter().rev().take(NUMBER).take_while(|b| sign(b)).count();
     let space = |b: &&u8| matches!(b, b' ' | b'\t');
     let over = bytes.len() - bytes.iter().rev().take(NUMBER).take_while(space).count();
-    let last = bytes[..over].iter().rev().take(NUMBER).take_while(|b| b.is_ascii_digit()).count();
-    if over < bytes.len() && last > LONGEST_GROUP && (!phones || phone::is_over(text, over - last, over)) {
+    let row = bytes[..over].iter().rev().take(NUMBER).take_while(|b| b.is_ascii_digit()).count();
+    if over < bytes.len() && row > LONGEST_GROUP && (!phones || phone::is_over(text, over - row, over)) {
         return bytes.len();
     }
     let mut at = bytes.len();
