@@ -126,7 +126,7 @@ impl Guard for Answers {
         }
         let begin = floor(text, from.saturating_sub(BEHIND));
         let window = &text[begin..];
-        let (values, open) = find::look(window, wanted, customs, ended);
+        let (values, open) = find::look(window, from - begin, wanted, customs, ended);
         let open = (begin + open).max(from);
         let mut sure = open;
         for (kind, range) in values {

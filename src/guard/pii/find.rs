@@ -1,5 +1,5 @@
 //! The search: candidates first, each judged by the recogniser of its type, then overlaps resolved.
-use std::ops::Range;
+use std::{borrow::Cow, ops::Range};
 
 use super::{
     birth, card, email,
@@ -32,12 +32,14 @@ impl Wanted {
 
 /// Finds what is wanted, in order and without overlaps.
 pub(super) fn find(text: &str, wanted: Wanted, customs: &[Custom]) -> Vec<(Kind, Range<usize>)> {
-    look(text, wanted, customs, true).0
+    look(text, 0, wanted, customs, true).0
 }
 
-/// The same for a text that may go on, and the place from which on a finding may still be under way.
+/// The same for a text that may go on and was judged up to `from`, and the place from which on a finding
+/// may still be under way. Numbers before `from` need not be found again.
 pub(super) fn look(
     text: &str,
+    from: usize,
     wanted: Wanted,
     customs: &[Custom],
     ended: bool,
@@ -48,7 +50,9 @@ pub(super) fn look(
     let mut found = Vec::new();
     words(&view, wanted, &mut found);
     if view.numbers {
-        numbers(&view, wanted, &mut found);
+        let unfolded = matches!(folded.text, Cow::Borrowed(_));
+        let from = if unfolded { super::open::resume(view.bytes, from) } else { 0 };
+        numbers(&view, from, wanted, &mut found);
     }
     for (at, custom) in customs.iter().enumerate() {
         let kind = Kind::Custom(at as u8);
@@ -82,7 +86,7 @@ pub(super) fn open_quiet(text: &str, wanted: Wanted, customs: &[Custom]) -> usiz
 }
 
 /// Asks every recogniser for each candidate that digits and at signs show.
-fn numbers(text: &Text<'_>, wanted: Wanted, found: &mut Vec<Found>) {
+fn numbers(text: &Text<'_>, from: usize, wanted: Wanted, found: &mut Vec<Found>) {
     if wanted.has(Kind::Email) {
         found.extend(memchr::memchr_iter(b'@', text.bytes).filter_map(|at| email::find(text, at)));
     }
@@ -97,7 +101,7 @@ fn numbers(text: &Text<'_>, wanted: Wanted, found: &mut Vec<Found>) {
             }
         }
     }
-    let (mut at, mut dotted, mut dated) = (0, 0, 0);
+    let (mut at, mut dotted, mut dated) = (from, 0, 0);
     while let Some(gap) = text.bytes[at..].iter().position(u8::is_ascii_digit) {
         let start = at + gap;
         let groups = Groups::read(text, start);

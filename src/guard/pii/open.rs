@@ -55,6 +55,27 @@ pub(super) fn open(text: &Text<'_>, wanted: Wanted, customs: &[Custom]) -> usize
     secret::floor(text.str, open)
 }
 
+/// Where to look for numbers on in a text that was judged up to `from`: at the beginning of the words with
+/// digits that `from` is behind of or within. What was under way there was held back.
+pub(super) fn resume(bytes: &[u8], from: usize) -> usize {
+    let word = |end: usize| {
+        let letters = bytes[..end].iter().rev().take(NUMBER).take_while(|b| !b.is_ascii_whitespace());
+        end - letters.count()
+    };
+    let mut at = word(from);
+    loop {
+        let spaces = bytes[..at].iter().rev().take(NUMBER).take_while(|b| matches!(b, b' ' | b'\t')).count();
+        let end = at - spaces;
+        let begin = word(end);
+        let row = bytes[begin..end].iter().rev().take_while(|b| b.is_ascii_digit()).count();
+        let other = !bytes[begin..end].iter().any(u8::is_ascii_digit);
+        if spaces == 0 || begin == end || other || row > LONGEST_GROUP || from - begin > NUMBER {
+            return at;
+        }
+        at = begin;
+    }
+}
+
 /// Where a number may begin that is under way: at the first digit of the words
 /// at the end that have digits or signs only. The letters that some numbers begin
 /// with are no part of a finding in an answer: any word could be such letters.
