@@ -184,10 +184,11 @@ impl Fields {
                     self.text(&call.name);
                     self.text(&call.arguments);
                 }
-                Part::ToolResult { id, parts, failed } => {
+                Part::ToolResult { id, parts, failed, rest } => {
                     self.number(6 + u64::from(*failed));
                     self.text(id);
                     self.parts(parts);
+                    self.map(rest);
                 }
                 Part::Refusal(text) => {
                     self.number(8);

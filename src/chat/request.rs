@@ -178,6 +178,8 @@ pub enum Part {
         parts: Vec<Part>,
         /// Whether the tool failed.
         failed: bool,
+        /// What else the result carried, such as `cache_control`.
+        rest: Map<String, Value>,
     },
     /// The model's words of refusal.
     Refusal(String),

@@ -37,7 +37,10 @@ fn part_texts(part: &Part, look: &mut impl FnMut(&str, Option<&str>, Trust)) {
         Part::Refusal(text) => look(text, None, Trust::Words),
         Part::Reasoning { text, .. } => look(text, None, Trust::Signed),
         Part::ToolCall(call) => look(&call.arguments, None, Trust::Json),
-        Part::ToolResult { parts, .. } => parts.iter().for_each(|part| part_texts(part, look)),
+        Part::ToolResult { parts, rest, .. } => {
+            parts.iter().for_each(|part| part_texts(part, look));
+            map_texts(rest, look);
+        }
         Part::Image(media) | Part::File(media) | Part::Audio(media) => {
             let Media { source, name, rest, mime: _ } = media;
             if let Source::Text(text) = source {
@@ -59,7 +62,10 @@ fn change_part(part: &mut Part, change: &mut impl FnMut(&mut String, Trust)) {
         Part::Refusal(text) => change(text, Trust::Words),
         Part::Reasoning { text, .. } => change(text, Trust::Signed),
         Part::ToolCall(call) => change(&mut call.arguments, Trust::Json),
-        Part::ToolResult { parts, .. } => parts.iter_mut().for_each(|part| change_part(part, change)),
+        Part::ToolResult { parts, rest, .. } => {
+            parts.iter_mut().for_each(|part| change_part(part, change));
+            change_map(rest, change);
+        }
         Part::Image(media) | Part::File(media) | Part::Audio(media) => {
             let Media { source, name, rest, mime: _ } = media;
             if let Source::Text(text) = source {

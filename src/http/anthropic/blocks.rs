@@ -55,7 +55,10 @@ fn tool_result(mut map: Map<String, Value>, at: &At<'_>) -> Result<Part> {
     let id = text(&mut map, "tool_use_id", at)?;
     let failed = maybe_flag(&mut map, "is_error", at)?.unwrap_or_default();
     let content = match take(&mut map, "content") {
-        None => return Ok(Part::ToolResult { id, parts: Vec::new(), failed }),
+        None => {
+            map.shift_remove("type");
+            return Ok(Part::ToolResult { id, parts: Vec::new(), failed, rest: map });
+        }
         Some(Value::String(text)) => TextOr::Text(text),
         Some(Value::Array(list)) => {
             let maps = list.into_iter().enumerate().map(|(index, value)| match value {
@@ -72,7 +75,10 @@ fn tool_result(mut map: Map<String, Value>, at: &At<'_>) -> Result<Part> {
         Some(index) => {
             Err(at.then_item("content", index).then("type").wrong("must not be a tool's use or result"))
         }
-        None => Ok(Part::ToolResult { id, parts, failed }),
+        None => {
+            map.shift_remove("type");
+            Ok(Part::ToolResult { id, parts, failed, rest: map })
+        }
     }
 }
 

@@ -102,7 +102,7 @@ fn blocks_of_every_kind_are_read() {
             {"role": "user", "content": [
                 {"type": "tool_result", "tool_use_id": "c", "is_error": true, "content": [{"type": "text", "text": "42"}]},
                 {"type": "tool_result", "tool_use_id": "d", "content": "43"},
-                {"type": "tool_result", "tool_use_id": "e"}]}
+                {"type": "tool_result", "tool_use_id": "e", "cache_control": {"type": "ephemeral"}}]}
         ]),
     ));
     let media = |source, mime: Option<&str>| Media { source, mime: mime.map(Into::into), ..Media::default() };
@@ -110,6 +110,7 @@ fn blocks_of_every_kind_are_read() {
         id: id.into(),
         parts: text.map(|text| Message::new(Role::Tool, text).parts).unwrap_or_default(),
         failed,
+        rest: if text.is_none() { map(&json!({"cache_control": {"type": "ephemeral"}})) } else { Map::new() },
     };
     let document = Media {
         name: Some("t".into()),

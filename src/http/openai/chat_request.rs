@@ -187,7 +187,7 @@ fn message(raw: RawMessage, at: &At<'_>) -> Result<Message> {
     }
     if role == Role::Tool {
         let id = raw.tool_call_id.ok_or_else(|| at.then("tool_call_id").missing())?;
-        parts = vec![Part::ToolResult { id, parts, failed: false }];
+        parts = vec![Part::ToolResult { id, parts, failed: false, rest: Map::new() }];
     }
     if role == Role::Assistant {
         parts.extend(raw.refusal.map(Part::Refusal));

@@ -94,7 +94,7 @@ fn a_conversation_with_tools_is_read() {
     let thought = Part::Reasoning { text: "hm".into(), signature: None, redacted: None };
     let call = ToolCall { id: "c".into(), name: "f".into(), arguments: "{}".into() };
     let parts = Message::new(Role::Tool, "42").parts;
-    let result = Part::ToolResult { id: "c".into(), parts, failed: false };
+    let result = Part::ToolResult { id: "c".into(), parts, failed: false, rest: Map::new() };
     let parts: Vec<_> = chat.messages.into_iter().map(|message| message.parts).collect();
     assert_eq!(parts, [vec![thought, Part::ToolCall(call)], vec![result], vec![Part::Refusal("no".into())]]);
 }

@@ -67,6 +67,8 @@ pub(super) enum Block<'a> {
         content: Vec<Block<'a>>,
         #[serde(skip_serializing_if = "std::ops::Not::not")]
         is_error: bool,
+        #[serde(flatten)]
+        rest: Rest<'a>,
     },
     #[serde(untagged)]
     Other(&'a Value),
@@ -224,10 +226,11 @@ impl Reader<'_> {
             Part::ToolCall(ToolCall { id, name, arguments }) => {
                 Block::ToolUse { id: safe_id(id), name, input: input(arguments) }
             }
-            Part::ToolResult { id, parts, failed } => {
+            Part::ToolResult { id, parts, failed, rest } => {
                 let content: Result<Vec<_>> =
                     parts.iter().filter_map(|part| self.block(part).transpose()).collect();
-                Block::ToolResult { tool_use_id: safe_id(id), content: content?, is_error: *failed }
+                let (tool_use_id, is_error, rest) = (safe_id(id), *failed, Rest::of(rest, self.ours));
+                Block::ToolResult { tool_use_id, content: content?, is_error, rest }
             }
             Part::Other(value) if self.ours => Block::Other(value),
             // A thought without proof of its author is refused, and so is what others define.
@@ -293,7 +296,9 @@ mod tests {
     }
 
     fn result(id: &str, parts: Vec<Part>, failed: bool) -> Part {
-        Part::ToolResult { id: id.into(), parts, failed }
+        // Failed or not, its wish to be cached goes along.
+        let rest = rest().into_iter().filter(|(name, _)| failed && name == "cache_control").collect();
+        Part::ToolResult { id: id.into(), parts, failed, rest }
     }
 
     fn text(text: &str) -> Part {
@@ -329,7 +334,7 @@ mod tests {
                     {"type": "tool_use", "id": "c", "name": "f", "input": {"arguments": "oops"}}]},
                 {"role": "user", "content": [
                     {"type": "tool_result", "tool_use_id": "f_0", "content": "one"},
-                    {"type": "tool_result", "tool_use_id": "b", "is_error": true},
+                    {"type": "tool_result", "tool_use_id": "b", "is_error": true, "cache_control": {"type": "ephemeral"}},
                     {"type": "text", "text": "and?"}]},
                 {"role": "assistant", "content": "Well,"}
             ]

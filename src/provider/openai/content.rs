@@ -369,6 +369,7 @@ mod tests {
                 id: "c1".into(),
                 parts: vec![text("one"), picture, text("two")],
                 failed: false,
+                rest: Map::new(),
             },
             text("and?"),
         ];

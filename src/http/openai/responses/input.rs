@@ -42,7 +42,7 @@ fn item(mut map: Map<String, Value>, at: &At<'_>, messages: &mut Vec<Message>) -
                 None => return Err(at.then("output").missing()),
                 Some(output) => said(output, at, "output")?,
             };
-            let parts = vec![Part::ToolResult { id, parts, failed: false }];
+            let parts = vec![Part::ToolResult { id, parts, failed: false, rest: Map::new() }];
             messages.push(Message { role: Role::Tool, parts, name: None });
         }
         "reasoning" => answered(thought(map, at)?, messages),

@@ -81,8 +81,12 @@ fn items_become_turns() {
     let call = |id: &str, name: &str| {
         Part::ToolCall(ToolCall { id: id.into(), name: name.into(), arguments: "{}".into() })
     };
-    let result =
-        |id: &str, said: &str| Part::ToolResult { id: id.into(), parts: vec![text(said)], failed: false };
+    let result = |id: &str, said: &str| Part::ToolResult {
+        id: id.into(),
+        parts: vec![text(said)],
+        failed: false,
+        rest: Map::new(),
+    };
     let detail = json!({"detail": "low"}).as_object().cloned().unwrap();
     let turns: Vec<_> = chat.messages.into_iter().map(|message| (message.role, message.parts)).collect();
     assert_eq!(
