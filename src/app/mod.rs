@@ -3,6 +3,7 @@
 mod alerts;
 mod anchors;
 mod gates;
+mod masks;
 mod parts;
 mod reload;
 

@@ -1,5 +1,5 @@
 //! From a configuration to the parts of a running gateway.
-use std::{borrow::Cow, collections::HashMap, sync::Arc, time::UNIX_EPOCH};
+use std::{collections::HashMap, sync::Arc, time::UNIX_EPOCH};
 
 use parking_lot::Mutex;
 use sha2::{Digest, Sha256};
@@ -8,6 +8,7 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use super::{
     alerts::Alerts,
     gates::{gates, plan},
+    masks::Masks,
 };
 use crate::{
     admit::Gates,
@@ -19,7 +20,7 @@ use crate::{
     config::{self, Config},
     guard::{
         Inspector,
-        pii::{Masker, Pii},
+        pii::Pii,
         safety::{Rules, moderation::Service},
     },
     http::{Running, simulate::SIMULATE},
@@ -53,7 +54,7 @@ use crate::{
     replay::{Replay, replies::Replies, sealed::Root, shelf, streams::Streams},
     review::{self, Reviews},
     route::{AttemptBudget, Breakers, Plan, Table, Vitals},
-    session::{self, Sessions},
+    session::{self, Numbers, Sessions},
     stack::{self, Rehearsal, Stages},
     store::{
         Stores,
@@ -76,6 +77,9 @@ pub(super) struct Lasting {
     pub(super) knowledge: Arc<SharedKnowledge>,
     pub(super) writer: audit::Writer,
     pub(super) audit: Option<audit::Filing>,
+    /// What tells people apart whose names are masked in records.
+    pub(super) names: [u8; 32],
+    conversations: Numbers,
     pub(super) stores: Stores,
     pub(super) replay: Replay,
     pub(super) keys: auth::Book,
@@ -123,13 +127,16 @@ impl Lasting {
         let pepper = Pepper::find(&config.auth, &config.store, stores.sql.kind())?;
         let root = root(config, &stores, pepper.as_ref());
         let archive = archive(config, &stores.sql, pepper.as_ref())?;
-        let reviews = Reviews::start(&archive, reviewing(config)?, &metrics);
+        let secret = |word| pepper.as_ref().map_or_else(rand::random, |pepper| pepper.hash(word));
+        let (names, conversations) = (secret(b"sluice names"), Numbers::new(secret(b"sluice conversations")));
+        let reviews = Reviews::start(&archive, reviewing(config, names)?, &metrics);
         let ends = audit::Ends {
             settle: settle(&parts.prices, &metrics),
             done: done(summaries.clone(), reviews.clone()),
             anchored: super::anchors::start(&config.audit)?,
         };
-        let (writer, audit) = audit::open(&spelling(config, lines)?, ends, archive, metrics.clone()).await?;
+        let (writer, audit) =
+            audit::open(&spelling(config, lines, names)?, ends, archive, metrics.clone()).await?;
         if let Some(audit) = &audit {
             audit.tidy(config.audit.retention_days);
         }
@@ -148,6 +155,8 @@ impl Lasting {
             knowledge: Arc::new(SharedKnowledge::new(knowledge)),
             writer,
             audit,
+            names,
+            conversations,
             cache: Arc::new(cache::Cache::new(&config.cache, metrics.cache_bytes.clone())),
             gates: gates(&config.admit, &metrics)?,
             counting: Mutex::default(),
@@ -247,25 +256,18 @@ pub(crate) fn archive(config: &Config, sql: &Sql, pepper: Option<&Pepper>) -> Re
 }
 
 /// How records are spelled.
-pub(super) fn spelling(config: &Config, log: Option<bool>) -> Result<audit::Spelling<'_>, String> {
-    Ok(audit::Spelling { settings: &config.audit, log, masks: Arc::new(Pii::new(&config.pii)?) })
-}
-
-impl audit::Masking for Pii {
-    fn masker(&self) -> Box<dyn audit::Mask + '_> {
-        Box::new(self.masker())
-    }
-}
-
-impl audit::Mask for Masker<'_> {
-    fn mask<'t>(&mut self, text: &'t str) -> Cow<'t, str> {
-        self.mask(text)
-    }
+pub(super) fn spelling(
+    config: &Config,
+    log: Option<bool>,
+    names: [u8; 32],
+) -> Result<audit::Spelling<'_>, String> {
+    let masks = Arc::new(Masks::new(Pii::new(&config.pii)?, names));
+    Ok(audit::Spelling { settings: &config.audit, log, masks })
 }
 
 /// Which answers wait for a person, and what masks them: as it masks records.
-fn reviewing(config: &Config) -> Result<review::Rules, String> {
-    Ok(review::Rules { settings: config.review.clone(), masks: spelling(config, None)?.masks })
+fn reviewing(config: &Config, names: [u8; 32]) -> Result<review::Rules, String> {
+    Ok(review::Rules { settings: config.review.clone(), masks: spelling(config, None, names)?.masks })
 }
 
 /// Adds every call to its tenant's summary, and to the review queue what belongs there.
@@ -296,7 +298,7 @@ fn settle(prices: &Arc<Prices>, metrics: &Arc<Metrics>) -> audit::Settle {
 pub(super) fn running(parts: &Parts, lasting: &Lasting) -> Result<Running, String> {
     let config = &parts.config;
     lasting.alerts.set(&config.budget)?;
-    lasting.reviews.follow(reviewing(config)?);
+    lasting.reviews.follow(reviewing(config, lasting.names)?);
     let version = version(config);
     let names: Vec<(String, Vec<String>)> =
         config.providers.iter().map(|(name, provider)| (name.clone(), provider.models.clone())).collect();
@@ -371,6 +373,9 @@ fn stages(parts: &Parts, lasting: &Lasting, table: &Arc<Table>, version: &str) -
                 moderation.clone(),
                 metrics.clone(),
             )?),
+            knowledge: lasting.knowledge.clone(),
+            prompts: prompts.clone(),
+            conversations: config.session.enabled.then(|| lasting.conversations.clone()),
         },
         session: Session {
             sessions: lasting.sessions.clone(),

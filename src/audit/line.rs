@@ -148,11 +148,16 @@ fn is_plain(text: &str) -> bool {
 
 /// What stays of a record for as long as records are kept: the way of a
 /// request through the gateway, in nobody's words but ours.
-fn kept(record: &Record, notes: &Notes, at: &str, line: &mut Line<'_>) {
+fn kept(record: &Record, notes: &Notes, at: &str, mask: &mut dyn Mask, line: &mut Line<'_>) {
     let usage = notes.usage.unwrap_or_default();
     let caller = &record.context.caller;
     let chat = record.chat.as_deref();
     let target = notes.target.as_deref();
+    // What nobody answered may be no route at all, but anything that the caller wrote.
+    let route = chat.map(|chat| match target {
+        Some(_) => Cow::Borrowed(&*chat.model),
+        None => mask.mask(&chat.model),
+    });
     let cached = notes.cache == Cached::Hit;
     let several = notes.attempts.iter().filter(|attempt| attempt.usage.is_some()).count() > 1;
     let attempts = notes.attempts.iter().map(|attempt| AttemptLine {
@@ -191,8 +196,8 @@ fn kept(record: &Record, notes: &Notes, at: &str, line: &mut Line<'_>) {
         .with("output_tokens", usage.output)
         .maybe("usage_estimated", usage.estimated.then_some(true))
         .with("cost_usd", usage.cost.filter(|_| !cached).unwrap_or_default().usd())
-        .maybe("route", chat.map(|chat| &*chat.model))
-        .nullable_text("model", target.map(|target| &*target.model).or(chat.map(|chat| &*chat.model)))
+        .maybe("route", route.as_deref())
+        .nullable_text("model", target.map(|target| &*target.model).or(route.as_deref()))
         .nullable_text("model_version", target.map(|target| &*target.version))
         .nullable_text("provider", target.map(|target| &*target.provider))
         .text(
@@ -225,10 +230,11 @@ fn kept(record: &Record, notes: &Notes, at: &str, line: &mut Line<'_>) {
 
 /// What can be erased, and the log shows.
 fn personal(record: &Record, mask: &mut dyn Mask, line: &mut Line<'_>) {
-    let user = record.context.caller.user.as_deref().map(|user| mask.mask(user));
+    let caller = &record.context.caller;
+    let user = caller.user.as_deref().map(|user| mask.name(caller.tenant(), user));
     line.nullable_text("user_id", user.as_deref());
     if let Some(session) = &record.context.session {
-        line.text("session_id", &mask.mask(session));
+        line.text("session_id", &mask.name(caller.tenant(), session));
     }
     if let Some(error) = &record.error {
         line.text("error", &mask.mask(error));
@@ -330,7 +336,7 @@ impl Spelled {
         let at = time(record.at);
         let (meta, content, log) = (&mut self.meta, &mut self.content, &mut self.log);
         let mut line = Line::new(meta, true);
-        kept(record, notes, &at, &mut line);
+        kept(record, notes, &at, mask, &mut line);
         line.leave_open();
         content.push(b',');
         // Within the object that `meta` has begun.
@@ -350,7 +356,7 @@ impl Spelled {
             Some(false) => {
                 calls(record, notes, &at, false, log);
                 let mut line = Line::new(log, false);
-                kept(record, notes, &at, &mut line);
+                kept(record, notes, &at, mask, &mut line);
                 personal(record, mask, &mut line);
                 line.end();
             }

@@ -106,6 +106,10 @@ pub struct Versions {
 pub trait Mask {
     /// The text with placeholders.
     fn mask<'t>(&mut self, text: &'t str) -> Cow<'t, str>;
+    /// The same for a name of somebody of a tenant's, such as a user's id: different people stay different.
+    fn name<'t>(&mut self, _tenant: &str, name: &'t str) -> Cow<'t, str> {
+        self.mask(name)
+    }
 }
 
 /// Makes what masks one record.

@@ -17,6 +17,7 @@ use crate::{
     auth::Keyring,
     call::{Caller, Context, Priority, Trace, Trail},
     error::{Error, Result},
+    guard::pii::Pii,
 };
 
 /// What is known of a request from its first moment on.
@@ -36,11 +37,12 @@ pub struct Arrival {
 const LONGEST_ID: usize = 128;
 
 /// The request's id: the client's own where it is sane (visible ASCII, at most
-/// 128 characters), else a UUIDv7.
+/// 128 characters) and holds nothing that is personal or secret, else a
+/// UUIDv7. It is written down as it is.
 pub fn id(headers: &HeaderMap) -> Arc<str> {
     let own = headers.get(&names::X_REQUEST_ID).and_then(|value| value.to_str().ok());
     let sane = |id: &&str| (1..=LONGEST_ID).contains(&id.len()) && id.bytes().all(|b| b.is_ascii_graphic());
-    match own.filter(sane) {
+    match own.filter(sane).filter(|id| !Pii::tells(id)) {
         Some(id) => id.into(),
         None => Arc::from(&*Uuid::now_v7().hyphenated().encode_lower(&mut Uuid::encode_buffer())),
     }
@@ -299,6 +301,11 @@ mod tests {
         assert_eq!(&*of("abc-1"), "abc-1");
         assert_eq!(of("with space").len(), 36);
         assert_eq!(of(&"x".repeat(129)).len(), 36);
+        assert_eq!(of("ann@example.org").len(), 36);
+        assert_eq!(of("4111-1111-1111-1111").len(), 36);
+        let usual =
+            ["req_01HZX3T9", "0190b7c6-3e0a-7c2e-9d0c-5a1e6f2b8c4d", "7", "1700000000123-42", "a.b:c/d=e"];
+        usual.iter().for_each(|id| assert_eq!(&*of(id), *id));
     }
 
     #[test]

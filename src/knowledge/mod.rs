@@ -11,6 +11,7 @@ pub mod ground;
 pub mod handbook;
 pub mod index;
 pub mod load;
+mod marks;
 pub mod sentence;
 mod settings;
 pub mod words;
@@ -25,6 +26,7 @@ use self::{
     chunk::{Chunk, Document},
     extract::Extract,
     index::Index,
+    marks::Marks,
 };
 use crate::chat::{Citation, Passage};
 
@@ -40,6 +42,7 @@ pub struct Knowledge {
     documents: usize,
     passages: Vec<Passage>,
     index: Index,
+    marks: Marks,
 }
 
 impl Knowledge {
@@ -64,12 +67,15 @@ impl Knowledge {
         hash.update((chunk_chars as u64).to_le_bytes());
         let mut passages = Vec::new();
         let mut weighed = Vec::new();
+        let mut marks = Marks::default();
         for document in documents {
             for part in [&document.name, &document.text] {
                 hash.update((part.len() as u64).to_le_bytes());
                 hash.update(part);
             }
             let name: Arc<str> = document.name.as_str().into();
+            marks.read(&document.name);
+            marks.read(&document.text);
             let title = chunk::title(document);
             for Chunk { heading, range } in chunk::chunks(document, chunk_chars) {
                 let text: Arc<str> = document.text[range.clone()].into();
@@ -95,12 +101,18 @@ impl Knowledge {
             documents: documents.len(),
             index: Index::build(weighed.into_iter()),
             passages,
+            marks,
         }
     }
 
     /// The version of the documents: equal contents have equal versions.
     pub fn version(&self) -> &Arc<str> {
         &self.version
+    }
+
+    /// The numbers that stand in the documents behind a placeholder's label, such as 1 for `[EMAIL_1]`.
+    pub fn marks(&self, label: &str) -> &[u32] {
+        self.marks.of(label)
     }
 
     /// The number of documents.

@@ -10,15 +10,18 @@ use unicode_normalization::{IsNormalized, UnicodeNormalization, is_nfc_quick};
 use super::settings::{ControlRule, Input as Settings};
 use crate::{
     call::Call,
-    chat::{Format, Message, Part, Purpose},
+    chat::{Format, Message, Mode as Documents, Part, Purpose},
     error::{Error, Result},
     guard::{
         Inspector,
         hold::{Guard, Judging},
-        pii::{Mode, Pii, Restore, Survey, Vault},
+        pii::{Mode, Numbering, Pii, Restore, Survey, Vault},
     },
+    knowledge::SharedKnowledge,
     observe::Metrics,
+    prompt::Prompts,
     reply::Reply,
+    session::{Name, Numbers},
     stage::{Answer, Next, Stage},
 };
 
@@ -33,6 +36,12 @@ pub struct CheckInput {
     pub metrics: Arc<Metrics>,
     /// Judges what is asked.
     pub inspector: Arc<Inspector>,
+    /// The documents and the prompt that may come to the question.
+    pub knowledge: Arc<SharedKnowledge>,
+    /// See `knowledge`.
+    pub prompts: Arc<Prompts>,
+    /// What the numbers of placeholders in conversations are made by; none where there are no conversations.
+    pub conversations: Option<Numbers>,
 }
 
 /// A conversation longer than this is searched beside the threads that serve, in bytes.
@@ -43,7 +52,7 @@ impl Stage for CheckInput {
         self.sizes(&call.chat.messages)?;
         // As it came: what hides text must not be taken out before somebody looked.
         self.inspector.judge(&call).await?;
-        let unclean = |text: &str| self.cleaned(text).is_some();
+        let unclean = |text: &str| cleaned(&self.settings, text).is_some();
         // Nearly always there is nothing to do: the messages are copied only if there is.
         if call.chat.messages.iter().flat_map(|message| &message.parts).any(|part| any_text(part, &unclean)) {
             if self.settings.control_characters == ControlRule::Block
@@ -53,7 +62,7 @@ impl Stage for CheckInput {
             }
             for part in call.chat_mut().messages.iter_mut().flat_map(|message| &mut message.parts) {
                 each_text(part, &mut |text| {
-                    if let Some(clean) = self.cleaned(text) {
+                    if let Some(clean) = cleaned(&self.settings, text) {
                         *text = clean;
                     }
                 });
@@ -116,7 +125,16 @@ impl CheckInput {
         if !survey.masks() {
             return Ok(None);
         }
-        let vault = survey.mask(call.chat_mut()).map_err(Error::internal)?;
+        let documents = (call.chat.mode != Documents::Chat).then(|| self.knowledge.current());
+        let context = &call.context;
+        let session = context.session.as_deref().filter(|_| context.remember);
+        let key = self.conversations.as_ref().zip(session);
+        let numbering = Numbering {
+            prompts: if documents.is_some() { &[self.prompts.system()] } else { &[] },
+            taken: &|label| documents.as_ref().map(|known| known.marks(label).to_vec()).unwrap_or_default(),
+            key: key.map(|(numbers, session)| numbers.of(&Name::new(&context.caller, session))),
+        };
+        let vault = survey.mask(Arc::make_mut(&mut call.chat), &numbering).map_err(Error::internal)?;
         Ok(Some(Arc::new(vault)))
     }
 
@@ -142,24 +160,23 @@ impl CheckInput {
         }
         Ok(())
     }
+}
 
-    /// The clean form of a text; `None` where it is clean.
-    fn cleaned(&self, text: &str) -> Option<String> {
-        let strip = self.settings.control_characters != ControlRule::Off && has_control(text);
-        let denormal =
-            self.settings.normalize && !text.is_ascii() && is_nfc_quick(text.chars()) != IsNormalized::Yes;
-        if !strip && !denormal {
-            return None;
-        }
-        let mut clean = Cow::Borrowed(text);
-        if strip {
-            clean = Cow::Owned(clean.chars().filter(|c| !is_unwanted(*c)).collect());
-        }
-        if denormal {
-            clean = Cow::Owned(clean.nfc().collect());
-        }
-        (clean != text).then(|| clean.into_owned())
+/// The clean form of a text; `None` where it is clean.
+fn cleaned(settings: &Settings, text: &str) -> Option<String> {
+    let strip = settings.control_characters != ControlRule::Off && has_control(text);
+    let denormal = settings.normalize && !text.is_ascii() && is_nfc_quick(text.chars()) != IsNormalized::Yes;
+    if !strip && !denormal {
+        return None;
     }
+    let mut clean = Cow::Borrowed(text);
+    if strip {
+        clean = Cow::Owned(clean.chars().filter(|c| !is_unwanted(*c)).collect());
+    }
+    if denormal {
+        clean = Cow::Owned(clean.nfc().collect());
+    }
+    (clean != text).then(|| clean.into_owned())
 }
 
 fn has_control(text: &str) -> bool {
@@ -219,16 +236,7 @@ mod tests {
     use super::*;
 
     fn clean(text: &str) -> Option<String> {
-        let metrics = Arc::new(Metrics::new().unwrap());
-        let pii = Pii::new(&crate::guard::pii::Settings::default()).unwrap();
-        let inspector = Inspector::new(
-            &crate::guard::settings::Injection::default(),
-            Arc::default(),
-            None,
-            metrics.clone(),
-        );
-        let inspector = Arc::new(inspector.unwrap());
-        CheckInput { settings: Settings::default(), pii: Arc::new(pii), metrics, inspector }.cleaned(text)
+        cleaned(&Settings::default(), text)
     }
 
     #[test]

@@ -15,9 +15,10 @@ pub mod settings;
 mod sql;
 pub mod summary;
 
-use std::{sync::Arc, time::Duration};
+use std::{fmt, sync::Arc, time::Duration};
 
 use arc_swap::ArcSwapOption;
+use hmac::{Hmac, KeyInit, Mac};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
@@ -61,6 +62,30 @@ impl Name {
             owner: owner(caller.tenant(), user),
             id: digest(&[Some(caller.tenant()), user, Some(&caller.rights.id), Some(session)]),
         }
+    }
+}
+
+/// What makes the numbers of placeholders: in all turns of a conversation a value has the same.
+#[derive(Clone)]
+pub struct Numbers([u8; 32]);
+
+impl fmt::Debug for Numbers {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Numbers")
+    }
+}
+
+impl Numbers {
+    /// Made of a secret of the server.
+    pub fn new(secret: [u8; 32]) -> Self {
+        Self(secret)
+    }
+
+    /// The key of a conversation.
+    pub fn of(&self, name: &Name) -> [u8; 32] {
+        let Ok(mut mac) = Hmac::<Sha256>::new_from_slice(&self.0) else { return self.0 };
+        mac.update(name.id.as_bytes());
+        mac.finalize().into_bytes().into()
     }
 }
 

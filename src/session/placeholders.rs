@@ -1,10 +1,13 @@
 //! What stands for a masked value in an earlier turn, told apart from what
 //! stands for one now.
 //!
-//! The values of a call are forgotten with it, and the next call numbers its
-//! own from 1 again. So in the history the first e-mail address of the third
-//! turn is `[EMAIL_T3_1]`: it is no placeholder of the present call, and never
-//! turns into a value of it.
+//! The values of a call are forgotten with it. In a conversation a value has
+//! the same number in every turn, made by a key: `[EMAIL_48213]` (see
+//! `guard/pii/mask.rs`); there is nothing to tell apart. Others are counted
+//! from 1 in each call: those that a model or a person made up, and those of
+//! turns from before there were keys. So in the history such a one of the
+//! third turn is `[EMAIL_T3_1]`: it is no placeholder of the present call, and
+//! never turns into a value of it.
 use std::{borrow::Cow, fmt::Write};
 
 /// The longest placeholder, in bytes.
@@ -40,7 +43,8 @@ fn placeholder(inside: &str) -> Option<(&str, &str)> {
     let upper = |byte: u8| byte.is_ascii_uppercase() || byte.is_ascii_digit() || byte == b'_';
     let is_label = label.starts_with(|c: char| c.is_ascii_uppercase()) && label.bytes().all(upper);
     let is_old = label.rsplit_once('_').is_some_and(|(_, turn)| turn.strip_prefix('T').is_some_and(digits));
-    (is_label && digits(number) && !is_old).then_some((label, number))
+    let is_keyed = number.len() == 5 && !number.starts_with('0');
+    (is_label && digits(number) && !is_old && !is_keyed).then_some((label, number))
 }
 
 #[cfg(test)]
@@ -55,6 +59,7 @@ mod tests {
         assert_eq!(named("[EMAIL_1], [UK_NHS_12]."), "[EMAIL_T3_1], [UK_NHS_T3_12].");
         assert_eq!(named("[EMAIL_T1_1] and [PHONE_2]"), "[EMAIL_T1_1] and [PHONE_T3_2]");
         for plain in [
+            "[EMAIL_48213]",
             "",
             "[",
             "[x_1]",

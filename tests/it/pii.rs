@@ -121,6 +121,93 @@ async fn a_placeholder_that_the_caller_wrote_himself_stays_what_it_is() {
 }
 
 #[tokio::test]
+async fn whatever_else_a_provider_is_told_is_masked() {
+    let upstream = echo().await;
+    let gateway = Setup::one(Wire::OpenAi, &upstream).start().await;
+    let schema = json!({"type": "object", "properties": {"to": {"type": "string", "enum": [MAIL], "description": format!("like {MAIL}")}}});
+    let body = json!({"model": "main", "stop": [MAIL, "\n\n"], "user": MAIL, "metadata": {"about": MAIL}, "prompt_cache_key": MAIL,
+        "tools": [{"type": "function", "function": {"name": "send", "description": format!("Sends as {MAIL}"), "parameters": schema}}],
+        "response_format": {"type": "json_schema", "json_schema": {"name": "x", "schema": schema}},
+        "messages": [{"role": "user", "name": "ann", "content": "hello"}]});
+    gateway.post(CHAT, &body).await;
+    let seen = upstream.seen().first().unwrap().body.clone();
+    assert!(!seen.to_string().contains(MAIL), "{seen}");
+    assert_eq!(seen["stop"], json!(["[EMAIL_1]", "\n\n"]));
+    let parameters = &seen["tools"][0]["function"]["parameters"]["properties"]["to"];
+    assert_eq!((&parameters["enum"], &parameters["type"]), (&json!(["[EMAIL_1]"]), &json!("string")));
+}
+
+#[tokio::test]
+async fn what_documents_write_is_never_taken_for_somebodys_value() {
+    let upstream = echo().await;
+    let documents = tempfile::tempdir().unwrap();
+    let text = "# Letters\n\nThe template for letters begins with Dear [EMAIL_1] and EMAIL\\_2, and ends with regards.\n";
+    std::fs::write(documents.path().join("letters.md"), text).unwrap();
+    let settings = json!({"knowledge": {"path": documents.path()}});
+    let gateway = Setup::one(Wire::OpenAi, &upstream).set(&settings).start().await;
+    let question = format!("How does the template for letters begin? I am {MAIL}.");
+    let body = json!({"question": question, "user_id": "u", "mode": "rag", "use_cache": false});
+    let answer = gateway.post("/query", &body).await.expect(200)["answer"].as_str().unwrap().to_owned();
+    // The model repeats all that it was given, the passage and the question.
+    let seen = last_words(&upstream.last().body);
+    assert!(seen.contains("Dear [EMAIL_1] and EMAIL\\_2") && seen.contains("I am [EMAIL_3]"), "{seen}");
+    assert!(
+        answer.contains("Dear [EMAIL_1] and EMAIL\\_2") && answer.contains(&format!("I am {MAIL}")),
+        "{answer}"
+    );
+}
+
+#[tokio::test]
+async fn in_a_conversation_a_value_keeps_its_placeholder() {
+    let upstream = echo().await;
+    let gateway = Setup::one(Wire::OpenAi, &upstream).start().await;
+    let ask = async |text: &str, session: &str| {
+        let body = json!({"question": text, "user_id": "u", "session_id": session, "mode": "chat", "use_cache": false});
+        gateway.post("/query", &body).await.expect(200)["answer"].as_str().unwrap().to_owned()
+    };
+    let all = |body: &Value| {
+        let messages = body["messages"].as_array().unwrap().clone();
+        messages.iter().map(|message| message["content"].as_str().unwrap().to_owned()).collect::<Vec<_>>()
+    };
+    assert_eq!(ask(&format!("I am {MAIL}"), "s").await, format!("I am {MAIL}"));
+    let first = last_words(&upstream.last().body);
+    assert_eq!(ask("And bob@example.org is a friend", "s").await, "And bob@example.org is a friend");
+    // The model answers with what stands in an earlier turn.
+    upstream.choose(|seen| Act::say(seen.body["messages"][0]["content"].as_str().unwrap_or_default()));
+    assert_eq!(ask(&format!("Who am I, if not {MAIL}?"), "s").await, format!("I am {MAIL}"));
+    let seen = all(&upstream.last().body);
+    assert_eq!((&seen[0], &seen[1]), (&first, &first));
+    assert_eq!(seen[4], format!("Who am I, if not {}?", &first[5..]));
+    assert!(!seen.concat().contains('@'), "{seen:?}");
+    // Shown masked; another conversation has other numbers.
+    let shown = gateway.get("/sessions/s?user_id=u").await.text();
+    assert!(shown.contains(&first) && !shown.contains('@'), "{shown}");
+    ask(&format!("I am {MAIL}"), "s2").await;
+    assert_ne!(last_words(&upstream.last().body), first);
+}
+
+#[tokio::test]
+async fn people_whose_names_are_masked_are_told_apart() {
+    let upstream = echo().await;
+    let gateway = Setup::one(Wire::OpenAi, &upstream).start().await;
+    for user in [MAIL, "bob@example.org", MAIL] {
+        let body = json!({"question": "hi", "user_id": user, "session_id": user, "mode": "chat", "use_cache": false});
+        let ask = gateway.ask("POST", "/query").header("x-request-id", user).json(&body);
+        let reply = ask.send().await;
+        assert_ne!(reply.header("x-request-id"), Some(user), "no name of somebody is the id of a request");
+        reply.expect(200);
+    }
+    let body = json!({"model": KEY, "messages": [{"role": "user", "content": "hi"}]});
+    gateway.post(CHAT, &body).await.expect(404);
+    let records = gateway.audit(4).await;
+    let users: Vec<&str> = records[..3].iter().map(|record| record["user_id"].as_str().unwrap()).collect();
+    assert!(users[0].starts_with("[EMAIL:") && users[0].len() == "[EMAIL:3f9a12c4]".len(), "{users:?}");
+    assert_eq!((users[0] == users[2], users[0] == users[1]), (true, false), "{users:?}");
+    assert_eq!(records[0]["session_id"], users[0]);
+    assert!(!gateway.log().contains('@') && !gateway.log().contains(KEY), "{}", gateway.log());
+}
+
+#[tokio::test]
 async fn what_the_settings_block_is_refused_and_what_they_log_goes_on() {
     let upstream = echo().await;
     let settings = json!({"pii": {"input": {"card": "block", "email": "log"},

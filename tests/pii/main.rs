@@ -132,6 +132,32 @@ fn a_long_number_waits_for_nothing() {
 }
 
 #[test]
+fn hostile_texts_are_searched_like_others() {
+    let pii = Pii::new(&Settings::default()).unwrap();
+    // What looked like the end of a number was the middle of a letter.
+    assert!(pii.in_question("GA 36-2018《公民》").is_empty());
+    let c = &mut Chance(9);
+    let signs = [
+        "é", "—", "中", "《", "🙂", "\u{200b}", "\u{a0}", "\"", "\\", "<", ">", ":", "=", "@", "#", "(", "-",
+        "\n", " ",
+    ];
+    for sentence in corpus(44, 8) {
+        let mut text: Vec<char> = sentence.text.chars().collect();
+        for _ in 0..c.from(1, 4) {
+            let at = c.below(text.len() + 1);
+            match c.below(3) {
+                0 => text.truncate(at.max(1)),
+                _ => _ = text.splice(at..at, c.one(&signs).chars()),
+            }
+        }
+        let text: String = text.into_iter().collect();
+        for found in pii.in_question(&text) {
+            assert!(text.get(found.range.clone()).is_some_and(|value| !value.is_empty()), "{text:?}");
+        }
+    }
+}
+
+#[test]
 fn prose_and_code_wait_for_nothing() {
     let pii = Arc::new(Pii::new(&Settings::default()).unwrap());
     let texts = [

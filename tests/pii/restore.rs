@@ -7,7 +7,7 @@ use sluice::{
     chat::{Event, Message, Request, Role},
     guard::{
         hold::{Guard, Judging},
-        pii::{Pii, Restore, Settings, Survey},
+        pii::{Numbering, Pii, Restore, Settings, Survey, Vault},
     },
     reply::Rewrite,
 };
@@ -16,8 +16,33 @@ use sluice::{
 fn asked(asked: &str) -> (Arc<[Arc<dyn Guard>]>, String) {
     let pii = Pii::new(&Settings::default()).unwrap();
     let mut chat = Request { messages: vec![Message::new(Role::User, asked)], ..Request::default() };
-    let vault = Survey::of(&pii, &chat).mask(&mut chat).unwrap();
+    let vault = masked(&pii, &mut chat, &[], None);
     (Arc::new([Arc::new(Restore::new(Arc::new(vault))) as Arc<dyn Guard>]), chat.question())
+}
+
+fn masked(pii: &Pii, chat: &mut Request, taken: &[u32], key: Option<[u8; 32]>) -> Vault {
+    let numbering = Numbering { prompts: &[], taken: &|_| taken.to_vec(), key };
+    Survey::of(pii, chat).mask(chat, &numbering).unwrap()
+}
+
+#[test]
+fn numbers_pass_those_of_documents_and_stay_in_a_conversation() {
+    let pii = Pii::new(&Settings::default()).unwrap();
+    let seen = |words: &str, taken: &[u32], key: Option<u8>| {
+        let mut chat = Request { messages: vec![Message::new(Role::User, words)], ..Request::default() };
+        masked(&pii, &mut chat, taken, key.map(|key| [key; 32]));
+        chat.question()
+    };
+    assert_eq!(seen("ann@example.org", &[1, 2, 4], None), "[EMAIL_3]");
+    assert_eq!(seen("ann@example.org bob@example.org", &[1, 2, 4], None), "[EMAIL_3] [EMAIL_5]");
+    let (one, two) = (seen("ann@example.org", &[], Some(1)), seen("bob@example.org", &[], Some(1)));
+    assert_eq!(one.len(), "[EMAIL_12345]".len());
+    assert_ne!(one, two);
+    // Wherever it stands, whatever else is there.
+    assert_eq!(seen("bob@example.org and ann@example.org", &[], Some(1)), format!("{two} and {one}"));
+    assert_ne!(seen("ann@example.org", &[], Some(2)), one, "another conversation");
+    let number = one[7..12].parse().unwrap();
+    assert_ne!(seen("ann@example.org", &[number], Some(1)), one, "the documents have it");
 }
 
 fn restored(rules: &Arc<[Arc<dyn Guard>]>, pieces: &[&str], event: impl Fn(&str) -> Event) -> String {

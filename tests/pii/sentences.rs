@@ -129,6 +129,47 @@ const SENTENCES: &[&str] = &[
     "{email};{ssn};{card}",
     "SSN {ssn}, DOB {birth}, card {card}",
     "{email}\t{intl}\t{ip}",
+    "pw for the staging box is {password}",
+    "user=jo\npassword={password}",
+    "\"db_password\": \"{password}\"",
+    "the admin's password is {password}",
+    "our new password {password} works now",
+    "changed the password from {password} to {password}",
+    "<password>{password}</password>",
+    "PGPASSWORD={password} psql",
+    "Password - {password}",
+    "DB_PASS: {password}",
+    "log in as jo with password {password}",
+    "{\\\"password\\\": \\\"{password}\\\"}",
+    "APP_SECRET={random}",
+    "the client_secret is {random}",
+    "signing key {random}",
+    "X-API-Key: {random}",
+    "Authorization: Basic {basic}",
+    "bot token {bot}",
+    "{bot}",
+    "SSN#{ssn}",
+    "credit score of {ssn}",
+    "Passport #{passport}",
+    "passport id {passport}",
+    "N.H.S. number {nhs}",
+    "HMRC wrote about {nino}",
+    "({strong})",
+    "({intl})",
+    "{intl}-Fax",
+    "☎ {strong}",
+    "Jo Miller\nT: {phone}\nE: {email}",
+    "my new number is {strong}",
+    "their number is {intl}, I think",
+    "caller_id={strong}",
+    "nmap -sV {ip}",
+    "?to={escaped}&x=1",
+    "I sent the coins to {wallet} by mistake",
+    "ich bin am {birth} geboren",
+    "born {birth}; admitted 2024-03-01",
+    "They must change their password: {email}, {email}.",
+    "ID 70206\n{strong}",
+    "Price;{strong};London",
 ];
 
 /// Every sentence with `rounds` values each, and half as many that have none.
@@ -163,7 +204,11 @@ fn filled(form: &str, c: &mut Chance) -> Sentence {
             "email", "phone", "card", "iban", "ssn", "nhs", "nino", "passport", "ip", "birth", "wallet",
             "secret",
         ];
-        let kind = names.into_iter().find(|name| *name == word).unwrap_or("phone");
+        let kind = match word {
+            "password" | "random" | "basic" | "bot" => "secret",
+            "escaped" => "email",
+            _ => names.into_iter().find(|name| *name == word).unwrap_or("phone"),
+        };
         sentence.spans.push((kind, start..sentence.text.len()));
         rest = &rest[word.len() + 2..];
     }
@@ -171,10 +216,11 @@ fn filled(form: &str, c: &mut Chance) -> Sentence {
     sentence
 }
 
+#[expect(clippy::too_many_lines, reason = "a row for each kind of sentence")]
 /// What people and programs write that is no personal data.
 fn negative(c: &mut Chance) -> String {
     let d = |c: &mut Chance, count| c.digits(count);
-    match c.below(56) {
+    match c.below(80) {
         0 => format!("Order number {} has shipped", {
             let size = [8, 9, 10, 12, 13][c.below(5)];
             d(c, size)
@@ -252,6 +298,30 @@ fn negative(c: &mut Chance) -> String {
             "password: <your-password>, token: ${TOKEN}, api_key=xxxxxxxx, secret: process.env.SECRET".into()
         }
         54 => format!("binary 0b{} = 0x{}", c.of("01", 16), c.hex(8)),
+        55 => "if password == confirm_password: save()".into(),
+        56 => "const password = req.body.password; password=%(password)s".into(),
+        57 => "postgres://user:<password>@host/db and mysql://$USER:$PASS@host".into(),
+        58 => "password hashing with argon2 or bcrypt, sha256 is too fast".into(),
+        59 => format!("key-concepts-of-20{}-for-large-scale-systems", d(c, 2)),
+        60 => "ssh://git@github.com/org/repo.git".into(),
+        61 => "deploy@web-3.example.com:~$ ls; scp x deploy@web-3.example.com:/srv".into(),
+        62 => format!("[{}.{}] usb 1-1: new device", d(c, 4), d(c, 6)),
+        63 => format!("UPC {} {} {} {}", d(c, 1), d(c, 5), d(c, 5), d(c, 1)),
+        64 => format!("EIN {}-{}", d(c, 2), d(c, 7)),
+        65 => format!("DUNS {}-{}-{}", d(c, 2), d(c, 3), d(c, 4)),
+        66 => format!("firmware {}{}{}", c.of("ABCEGHJ", 2), d(c, 6), c.of("ABCD", 1)),
+        67 => format!("product code {}-{}-{}", d(c, 3), d(c, 3), d(c, 4)),
+        68 => format!("item {}-{}-{} is sold out", d(c, 3), d(c, 2), d(c, 4)),
+        69 => format!("UPS {} {} {} is on its way", d(c, 4), d(c, 4), d(c, 4)),
+        70 => format!("contract bytecode 0x{}", c.hex(40)),
+        71 => format!("Total: {}.{}.{},{} EUR", c.from(1, 99), d(c, 3), d(c, 3), d(c, 2)),
+        72 => format!("CAS {}-{}-{}", d(c, 5), d(c, 2), d(c, 1)),
+        73 => format!("Bestellnummer {}, Kundennummer {}", d(c, 9), d(c, 8)),
+        74 => "The token is refreshed by getAccessTokenFromStore(session)".into(),
+        75 => "Authorization: Basic <credentials>".into(),
+        76 => format!("container MSCU{} at berth {}", d(c, 7), d(c, 2)),
+        77 => format!("see §{} Abs. {} and RFC {}", d(c, 3), d(c, 1), d(c, 4)),
+        78 => "The password is case-sensitive and must be changed on first login".into(),
         _ => format!("batch {} {} {} {} approved", d(c, 4), d(c, 4), d(c, 4), "1237"),
     }
 }

@@ -202,7 +202,36 @@ pub(crate) fn value(kind: &str, c: &mut Chance) -> String {
         "birth" => birth(c),
         "wallet" => wallet(c),
         "secret" => secret(c),
+        "password" => password(c),
+        "random" => {
+            let signs = [MIXED, HEX, "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/"];
+            let signs = c.one(&signs);
+            let size = [24, 32, 40, 64][c.below(4)];
+            // Some of nothing but letters are words of a sort.
+            c.of(signs, size - 2) + "7x"
+        }
+        "basic" => {
+            ["dXNlcjpodW50ZXIyIQ==", "YWRtaW46UzNjcjN0IQ==", "am86dzByZHNAaG9tZQ=="][c.below(3)].into()
+        }
+        "bot" => match c.below(2) {
+            0 => format!("{}:AA{}x", c.form("%#########"), c.of(MIXED, 32)),
+            _ => format!("MTA{}q8.{}.{}aB", c.of(MIXED, 21), c.of(MIXED, 6), c.of(MIXED, 30)),
+        },
+        "escaped" => format!("{}%40{}.org", c.of("abcdefgh", 6), c.of("klmnop", 5)),
         other => panic!("no type `{other}`"),
+    }
+}
+
+/// As people choose them, and as programs make them.
+fn password(c: &mut Chance) -> String {
+    let words = ["Sommer", "hunter", "Falcon", "pa55word", "blue_Car", "Kaffee"];
+    let word = c.one(&words);
+    match c.below(5) {
+        0 => format!("{word}{}!", c.digits(4)),
+        1 => format!("{}{}#{}", c.of(MIXED, 5), c.digits(1), c.of(MIXED, 4)),
+        2 => format!("{word}{}", c.digits(3)),
+        3 => format!("Xk{}-{}", c.digits(2), c.of(MIXED, 8)),
+        _ => format!("{}${}@{}", c.of("abcdefgh", 4), c.of(CAPITALS, 3), c.digits(2)),
     }
 }
 

@@ -1,8 +1,12 @@
-"""Serves SmolLM2 with llama.cpp on a free port of 127.0.0.1, for at most ten minutes."""
+"""Serves SmolLM2 with llama.cpp on a free port of 127.0.0.1, for at most ten minutes.
+
+With `verbose` it writes every prompt and every word of an answer to standard error.
+"""
 
 import importlib.util
 import pathlib
 import socket
+import sys
 import time
 
 import xllamacpp
@@ -21,6 +25,8 @@ params.n_ctx = 4096
 params.n_parallel = 2
 params.cpuparams.n_threads = 1  # More threads than idle cores spin, and collapse to a token a second.
 params.model_alias = {"smollm2-135m-instruct"}
+if "verbose" in sys.argv:
+    params.verbosity = 99
 server = xllamacpp.Server(params)
 print("ready", f"http://127.0.0.1:{port}", flush=True)
 time.sleep(600)

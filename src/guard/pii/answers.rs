@@ -5,8 +5,7 @@ use super::{
     Kind, Mode, Pii,
     find::{self, Wanted},
     fold::Folded,
-    secret::floor,
-    text::has_numbers,
+    text::{floor, has_numbers},
     words,
 };
 use crate::{

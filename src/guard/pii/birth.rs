@@ -55,8 +55,22 @@ pub(super) fn numeric(text: &Text<'_>, groups: &Groups) -> Option<usize> {
 pub(super) fn born(text: &Text<'_>, start: usize, end: usize) -> Option<Found> {
     // A time may follow, and the T before it.
     let ends = text.ends(end) || (text.byte(end) == b'T' && text.byte(end + 1).is_ascii_digit());
-    let good = text.begins(start) && ends && text.announced(Class::BIRTH, NOT, start, end);
+    let good =
+        text.begins(start) && ends && text.announced(Class::BIRTH, NOT, start, end) && !another(text, start);
     good.then_some(Found { kind: Kind::Birth, start, end })
+}
+
+/// Whether the word that announces a birth has a day already, and another word stands between that and this one:
+/// `born 3 May 1985, admitted 2024-03-01`.
+fn another(text: &Text<'_>, start: usize) -> bool {
+    let Some(distance) = text.distance(Class::BIRTH, start) else { return false };
+    let between = &text.str[start - distance..start];
+    let last = between.rfind(|c: char| c.is_ascii_digit());
+    let digits = between.bytes().filter(u8::is_ascii_digit).count();
+    let words = |after: &str| {
+        after.split(|c: char| !c.is_alphabetic()).any(|word| word.len() >= 3 && !is_month(word))
+    };
+    digits >= 4 && last.is_some_and(|last| words(&between[last + 1..]))
 }
 
 /// What has days of its own.
@@ -65,7 +79,11 @@ const NOT: Class = Class::VERSION.or(Class::THING);
 /// A date of birth with its month in words whose first digits are at `at`: `12 March 1985`, `March 12th, 1985`.
 pub(super) fn spelled(text: &Text<'_>, groups: &Groups) -> Option<Found> {
     let group = groups[0];
-    text.distance(Class::BIRTH, group.start)?;
+    // `am 3. Mai 1985 geboren`: the word may come behind.
+    let behind = || text.ahead && text.hits.iter().any(|hit| hit.class.meets(Class::BIRTH));
+    if text.distance(Class::BIRTH, group.start).is_none() && !behind() {
+        return None;
+    }
     let day = |start: usize, end: usize| {
         let digits = &text.bytes[start..end];
         (1..=2).contains(&digits.len())

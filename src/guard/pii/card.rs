@@ -35,7 +35,15 @@ pub(super) fn find(text: &Text<'_>, groups: &Groups) -> Option<Found> {
             return None;
         }
         let digits = Digits::<LONGEST>::of(text, part)?;
-        let fits = digits.len() >= 12 && luhn(&digits) && issued(&digits, count > 1, announced);
+        let fits = digits.len() >= 12
+            && luhn(&digits)
+            && (issued(&digits, count > 1, announced)
+                || text.names(Class::CARD, start)
+                // Visa's old numbers, which are as long as a barcode, and its longest.
+                || (matches!(digits.len(), 13 | 19)
+                    && digits[0] == 4
+                    && !(digits.len() == 13 && barcode(&digits))
+                    && text.distance(Class::THING, start).is_none()));
         fits.then_some(Found { kind: Kind::Card, start, end })
     })
 }
@@ -78,13 +86,17 @@ fn issued(digits: &[u8], grouped: bool, announced: impl Fn() -> bool) -> bool {
             4 => true,
             5 => true,
             2 => (2200..=2204).contains(&four) || (2221..=2720).contains(&four),
-            3 => (3528..=3589).contains(&four) || matches!(two, 36 | 38 | 39 | 30),
+            3 => {
+                (3528..=3589).contains(&four)
+                    || matches!(two, 36 | 38 | 39 | 30)
+                    || (two == 35 && announced())
+            }
             6 => matches!(two, 60 | 62 | 63 | 64 | 65 | 67) || announced(),
             8 => two == 81 || two == 82,
             9 => four == 9792 || announced(),
             _ => false,
         },
-        15 => matches!(two, 34 | 37),
+        15 => matches!(two, 34 | 37) || matches!(four, 1800 | 2131),
         14 => matches!(two, 36 | 38 | 39) || (300..=305).contains(&three) || four == 3095,
         19 => {
             (matches!(two, 62 | 63 | 64 | 65 | 67) || digits[0] == 4 || four == 6011)
@@ -97,6 +109,13 @@ fn issued(digits: &[u8], grouped: bool, announced: impl Fn() -> bool) -> bool {
         }
         _ => false,
     }
+}
+
+/// Whether the last digit is that of a barcode (EAN-13).
+fn barcode(digits: &[u8]) -> bool {
+    let sum: u32 =
+        digits.iter().zip([1, 3].iter().cycle()).map(|(digit, weight)| u32::from(*digit) * weight).sum();
+    sum.is_multiple_of(10)
 }
 
 /// The check digit of Luhn (ISO/IEC 7812-1).

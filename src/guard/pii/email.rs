@@ -20,7 +20,10 @@ const FILES: [&str; 26] = [
 pub(super) fn find(text: &Text<'_>, at: usize) -> Option<Found> {
     let start = at - name_before(text, at);
     let end = domain_after(text, at + 1)?;
-    let ssh = text.byte(end) == b':' && &text.bytes[start..at] == b"git";
+    // `git@host:path` is a repository, `root@host.example:~$` a prompt of a shell, `ann@host.example:/srv` a place to copy to.
+    let next = (text.byte(end), text.byte(end + 1));
+    let ssh = (matches!(next.0, b':' | b'/') && &text.bytes[start..at] == b"git")
+        || matches!(next, (b':', b'/' | b'~'));
     // `@ann@mastodon.example` is a name on a network, `https://ann:word@host` a login.
     let handle = matches!(text.before(start), b'@');
     (start < at && !ssh && !handle).then_some(Found { kind: Kind::Email, start, end })

@@ -4,7 +4,7 @@ use std::{borrow::Cow, ops::Range};
 use super::{
     birth, card, email,
     fold::Folded,
-    iban,
+    iban, key,
     kind::Kind,
     national, network, people, phone, secret,
     settings::Custom,
@@ -107,6 +107,9 @@ fn numbers(text: &Text<'_>, from: usize, wanted: Wanted, found: &mut Vec<Found>)
         let groups = Groups::read(text, start);
         at = groups[0].end;
         word(text, start, at, wanted, found);
+        if matches!(text.byte(at), b':' | b'/') && wanted.has(Kind::Secret) {
+            found.extend(key::numbered(text, start, at));
+        }
         if start < dotted.max(dated) {
             continue;
         }
@@ -174,7 +177,7 @@ fn word(text: &Text<'_>, start: usize, end: usize, wanted: Wanted, found: &mut V
         found.extend(wallet::find(text, from, upto));
     }
     if wanted.has(Kind::Secret) {
-        found.extend(secret::chance(text, from, upto));
+        found.extend(key::chance(text, from, upto));
     }
 }
 
@@ -185,14 +188,14 @@ fn words(text: &Text<'_>, wanted: Wanted, found: &mut Vec<Found>) {
     for hit in &text.hits {
         // Within a word that was followed to its end none is followed again.
         if secret && hit.class.meets(Class::PREFIX) && hit.start >= run {
-            let prefixed = secret::prefixed(text, hit).map(|found| beyond(hit, found, wanted));
+            let prefixed = key::prefixed(text, hit).map(|found| beyond(hit, found, wanted));
             run = prefixed.map_or_else(|| secret::run(text, hit.start), |found| found.end);
             found.extend(prefixed);
         }
         if secret
             && hit.class.meets(Class::PEM)
             && hit.start >= private_key
-            && let Some(pem) = secret::pem(text, hit.start)
+            && let Some(pem) = key::pem(text, hit.start)
         {
             private_key = pem.end;
             found.push(beyond(hit, pem, wanted));
@@ -206,6 +209,9 @@ fn words(text: &Text<'_>, wanted: Wanted, found: &mut Vec<Found>) {
             // A short one may announce what comes next: `Authorization: Bearer …`.
             value = announced.map_or_else(|| secret::run(text, hit.end), |found| found.end);
             value = if value - hit.end > 64 { value } else { 0 };
+            if wanted.ahead {
+                found.extend(announced.as_ref().and_then(|first| secret::changed(text, first)));
+            }
             found.extend(announced);
         }
         if wanted.has(Kind::Email) && hit.class.meets(Class::AT) {

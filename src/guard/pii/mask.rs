@@ -2,8 +2,11 @@
 use std::{
     borrow::Cow,
     collections::{HashMap, HashSet},
-    fmt,
+    fmt::{self, Write as _},
 };
+
+use hmac::{Hmac, KeyInit, Mac};
+use sha2::Sha256;
 
 use super::{Finding, Kind, Pii, find::Wanted};
 
@@ -19,7 +22,12 @@ pub struct Vault {
     numbers: HashMap<Kind, u32>,
     /// Numbers that the texts themselves use: what a caller wrote is not a placeholder.
     reserved: HashSet<(Kind, u32)>,
+    /// By what a value's number is made; without it, numbers are counted.
+    key: Option<[u8; 32]>,
 }
+
+/// The numbers that are made by a key: five digits, never those that are counted in the first ten thousand.
+const KEYED: std::ops::Range<u32> = 10_000..100_000;
 
 /// A value.
 pub(super) struct Entry {
@@ -64,17 +72,38 @@ impl Vault {
         self.reserved.insert((kind, number));
     }
 
+    /// Has numbers made by this key.
+    pub(super) fn number_by(&mut self, key: Option<[u8; 32]>) {
+        self.key = key;
+    }
+
     /// The placeholder of a value: the same as before where it has one.
     pub(super) fn put(&mut self, pii: &Pii, kind: Kind, value: &str) -> usize {
         if let Some(at) = self.places.get(value) {
             return *at;
         }
-        let number = self.numbers.entry(kind).or_default();
-        *number += 1;
-        while self.reserved.contains(&(kind, *number)) {
-            *number += 1;
-        }
-        let (number, label) = (*number, pii.rules.names(kind).1);
+        let label = pii.rules.names(kind).1;
+        let number = match &self.key {
+            None => {
+                let mut next = self.numbers.get(&kind).copied().unwrap_or_default() + 1;
+                while self.reserved.contains(&(kind, next)) {
+                    next += 1;
+                }
+                self.numbers.insert(kind, next);
+                next
+            }
+            Some(key) => {
+                let mut next = keyed(key, label, value);
+                // One call has far fewer values than there are numbers.
+                for _ in KEYED {
+                    if !self.reserved.contains(&(kind, next)) && !self.given.contains_key(&(kind, next)) {
+                        break;
+                    }
+                    next = if next + 1 < KEYED.end { next + 1 } else { KEYED.start };
+                }
+                next
+            }
+        };
         if !self.labels.iter().any(|(_, known)| *known == kind) {
             self.labels.push((label.into(), kind));
         }
@@ -84,6 +113,22 @@ impl Vault {
         self.places.insert(value.to_owned(), self.entries.len() - 1);
         self.entries.len() - 1
     }
+}
+
+/// The number of a value under a key: the same each time, and nothing tells the value by it.
+fn keyed(key: &[u8; 32], label: &str, value: &str) -> u32 {
+    let [a, b, c, d, ..] = tag(key, &[label, value]);
+    KEYED.start + u32::from_be_bytes([a, b, c, d]) % KEYED.len() as u32
+}
+
+/// A keyed digest in which no part can be taken for the end of another.
+fn tag(key: &[u8; 32], parts: &[&str]) -> [u8; 32] {
+    let Ok(mut mac) = Hmac::<Sha256>::new_from_slice(key) else { return [0; 32] };
+    for part in parts {
+        mac.update(&(part.len() as u64).to_le_bytes());
+        mac.update(part.as_bytes());
+    }
+    mac.finalize().into_bytes().into()
 }
 
 /// Masks texts that share one vault.
@@ -111,6 +156,28 @@ impl<'p> Masker<'p> {
             return Cow::Borrowed(text);
         }
         Cow::Owned(self.replaced(text, &found))
+    }
+
+    /// A name of somebody, such as a user's id, with a short keyed tag for every value: `[EMAIL:3f9a12c4]`. Who has
+    /// the key can tell one from another, and find what is said about one again; nobody can tell the value.
+    pub fn name<'t>(&self, text: &'t str, tenant: &str, key: &[u8; 32]) -> Cow<'t, str> {
+        let found = self.pii.find(text, self.wanted);
+        if found.is_empty() {
+            return Cow::Borrowed(text);
+        }
+        let (mut named, mut at) = (String::with_capacity(text.len()), 0);
+        for Finding { kind, range } in &found {
+            let label = self.pii.rules.names(*kind).1;
+            // `Ann@Example.org` is the same person.
+            let [a, b, c, d, ..] = tag(key, &[tenant, label, &text[range.clone()].to_lowercase()]);
+            let value = u32::from_be_bytes([a, b, c, d]);
+            named.push_str(&text[at..range.start]);
+            // Writing to a string cannot fail.
+            let _ = write!(named, "[{label}:{value:08x}]");
+            at = range.end;
+        }
+        named.push_str(&text[at..]);
+        Cow::Owned(named)
     }
 
     /// The placeholder that a value got.

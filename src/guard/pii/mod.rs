@@ -11,7 +11,9 @@ mod email;
 mod find;
 mod fold;
 mod iban;
+mod key;
 mod kind;
+mod looks;
 mod mask;
 mod national;
 mod network;
@@ -34,10 +36,11 @@ pub use answers::Answers;
 use find::Wanted;
 pub use kind::Kind;
 pub use mask::{Masker, Vault};
-pub use question::Survey;
+pub use question::{Numbering, Survey};
 pub use restore::Restore;
 use settings::Rules;
 pub use settings::{Mode, Settings};
+use text::has_numbers;
 
 /// The types that are looked for, and what is done about each.
 #[derive(Debug)]
@@ -82,6 +85,13 @@ impl Pii {
     /// What a question holds of the types that are not off, in order.
     pub fn in_question(&self, text: &str) -> Vec<Finding> {
         self.find(text, Wanted { kinds: self.input, ahead: true, shapes: false })
+    }
+
+    /// Whether a word that a client made up, such as the id of a request, holds what is never to be written down,
+    /// whatever the settings say.
+    pub fn tells(word: &str) -> bool {
+        let wanted = Wanted { kinds: PLAIN, ahead: true, shapes: false };
+        has_numbers(word) && !find::find(word, wanted, &[]).is_empty()
     }
 
     fn find(&self, text: &str, wanted: Wanted) -> Vec<Finding> {

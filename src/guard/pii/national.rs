@@ -25,7 +25,7 @@ pub(super) fn ssn(text: &Text<'_>, groups: &Groups) -> Option<Found> {
     let by = if parted { groups[1].by } else { 0 };
     let good = announced
         || (matches!(by, b'-' | b' ')
-            && !text.close(Class::THING, start, 16)
+            && !text.names(Class::THING, start)
             && !text.close(Class::PHONE, start, 24));
     good.then_some(Found { kind: Kind::Ssn, start, end })
 }
@@ -55,10 +55,19 @@ pub(super) fn nhs(text: &Text<'_>, groups: &Groups) -> Option<Found> {
         return None;
     }
     let announced = text.announced(Class::NHS, Class::PHONE, start, end);
-    // Unannounced, only in its own form and of a range that is in use; else it is as likely a telephone number.
-    let typical = parted && groups[1].by == b' ' && matches!(digits[0], 4 | 6 | 7 | 9);
+    // Unannounced, only in its own form and of a range that is in use, where it is no American telephone number,
+    // whose fourth digit is never 0 or 1 but in samples; or where it is about patients.
+    let american = digits[3] >= 2 || digits[3..6] == [1, 2, 3];
+    let patient = || {
+        let before = &text.bytes[start.saturating_sub(48)..start];
+        before.windows(7).any(|word| word.eq_ignore_ascii_case(b"patient"))
+    };
+    let country = text.before(start) == b' '
+        && text.str[..start - 1].trim_end_matches(|c: char| c.is_ascii_digit()).ends_with('+');
+    let typical = parted && groups[1].by == b' ' && matches!(digits[0], 4 | 6 | 7 | 9) && !country;
     let contested = Class::PHONE.or(Class::CALL).or(Class::THING);
-    let good = announced || (typical && text.distance(contested, start).is_none());
+    let good =
+        announced || (typical && text.distance(contested, start).is_none() && (!american || patient()));
     good.then_some(Found { kind: Kind::Nhs, start, end })
 }
 
@@ -92,7 +101,8 @@ pub(super) fn nino(text: &Text<'_>, at: usize) -> Option<Found> {
         && (letter == end || text.byte(letter).is_ascii_uppercase() || announced())
     {
         let capital = text.bytes[start].is_ascii_uppercase() && text.byte(letter).is_ascii_uppercase();
-        let good = announced() || (capital && !text.close(Class::THING.or(Class::PASSPORT), start, 24));
+        let other = Class::THING.or(Class::PASSPORT).or(Class::VERSION);
+        let good = announced() || (capital && !text.close(other, start, 24));
         return good.then_some(Found { kind: Kind::Nino, start, end: letter + 1 });
     }
     // Some leave the last letter out.
@@ -108,7 +118,8 @@ pub(super) fn passport(text: &Text<'_>, at: usize) -> Option<Found> {
     let series = |from: usize, to: usize| text.bytes[from..to].iter().all(u8::is_ascii_digit);
     if text.before(start) == b' ' && start >= 3 {
         let (from, to) = text.token(start - 1);
-        let capitals = text.bytes[from..to].iter().all(u8::is_ascii_uppercase);
+        let capitals =
+            text.bytes[from..to].iter().all(u8::is_ascii_uppercase) && &text.bytes[from..to] != b"ID";
         if capitals && (1..=2).contains(&(to - from)) && end - start >= 6 && text.begins(from) {
             start = from;
         }

@@ -2,11 +2,11 @@
 use super::{
     email,
     find::Wanted,
-    iban,
+    iban, key,
     kind::Kind,
     phone, secret,
     settings::Custom,
-    text::{LONGEST_GROUP, REACH, Text},
+    text::{LONGEST_GROUP, REACH, Text, floor},
     words::Class,
 };
 
@@ -52,7 +52,7 @@ pub(super) fn open(text: &Text<'_>, wanted: Wanted, customs: &[Custom]) -> usize
             hold(length.saturating_sub(custom.longest));
         }
     }
-    secret::floor(text.str, open)
+    floor(text.str, open)
 }
 
 /// Where to look for numbers on in a text that was judged up to `from`: at the beginning of the words with
@@ -118,8 +118,8 @@ fn extends(word: &[u8]) -> bool {
 
 /// Where an address begins whose at sign is spelled out.
 fn spelled_at(text: &Text<'_>, word: usize) -> usize {
-    let signs = ["[at]", "(at)", "{at}", "<at>", "[@]", "(@)", "at"];
-    let begun = &text.str[secret::floor(text.str, word)..];
+    let signs = ["[at]", "(at)", "{at}", "<at>", "[@]", "(@)", "%40", "at"];
+    let begun = &text.str[floor(text.str, word)..];
     let before = || {
         text.bytes[..word]
             .iter()
@@ -155,7 +155,7 @@ fn secrets(text: &Text<'_>) -> usize {
     let length = text.bytes.len();
     let mut open = length;
     let unbroken = |from: usize| {
-        length - from <= secret::LONGEST
+        length - from <= key::LONGEST
             && !text.bytes[from..].iter().any(|b| b.is_ascii_whitespace() || b"\"'`<>".contains(b))
     };
     for hit in &text.hits {
@@ -163,14 +163,14 @@ fn secrets(text: &Text<'_>) -> usize {
         if class.meets(Class::PREFIX) && unbroken(hit.end) {
             open = open.min(hit.end);
         }
-        if class.meets(Class::PEM) && secret::pem_open(text, hit.start) {
+        if class.meets(Class::PEM) && key::pem_open(text, hit.start) {
             open = open.min(hit.end);
         }
         // The name of a host ends at a slash; what follows holds no login.
         let host = |b: &u8| !b.is_ascii_whitespace() && !b"/\"'`<>".contains(b);
         if class.meets(Class::URL)
             && text.bytes[hit.end..].iter().all(host)
-            && length - hit.end <= secret::LONGEST
+            && length - hit.end <= key::LONGEST
         {
             open = open.min(hit.end);
         }
@@ -180,7 +180,7 @@ fn secrets(text: &Text<'_>) -> usize {
     }
     // A word that may come to look like chance, near something that tells of a secret.
     let sign = |b: &&u8| b.is_ascii_alphanumeric() || b"_-+/~=".contains(b);
-    let word = length - text.bytes.iter().rev().take(secret::LONGEST).take_while(sign).count();
+    let word = length - text.bytes.iter().rev().take(key::LONGEST).take_while(sign).count();
     let near =
         text.hits.iter().rev().find(|hit| hit.class.meets(Class::KEY.or(Class::PASSWORD)) && hit.end <= word);
     if near.is_some_and(|hit| hit.end + REACH >= word) {

@@ -53,6 +53,11 @@ pub(super) fn find(text: &Text<'_>, groups: &Groups) -> Option<Found> {
         return None;
     }
     let international = plus || (text.bytes[first..].starts_with(b"00") && text.byte(first + 2) != b'0');
+    // Zeros before other numbers: a barcode, an account.
+    let international = international
+        && (plus
+            || !(text.names(Class::THING.or(Class::VERSION), start)
+                || groups.get(1).is_some_and(|group| group.by == b'.')));
     // Only as many groups as have the digits of a number; nationally none but the first has a single digit.
     let plausible = |group: &Group| group.len() >= 2 || international;
     let most = 1 + groups[1..].iter().take(GROUPS - 1).take_while(|group| plausible(group)).count();
@@ -71,7 +76,8 @@ pub(super) fn find(text: &Text<'_>, groups: &Groups) -> Option<Found> {
         let digits = Digits::<MOST>::of(text, part)?;
         // A bracket that is open must be closed within.
         let extension = matches!(text.byte(end), b'x' | b'X') && text.byte(end + 1).is_ascii_digit();
-        ((text.ends(end) || extension) && balanced(&text.bytes[start..end])).then_some((part, digits, end))
+        let ends = text.ends(end) || extension || place(text, end).is_some_and(|at| at > end);
+        (ends && !amount(text, part, end) && balanced(&text.bytes[start..end])).then_some((part, digits, end))
     };
     let found = |end: usize| Some(Found { kind: Kind::Phone, start, end: extended(text, end) });
     if international {
@@ -85,9 +91,15 @@ pub(super) fn find(text: &Text<'_>, groups: &Groups) -> Option<Found> {
     if plus && !text.announced(Class::PHONE.or(Class::CALL), Class::THING, start, groups[0].end) {
         return None;
     }
-    let contested = text
-        .distance(Class::THING.or(Class::VERSION).or(Class::DIGEST), start)
-        .is_some_and(|distance| distance < 40);
+    let other = Class::THING.or(Class::VERSION).or(Class::DIGEST);
+    let contested = text.names(OTHER, start)
+        || text.distance(other, start).is_some_and(|distance| {
+            // An area in brackets is written for telephones only; another line or column is about something else.
+            let apart = |b: &u8| matches!(b, b'\n' | b';' | b'|' | b'\t');
+            distance < 40
+                && text.byte(start) != b'('
+                && !text.bytes[start - distance..start].iter().any(apart)
+        });
     let row = in_a_row(text, start);
     for (part, digits, end) in counts.clone().filter_map(whole) {
         let bracket = text.byte(start) == b'(';
@@ -101,6 +113,7 @@ pub(super) fn find(text: &Text<'_>, groups: &Groups) -> Option<Found> {
     }
     for (part, digits, end) in counts.filter_map(whole) {
         let strict = text.announced(Class::PHONE, OTHER, start, end);
+        let strict = strict || signed(text, start) || place(text, end).is_some();
         let loose =
             || text.announced(Class::CALL, OTHER, start, end) && text.distance(Class::PHONE, start).is_none();
         if possible(part, &digits) && (strict || (loose() && (part.len() > 1 || digits.len() >= 9))) {
@@ -132,20 +145,26 @@ pub(super) fn is_over(text: &Text<'_>, start: usize, end: usize) -> bool {
 /// Where a number begins whose first digit is at `first`, and whether a plus stands before it.
 fn opening(text: &Text<'_>, first: usize) -> (usize, bool) {
     let mut start = first;
-    if text.before(start) == b'(' {
+    // A bracket that is closed within the number is part of it, one around it is not.
+    let within = || {
+        // `(+44 (0)20 …)` has one of its own.
+        let bracket = text.bytes[first..].iter().take(20).position(|b| matches!(b, b'(' | b')'));
+        let close = bracket.map(|at| first + at).filter(|at| text.byte(*at) == b')').map(|at| at + 1);
+        close.is_some_and(|at| {
+            let blank =
+                text.bytes[at..].iter().take_while(|b| matches!(b, b' ' | b'-' | b'.' | b'/' | b'(')).take(3);
+            let next = at + blank.count();
+            text.byte(next).is_ascii_digit()
+        })
+    };
+    if text.before(start) == b'(' && within() {
         start -= 1;
     }
     let plus =
         start - usize::from(text.before(start) == b' ' && start >= 2 && text.before(start - 1) == b'+');
     if text.before(plus) == b'+' {
         let start = plus - 1;
-        return (
-            start
-                - usize::from(
-                    text.before(start) == b'(' && text.bytes[first..].iter().take(20).any(|b| *b == b')'),
-                ),
-            true,
-        );
+        return (start - usize::from(text.before(start) == b'(' && within()), true);
     }
     (start, false)
 }
@@ -182,7 +201,9 @@ fn typical(part: &[Group], digits: &[u8], bracket: bool, rest: Option<&Group>) -
     let area = |at: usize| digits.get(at).is_some_and(|digit| *digit >= 2);
     // North America: area and exchange begin with 2 to 9.
     if shape(&[3, 3, 4]) {
-        return (area(0) && area(3)) || bracket || digits[0] == 0;
+        // Samples have an exchange of 123; hyphens and dots are hardly put between other numbers.
+        let sample = digits[3..6] == [1, 2, 3];
+        return (area(0) && (area(3) || sample)) || matches!(by(1), b'-' | b'.') || bracket || digits[0] == 0;
     }
     if shape(&[1, 3, 3, 4]) {
         return digits[0] == 1 && area(1);
@@ -235,6 +256,43 @@ fn in_a_row(text: &Text<'_>, start: usize) -> bool {
         && text.bytes[..start - 1].iter().rev().take(3).take_while(|b| b.is_ascii_digit()).count() >= 3
 }
 
+/// Whether it is an amount of money, with dots between its thousands and a comma before its cents. In a stream it
+/// would have to wait for them.
+fn amount(text: &Text<'_>, part: &[Group], end: usize) -> bool {
+    let thousands = part.len() > 1 && part[1..].iter().all(|group| group.by == b'.' && group.len() == 3);
+    let cents = text.bytes[end..].iter().skip(1).take_while(|b| b.is_ascii_digit()).count();
+    text.ahead && thousands && text.byte(end) == b',' && cents == 2
+}
+
+/// Whether it stands in a signature, where one capital tells what it is: `T: 030 1234567`.
+fn signed(text: &Text<'_>, start: usize) -> bool {
+    let before = text.str[..start].trim_end_matches(' ');
+    let mut signs = before.bytes().rev();
+    let label =
+        matches!(signs.next(), Some(b':' | b'.')) && signs.next().is_some_and(|b| b"TMPFHOCD".contains(&b));
+    label && matches!(signs.next(), None | Some(b'\n' | b'\r' | b'\t' | b'|' | b'/'))
+        || label
+            && before.len() >= 4
+            && matches!(&before.as_bytes()[before.len() - 4..before.len() - 2], b"| " | b", " | b"/ " | b"; ")
+}
+
+/// The end of the word right behind a number that tells where it rings: `030 1234567 office`, `…-Fax`.
+/// In a stream no number waits for it.
+fn place(text: &Text<'_>, end: usize) -> Option<usize> {
+    if !text.ahead || !matches!(text.byte(end), b' ' | b'-') {
+        return None;
+    }
+    let from = end + 1 + usize::from(text.byte(end + 1) == b'(');
+    let length = text.bytes[from.min(text.bytes.len())..]
+        .iter()
+        .take(9)
+        .take_while(|b| b.is_ascii_alphabetic())
+        .count();
+    let word = text.str.get(from..from + length)?;
+    let places = ["office", "fax", "mobile", "cell", "home", "work", "desk", "direct", "landline"];
+    places.iter().any(|place| place.eq_ignore_ascii_case(word)).then_some(from + length)
+}
+
 /// The brackets of a number are closed.
 fn balanced(bytes: &[u8]) -> bool {
     let count = |sign: u8| memchr::memchr_iter(sign, bytes).count();
@@ -258,5 +316,6 @@ fn extended(text: &Text<'_>, end: usize) -> usize {
     };
     at = skip(at + word.len(), b". :");
     let digits = text.bytes[at.min(text.bytes.len())..].iter().take_while(|b| b.is_ascii_digit()).count();
-    if (1..=6).contains(&digits) && text.ends(at + digits) { at + digits } else { end }
+    let ends = |at: usize| text.ends(at) || place(text, at).is_some_and(|to| to > at);
+    if (1..=6).contains(&digits) && ends(at + digits) { at + digits } else { end }
 }

@@ -18,6 +18,22 @@ pub(super) enum Trust {
     Signed,
 }
 
+/// Which numbers placeholders get.
+pub struct Numbering<'a> {
+    /// Texts that come to the question later: what they write themselves stays what it is.
+    pub prompts: &'a [&'a str],
+    /// The numbers that documents give to a label themselves.
+    pub taken: &'a dyn Fn(&str) -> Vec<u32>,
+    /// The key of a conversation: in all its turns a value has the same number. Without one they are counted from 1.
+    pub key: Option<[u8; 32]>,
+}
+
+impl std::fmt::Debug for Numbering<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Numbering").finish_non_exhaustive()
+    }
+}
+
 /// What the texts of a question hold.
 pub struct Survey<'p> {
     pii: &'p Pii,
@@ -54,9 +70,15 @@ impl<'p> Survey<'p> {
     }
 
     /// Puts placeholders in the place of all that is to be masked. Gives back the values.
-    pub fn mask(mut self, chat: &mut Request) -> Result<Vault, String> {
+    pub fn mask(mut self, chat: &mut Request, numbering: &Numbering<'_>) -> Result<Vault, String> {
         // What the system's texts say is part of the conversation, searched or not.
         texts::each(chat, true, &mut |text, _, _| self.reserve(text));
+        numbering.prompts.iter().for_each(|text| self.reserve(text));
+        for kind in self.counts.keys() {
+            let taken = (numbering.taken)(self.pii.rules.names(*kind).1);
+            taken.iter().for_each(|number| self.vault.reserve(*kind, *number));
+        }
+        self.vault.number_by(numbering.key);
         self.settle()?;
         texts::each_mut(chat, self.pii.system, &mut |text, trust| {
             if let Some(masked) = self.masked(text, trust) {

@@ -1,178 +1,20 @@
-//! Secrets: keys and tokens by how they begin, private keys, logins in
-//! addresses, and values that look like chance where something tells that they are secret.
+//! Secrets that something announces: logins in addresses, and values behind a word such as `password`.
 use super::{
     kind::Kind,
-    text::{Found, Text},
+    looks::{
+        chancy, is_about, is_address, is_method, is_name, jumbled, mixed, phrase, plain_word, stand_in,
+        strange,
+    },
+    text::{Found, Text, ceil, floor},
     words::{Class, Hit},
 };
 
-/// The longest secret in one word, in bytes.
-pub(super) const LONGEST: usize = 8192;
 /// The longest secret that only what stands before it tells, in bytes.
-const LONGEST_VALUE: usize = 512;
-/// The longest private key, in bytes.
-pub(super) const LONGEST_PEM: usize = 16 << 10;
-
-/// How secrets begin, the least letters, digits and signs that follow, and whether these must be capitals and digits.
-const PREFIXES: &[(&str, usize, bool)] = &[
-    ("sk-", 20, false),
-    ("sk_live_", 16, false),
-    ("sk_test_", 16, false),
-    ("rk_live_", 16, false),
-    ("rk_test_", 16, false),
-    ("pk_live_", 16, false),
-    ("whsec_", 16, false),
-    ("AKIA", 16, true),
-    ("ASIA", 16, true),
-    ("AROA", 16, true),
-    ("AIDA", 16, true),
-    ("AGPA", 16, true),
-    ("AIza", 30, false),
-    ("ya29.", 20, false),
-    ("GOCSPX-", 20, false),
-    ("ghp_", 30, false),
-    ("gho_", 30, false),
-    ("ghu_", 30, false),
-    ("ghs_", 30, false),
-    ("ghr_", 30, false),
-    ("github_pat_", 30, false),
-    ("glpat-", 18, false),
-    ("gldt-", 18, false),
-    ("glrt-", 18, false),
-    ("xoxb-", 18, false),
-    ("xoxp-", 18, false),
-    ("xoxa-", 18, false),
-    ("xoxr-", 18, false),
-    ("xoxs-", 18, false),
-    ("xoxe.", 18, false),
-    ("xoxe-", 18, false),
-    ("xapp-", 18, false),
-    ("SG.", 30, false),
-    ("npm_", 30, false),
-    ("pypi-", 30, false),
-    ("hf_", 28, false),
-    ("dop_v1_", 30, false),
-    ("doo_v1_", 30, false),
-    ("shpat_", 28, false),
-    ("shpss_", 28, false),
-    ("shpca_", 28, false),
-    ("dapi", 30, false),
-    ("gsk_", 28, false),
-    ("xai-", 30, false),
-    ("pplx-", 30, false),
-    ("r8_", 30, false),
-    ("lin_api_", 30, false),
-    ("ntn_", 30, false),
-    ("hvs.", 20, false),
-    ("hvb.", 20, false),
-    ("dp.pt.", 30, false),
-    ("dp.st.", 30, false),
-    ("glsa_", 28, false),
-    ("glc_", 28, false),
-    ("NRAK-", 20, false),
-    ("ATATT3", 30, false),
-    ("pscale_", 20, false),
-    ("PMAK-", 30, false),
-    ("AGE-SECRET-KEY-", 40, false),
-    ("sq0atp-", 20, false),
-    ("sq0csp-", 20, false),
-    ("figd_", 30, false),
-    ("sntrys_", 30, false),
-    ("rubygems_", 30, false),
-    ("cio_", 30, false),
-    ("tskey-", 20, false),
-    ("fm2_", 30, false),
-    ("nvapi-", 30, false),
-    ("tvly-", 24, false),
-    ("lsv2_", 30, false),
-    ("sbp_", 30, false),
-];
-
-/// A secret that begins as `hit` says.
-pub(super) fn prefixed(text: &Text<'_>, hit: &Hit) -> Option<Found> {
-    let rest = &text.bytes[hit.start..];
-    let found = |end: usize| Some(Found { kind: Kind::Secret, start: hit.start, end });
-    if rest.starts_with(b"eyJ") {
-        return jwt(text, hit.start);
-    }
-    if text.str[hit.start..hit.end].contains('/') {
-        // The path of a web hook is its password.
-        let length = rest
-            .iter()
-            .take(LONGEST)
-            .take_while(|b| b.is_ascii_graphic() && !b"\"'<>)]}".contains(b))
-            .count();
-        let path = &rest[hit.end - hit.start..length];
-        return if path.len() >= 20 { found(hit.start + length) } else { None };
-    }
-    let (prefix, least, capitals) =
-        PREFIXES.iter().find(|(prefix, ..)| rest.starts_with(prefix.as_bytes()))?;
-    let sign = |b: &u8| match capitals {
-        true => b.is_ascii_uppercase() || b.is_ascii_digit(),
-        false => b.is_ascii_alphanumeric() || matches!(b, b'_' | b'-' | b'.'),
-    };
-    let length = prefix.len() + rest[prefix.len()..].iter().take(LONGEST).take_while(|b| sign(b)).count();
-    let word = text.str[hit.start..hit.start + length].trim_end_matches(['.', '-', '_']);
-    let value = &word.as_bytes()[prefix.len().min(word.len())..];
-    let end = hit.start + word.len();
-    let whole = !*capitals || value.len() == 16 && !text.byte(end).is_ascii_alphanumeric();
-    (value.len() >= *least && whole && (chancy(value) || mixed(value) || *capitals) && !stand_in(word))
-        .then_some(())?;
-    found(end)
-}
+pub(super) const LONGEST_VALUE: usize = 512;
 
 /// The end of the run of signs without white space from `at` on, as far as runs are followed.
 pub(super) fn run(text: &Text<'_>, at: usize) -> usize {
     at + text.bytes[at..].iter().take(LONGEST_VALUE).take_while(|b| !b.is_ascii_whitespace()).count()
-}
-
-/// A JSON web token: two or three parts in base64, the first an object.
-fn jwt(text: &Text<'_>, start: usize) -> Option<Found> {
-    let sign = |b: &u8| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'-' | b'.' | b'=' | b'+' | b'/');
-    let length = text.bytes[start..].iter().take(LONGEST).take_while(|b| sign(b)).count();
-    let word = text.str[start..start + length].trim_end_matches('.');
-    let mut parts = word.split('.');
-    let good =
-        parts.next().is_some_and(|head| head.len() >= 10) && parts.next().is_some_and(|body| body.len() >= 8);
-    good.then_some(Found { kind: Kind::Secret, start, end: start + word.len() })
-}
-
-/// A private key in PEM that begins at `start`.
-pub(super) fn pem(text: &Text<'_>, start: usize) -> Option<Found> {
-    let line = &text.str[start..floor(text.str, start + 80)];
-    let head = line[10.min(line.len())..].split("-----").next()?;
-    if !head.to_ascii_uppercase().contains("PRIVATE KEY") {
-        return None;
-    }
-    let window = &text.str[start..floor(text.str, start + LONGEST_PEM)];
-    let tail = window.find("-----END").or_else(|| window.find("-----end"));
-    let end = match tail {
-        Some(tail) => {
-            let rest = &window[tail + 8..];
-            tail + 8 + rest.find("-----").map_or(0, |dashes| dashes + 5)
-        }
-        // Its end is cut off: all that looks like its lines belongs to it.
-        None => {
-            10 + window[10..]
-                .find(|c: char| !(c.is_ascii_alphanumeric() || "+/=-\n\r\\ :,".contains(c)))
-                .unwrap_or(window.len() - 10)
-        }
-    };
-    Some(Found { kind: Kind::Secret, start, end: start + end })
-}
-
-/// Whether a private key that begins at `start` may go on behind the end of the text.
-pub(super) fn pem_open(text: &Text<'_>, start: usize) -> bool {
-    let rest = &text.str[start..];
-    let head = rest.get(10..).unwrap_or_default();
-    let told = head.split_once("-----");
-    let private = told.is_none_or(|(head, _)| head.to_ascii_uppercase().contains("PRIVATE KEY"));
-    let whole = |tail: &str| rest.find(tail).is_some_and(|at| rest[at + 8..].contains("-----"));
-    private
-        && rest.len() < LONGEST_PEM
-        && !whole("-----END")
-        && !whole("-----end")
-        && (told.is_some() || head.len() < 80)
 }
 
 /// A login in an address, `scheme://name:word@host`; `at` is where `://` stands. In an answer it is what stands
@@ -185,11 +27,16 @@ pub(super) fn login(text: &Text<'_>, at: usize, whole: bool) -> Option<Found> {
         .take_while(|b| b.is_ascii_alphanumeric() || matches!(b, b'+' | b'-' | b'.'))
         .count();
     let from = at + 3;
-    let length = text.bytes[from..]
-        .iter()
-        .take(LONGEST_VALUE)
-        .take_while(|b| b.is_ascii_graphic() && !b"\"'<>`".contains(b) || **b >= 0x80)
-        .count();
+    // A quote is part of a password, unless one stands before the address.
+    let quote = |b: u8| matches!(b, b'"' | b'\'' | b'`');
+    let bare = whole && !quote(text.before(at - scheme));
+    let graphic =
+        |b: &&u8| (b.is_ascii_graphic() && !b"<>".contains(b) || **b >= 0x80) && (bare || !quote(**b));
+    let mut length = text.bytes[from..].iter().take(LONGEST_VALUE).take_while(graphic).count();
+    if bare {
+        let sign = text.bytes[from..from + length].iter().rposition(|b| *b == b'@').unwrap_or_default();
+        length = sign + text.bytes[from + sign..from + length].iter().take_while(|b| !quote(**b)).count();
+    }
     let rest = &text.str[from..floor(text.str, from + length)];
     // A word may hold a slash, and an at sign.
     let authority = match rest.find('/') {
@@ -221,37 +68,79 @@ pub(super) fn announced(text: &Text<'_>, hit: &Hit) -> Option<Found> {
         return None;
     }
     let (value, tie) = value_after(text, hit.end + name, hit)?;
-    let quote = text.before(value);
-    let quoted = matches!(quote, b'"' | b'\'' | b'`');
-    let stop = |b: u8| match quoted {
-        true => b == quote || b == b'\n',
-        false => {
+    // `Authorization: Basic x`: a name and a password in base64.
+    if text.bytes[value..].get(..6).is_some_and(|head| head.eq_ignore_ascii_case(b"basic ")) {
+        let start = value + 6;
+        let sign = |b: &&u8| b.is_ascii_alphanumeric() || matches!(b, b'+' | b'/' | b'=' | b'-' | b'_');
+        let length = text.bytes[start..].iter().take(LONGEST_VALUE).take_while(sign).count();
+        let word = &text.str[start..start + length];
+        let good = length >= 8
+            && (length % 4 == 0 || chancy(word.as_bytes()))
+            && mixed(word.as_bytes())
+            && !stand_in(word);
+        return good.then_some(Found { kind: Kind::Secret, start, end: start + length });
+    }
+    let quoted = matches!(text.before(value), b'"' | b'\'' | b'`');
+    let end = if quoted {
+        value
+            + closing(&bytes[..bytes.len().min(value + LONGEST_VALUE)], value)
+                .unwrap_or_else(|| bytes.len().min(value + LONGEST_VALUE) - value)
+    } else {
+        // A bracket ends it where one is open before it.
+        let line =
+            &bytes[value - bytes[..value].iter().rev().take(120).take_while(|b| **b != b'\n').count()..value];
+        let closes = |b: u8| match b {
+            b')' => line.contains(&b'('),
+            b']' => line.contains(&b'['),
+            b'}' => line.contains(&b'{'),
+            _ => false,
+        };
+        let stop = |b: u8| {
             b.is_ascii_whitespace()
                 || matches!(b, b'"' | b'\'' | b'`' | b'<' | b'>')
-                || matches!(b, b',' | b';' | b')' | b']' | b'}') && tie != Tie::Prose
-        }
-    };
-    let length = bytes[value..].iter().take(LONGEST_VALUE).take_while(|b| !stop(**b)).count();
-    let end = value + length;
-    let end = if quoted {
-        end
-    } else {
-        value + text.str.get(value..end)?.trim_end_matches(['.', ',', ';', ':', '?', ')', ']', '}']).len()
+                || (matches!(b, b',' | b';') || closes(b)) && tie != Tie::Prose
+        };
+        let length = bytes[value..].iter().take(LONGEST_VALUE).take_while(|b| !stop(**b)).count();
+        let shown = text.str.get(value..value + length)?;
+        value
+            + shown
+                .trim_end_matches(|c| {
+                    matches!(c, '.' | ',' | ';' | ':' | '?') || c.is_ascii() && closes(c as u8)
+                })
+                .len()
     };
     let word = text.str.get(value..end)?;
     let good = match tie {
+        // `change their password: ann@example.org`: that is known by itself.
+        _ if is_address(word) => false,
         _ if stand_in(word) || word.contains("://") => false,
-        Tie::Bare => strange(word),
-        Tie::Prose => strange(word) && (password || word.len() >= 12 && chancy(word.as_bytes())),
+        // `if password == confirm_password`, `AccountKey=…;` has a name of its own.
+        _ if !quoted && is_name(word, password) => false,
+        Tie::Bare => strange(word) || jumbled(word) || phrase(word, 4),
+        Tie::Prose if password => strange(word) || jumbled(word) || phrase(word, 4),
+        Tie::Prose => word.len() >= 12 && (strange(word) && chancy(word.as_bytes()) || jumbled(word)),
         _ if password => {
             (strange(word) && word.len() >= 4)
                 || (quoted && word.len() >= 8 && !word.contains(' '))
                 || (word.len() >= 6 && word.bytes().all(|b| b.is_ascii_digit()))
                 || (tie == Tie::Tight && word.len() >= 6 && !word.contains(['(', '.']) && plain_word(word))
+                || jumbled(word)
+                || phrase(word, 3)
         }
-        _ => word.len() >= 10 && !word.contains(' ') && chancy(word.as_bytes()),
+        _ => word.len() >= 10 && !word.contains(' ') && (chancy(word.as_bytes()) || jumbled(word)),
     };
     good.then_some(Found { kind: Kind::Secret, start: value, end })
+}
+
+/// The second of two passwords: `from x to y`. `first` is where the first is.
+pub(super) fn changed(text: &Text<'_>, first: &Found) -> Option<Found> {
+    let rest =
+        text.str[..first.start].ends_with("from ").then(|| text.str[first.end..].strip_prefix(" to "))??;
+    let word = rest.split_ascii_whitespace().next()?.trim_end_matches(['.', ',', ';']);
+    let start = text.str.len() - rest.len();
+    let good =
+        word.len() <= LONGEST_VALUE && (strange(word) || jumbled(word) || phrase(word, 3)) && !stand_in(word);
+    good.then_some(Found { kind: Kind::Secret, start, end: start + word.len() })
 }
 
 /// Where the value begins that the word `hit` announces, if it may go on behind the end of the text.
@@ -261,14 +150,41 @@ pub(super) fn unfinished(text: &Text<'_>, hit: &Hit) -> Option<usize> {
         .take(24)
         .take_while(|b| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'-'))
         .count();
-    let (value, _) = value_after(text, hit.end + name, hit)?;
-    let quote = text.before(value);
-    let stop = |b: u8| match quote {
-        b'"' | b'\'' | b'`' => b == quote || b == b'\n',
-        _ => b.is_ascii_whitespace() || matches!(b, b'"' | b'\'' | b'`' | b'<' | b'>'),
+    let Some((value, _)) = value_after(text, hit.end + name, hit) else {
+        // `and password x`: what the word looks like is not known before its end.
+        let from = hit.end + name;
+        let rest = text.bytes.get(from..)?;
+        let value = rest.iter().take_while(|b| matches!(b, b' ' | b'\t')).count();
+        let word = &rest[value..];
+        let open = (1..=3).contains(&value) && word.len() <= 64 && !word.iter().any(u8::is_ascii_whitespace);
+        return (open && hit.class.meets(Class::PASSWORD)).then_some(from + value);
     };
+    let quoted = matches!(text.before(value), b'"' | b'\'' | b'`');
+    let stop = |b: &u8| b.is_ascii_whitespace() || matches!(b, b'"' | b'\'' | b'`' | b'<' | b'>');
     let rest = text.bytes.get(value..)?;
-    (rest.len() <= LONGEST_VALUE && !rest.iter().any(|b| stop(*b))).then_some(value)
+    let ended = if quoted { closing(text.bytes, value).is_some() } else { rest.iter().any(stop) };
+    (rest.len() <= LONGEST_VALUE && !ended).then_some(value)
+}
+
+/// The length of the value in quotes that begins at `value`, if its quote is closed: not by one behind a
+/// backslash, except where the first stands behind one, as in JSON within JSON.
+fn closing(bytes: &[u8], value: usize) -> Option<usize> {
+    let quote = bytes[value - 1];
+    let escaped = value >= 2 && bytes[value - 2] == b'\\';
+    let mut at = value;
+    while let Some(byte) = bytes.get(at) {
+        let next = bytes.get(at + 1);
+        match *byte {
+            b'\n' => return Some(at - value),
+            byte if byte == quote => return Some(at - value),
+            b'\\' if escaped && next.is_none_or(|next| *next == quote) => {
+                return next.map(|_| at - value);
+            }
+            b'\\' if !escaped => at += 2,
+            _ => at += 1,
+        }
+    }
+    None
 }
 
 /// What ties a value to the word that announces it.
@@ -290,7 +206,24 @@ fn value_after(text: &Text<'_>, mut at: usize, hit: &Hit) -> Option<(usize, Tie)
     let spaces = |at: usize| {
         bytes[at.min(bytes.len())..].iter().take_while(|b| matches!(b, b' ' | b'\t')).take(3).count()
     };
-    let quote = |at: usize| usize::from(matches!(text.byte(at), b'"' | b'\'' | b'`' | b'*'));
+    let quote = |at: usize| {
+        let escape = usize::from(text.byte(at) == b'\\' && text.byte(at + 1) == b'"');
+        escape + usize::from(matches!(text.byte(at + escape), b'"' | b'\'' | b'`' | b'*'))
+    };
+    // `pass:` has its sign with it.
+    at -= usize::from(at == hit.end && matches!(text.before(at), b':' | b'='));
+    // `<password>x</password>`, but not `<password>@host`.
+    if text.byte(at) == b'>'
+        && !matches!(text.byte(at + 1), b'@' | b':' | b'/')
+        && text.str[..hit.start]
+            .trim_end_matches(|c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '-' | ':' | '.'))
+            .ends_with('<')
+    {
+        return Some((at + 1, Tie::Tight));
+    }
+    if hit.class.meets(Class::PASSWORD) && text.str[at..].starts_with("'s ") {
+        return Some((at + 3, Tie::Prose));
+    }
     at += quote(at);
     at += quote(at);
     at += usize::from(text.byte(at) == b']');
@@ -304,6 +237,11 @@ fn value_after(text: &Text<'_>, mut at: usize, hit: &Hit) -> Option<(usize, Tie)
             at += blank;
             if sign == b'=' || blank == 0 { Tie::Tight } else { Tie::Colon }
         }
+        // `Password - x`
+        b'-' if before > 0 && text.byte(at + 1) == b' ' => {
+            at += 1;
+            Tie::Colon
+        }
         // `--password x`, `Bearer x`.
         _ if before > 0
             && (text.str[..hit.start].ends_with("--")
@@ -312,9 +250,13 @@ fn value_after(text: &Text<'_>, mut at: usize, hit: &Hit) -> Option<(usize, Tie)
             Tie::Colon
         }
         // `and password x`: the value follows at once, and looks like one.
-        _ if before > 0 && hit.class.meets(Class::PASSWORD) && bare(text, at) => Tie::Bare,
+        _ if before > 0 && hit.class.meets(Class::PASSWORD) && bare(text, at, hit) => Tie::Bare,
         _ if before > 0 || sign >= 0x80 => {
             let rest = &text.str[at..];
+            // `the password for the box is x`
+            if let Some(to) = thing(rest) {
+                return Some((at + to, Tie::Prose));
+            }
             let verbs = [
                 "is set to ",
                 "is now ",
@@ -325,6 +267,7 @@ fn value_after(text: &Text<'_>, mut at: usize, hit: &Hit) -> Option<(usize, Tie)
                 "was ",
                 "are ",
                 "to ",
+                "from ",
                 "ist ",
                 "lautet ",
                 "est ",
@@ -345,134 +288,55 @@ fn value_after(text: &Text<'_>, mut at: usize, hit: &Hit) -> Option<(usize, Tie)
         _ => return None,
     };
     at += spaces(at);
-    // `Authorization: Bearer x`: the next word announces it.
-    at += quote(at);
+    // `**Password:** x`
+    if text.str[at..].starts_with("**") {
+        at += 2 + spaces(at + 2);
+    }
+    // A star begins a password.
+    at += if text.byte(at) == b'*' { 0 } else { quote(at) };
     Some((at, tie))
 }
 
-/// Whether the word at a place looks like a password: letters, digits and signs, or small and capital letters and digits.
-fn bare(text: &Text<'_>, at: usize) -> bool {
-    let word: Vec<u8> =
-        text.bytes[at..].iter().copied().take(64).take_while(|b| !b.is_ascii_whitespace()).collect();
-    let word = word.strip_suffix(b".").or(word.strip_suffix(b",")).unwrap_or(&word);
-    let sign = word.iter().any(|b| b"!@#$%^&*?~".contains(b));
-    let digits = word.iter().any(u8::is_ascii_digit);
-    word.len() >= 6 && digits && word.iter().any(u8::is_ascii_alphabetic) && (sign || mixed(word))
-}
-
-/// Whether the rest of a field's name says that it is not the secret itself.
-fn is_about(rest: &str) -> bool {
-    let rest = rest.trim_start_matches(['_', '-']).to_ascii_lowercase();
-    let about = [
-        "count", "limit", "length", "len", "max", "min", "type", "name", "url", "uri", "expir", "reset",
-        "policy", "size", "usage", "ttl", "less", "field", "id", "age", "rotation", "manager", "hint", "ref",
-        "path", "file", "version", "arn", "hash", "ize", "iz",
-    ];
-    about.iter().any(|about| rest.starts_with(about))
-}
-
-/// Whether a value stands for one: `<your key>`, `${KEY}`, `xxxx`, `****`, code that fetches it.
-fn stand_in(word: &str) -> bool {
-    let lower = word.to_ascii_lowercase();
-    let told = [
-        "your",
-        "example",
-        "placeholder",
-        "changeme",
-        "change_me",
-        "redacted",
-        "xxxx",
-        "****",
-        "...",
-        "insert",
-        "dummy",
-        "none",
-        "null",
-        "undefined",
-        "process.env",
-        "os.environ",
-        "getenv",
-        "env.",
-        "secrets.",
-        "vault:",
-        "todo",
-        "<",
-        "${",
-        "{{",
-        "$(",
-        "%s",
-        "required",
-        "string",
-        "optional",
-        "[secret",
-        "[filtered",
-    ];
-    let open = word.starts_with('$')
-        || word.starts_with('{')
-        || word.starts_with('[')
-        || word.starts_with('(')
-        || word.ends_with('(')
-        || lower.contains("()");
-    let same = word.len() >= 4 && word.bytes().all(|b| b == word.as_bytes()[0]);
-    open || same || told.iter().any(|told| lower.contains(told))
-}
-
-/// Whether it is no word of a language: letters and digits or signs.
-fn strange(word: &str) -> bool {
-    let letters = word.bytes().any(|b| b.is_ascii_alphabetic()) || !word.is_ascii();
-    let digits = word.bytes().any(|b| b.is_ascii_digit());
-    let signs = word.bytes().any(|b| b"!@#$%^&*+=~?|".contains(&b));
-    let version = word
-        .trim_start_matches(['v', 'V'])
-        .bytes()
-        .all(|b| b.is_ascii_digit() || b == b'.' || b == b'-' || b == b':');
-    letters && (digits || signs) && !version && word.len() >= 5
-}
-
-/// Whether it is one word of letters only.
-fn plain_word(word: &str) -> bool {
-    word.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_'))
-}
-
-/// Whether letters and digits stand as chance puts them: many different ones, digits among them.
-pub(super) fn chancy(value: &[u8]) -> bool {
-    let digits = value.iter().filter(|b| b.is_ascii_digit()).count();
-    let letters = value.iter().filter(|b| b.is_ascii_alphabetic()).count();
-    let mut seen = [0_u16; 128];
-    value.iter().filter(|b| b.is_ascii()).for_each(|b| seen[usize::from(*b)] += 1);
-    let length = value.len() as f64;
-    let entropy: f64 =
-        seen.iter().filter(|n| **n > 0).map(|n| f64::from(*n) / length).map(|p| -p * p.log2()).sum();
-    (digits > 0 || (mixed(value) && length > 20.0)) && letters > 0 && entropy >= 2.8
-}
-
-fn mixed(value: &[u8]) -> bool {
-    value.iter().any(u8::is_ascii_lowercase) && value.iter().any(u8::is_ascii_uppercase)
-}
-
-/// A long word that looks like chance, at `start..end`, near something that tells of a secret.
-pub(super) fn chance(text: &Text<'_>, start: usize, end: usize) -> Option<Found> {
-    if !text.hits.iter().any(|hit| hit.class.meets(Class::KEY.or(Class::PASSWORD))) {
+/// Where the value begins of a secret that is first said to be for something: `for the staging box is x`.
+fn thing(rest: &str) -> Option<usize> {
+    let line = &rest[..floor(rest, 56)];
+    let line = line.split(['.', '\n', ';']).next().unwrap_or_default();
+    if !["for ", "on "].iter().any(|word| line.starts_with(word)) {
         return None;
     }
-    let sign = |b: &u8| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'-' | b'+' | b'/' | b'~');
-    let from = start - text.bytes[..start].iter().rev().take(LONGEST_VALUE).take_while(|b| sign(b)).count();
-    let upto = end + text.bytes[end..].iter().take(LONGEST_VALUE).take_while(|b| sign(b)).count();
-    let upto = upto + text.bytes[upto..].iter().take_while(|b| **b == b'=').take(2).count();
-    let word = &text.bytes[from..upto];
-    let not = Class::DIGEST.or(Class::THING).or(Class::VERSION).or(Class::URL);
-    let good = word.len() >= 20
-        && chancy(word)
-        && (!word.contains(&b'/') || word.len() == 40)
-        && text.announced(Class::KEY.or(Class::PASSWORD), not, from, upto);
-    (good && !stand_in(&text.str[from..upto])).then_some(Found { kind: Kind::Secret, start: from, end: upto })
+    [" is ", ": ", " = "].iter().filter_map(|tie| line.find(tie).map(|at| at + tie.len())).min()
 }
 
-/// The nearest border of a character at or before a place.
-pub(super) fn floor(text: &str, at: usize) -> usize {
-    let mut at = at.min(text.len());
-    while !text.is_char_boundary(at) {
-        at -= 1;
-    }
-    at
+/// Whether the word at a place looks like a password: letters, digits and signs, or small and capital letters and
+/// digits. Behind a login, or the name of a setting in capitals, letters and digits are enough.
+fn bare(text: &Text<'_>, at: usize, hit: &Hit) -> bool {
+    let length = text.bytes[at..].iter().take(64).take_while(|b| !b.is_ascii_whitespace()).count();
+    let word = &text.bytes[at..at + length];
+    let word = word.strip_suffix(b".").or(word.strip_suffix(b",")).unwrap_or(word);
+    let sign = word.iter().any(|b| b"!@#$%^&*?~".contains(b));
+    let digits = word.iter().any(u8::is_ascii_digit);
+    let letters = word.iter().any(u8::is_ascii_alphabetic);
+    let setting =
+        text.bytes[hit.start..at].iter().all(|b| b.is_ascii_uppercase() || matches!(b, b'_' | b' '));
+    let login = || {
+        let before = &text.str[ceil(text.str, hit.start.saturating_sub(48))..hit.start];
+        let words = [
+            "new ",
+            "old ",
+            "default ",
+            "temp",
+            "initial ",
+            "user",
+            "login",
+            "log in",
+            "logged in",
+            "sign in",
+            "credential",
+            "ssh ",
+        ];
+        setting || words.iter().any(|word| before.to_ascii_lowercase().contains(word))
+    };
+    let text = std::str::from_utf8(word).unwrap_or_default();
+    (word.len() >= 6 && digits && letters && (sign || mixed(word) || (!is_method(word) && login())))
+        || ((jumbled(text) || phrase(text, 3)) && login())
 }

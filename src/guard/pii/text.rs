@@ -28,7 +28,7 @@ pub(super) struct Text<'t> {
     /// Whether it has digits or an at sign.
     pub numbers: bool,
     /// Whether a word behind a value may announce it. In a stream it may not: the value would have to wait for it.
-    ahead: bool,
+    pub ahead: bool,
 }
 
 impl<'t> Text<'t> {
@@ -78,15 +78,36 @@ impl<'t> Text<'t> {
         self.distance(class, at).is_some_and(|distance| distance <= within)
     }
 
+    /// Whether a word of a class names the value at `start`: nothing stands between but signs and words such as `number`.
+    pub(super) fn names(&self, class: Class, start: usize) -> bool {
+        self.distance(class, start).is_some_and(|distance| {
+            let between = &self.str[start - distance..start];
+            // Another value, or another column.
+            let apart = |b: u8| b.is_ascii_digit() || matches!(b, b';' | b'|' | b'\t');
+            if between.bytes().any(apart) {
+                return false;
+            }
+            let mut between = between.split(|c: char| !c.is_alphabetic());
+            let small = ["no", "nr", "num", "number", "numbers", "id", "ids", "code", "is", "was"];
+            between.all(|word| word.is_empty() || small.iter().any(|w| w.eq_ignore_ascii_case(word)))
+        })
+    }
+
     /// Whether a value may begin here: not within a word or a longer number.
     pub(super) fn begins(&self, at: usize) -> bool {
         match self.before(at) {
             0 => true,
             b'.' | b',' => !self.before(at - 1).is_ascii_digit(),
-            b'-' | b'/' | b':' | b'#' if at >= 2 && self.glued(at - 1) => false,
-            b'#' | b'_' | b'$' | b'%' | b'^' => false,
+            b'-' | b'/' | b':' if at >= 2 && self.glued(at - 1) => false,
+            // `SSN #123`, but not `order #123`, and no channel, colour or anchor.
+            b'#' => {
+                self.announces_at(at)
+                    || self.announces_at(at - 1)
+                    || (self.before(at - 1) == b' ' && self.announces_at(at - 2))
+            }
+            b'_' | b'$' | b'%' | b'^' => false,
             before if before < 0x80 => !before.is_ascii_alphanumeric(),
-            _ => self.str[..at].chars().next_back().is_none_or(|c| !joins(c)),
+            _ => self.str.get(..at).is_some_and(|rest| rest.chars().next_back().is_none_or(|c| !joins(c))),
         }
     }
 
@@ -117,7 +138,8 @@ impl<'t> Text<'t> {
             b'.' | b'/' | b':' => !next.is_ascii_digit(),
             b'-' => !next.is_ascii_alphanumeric(),
             here if here < 0x80 => !here.is_ascii_alphanumeric(),
-            _ => self.str[at..].chars().next().is_none_or(|c| !joins(c)),
+            // Within a character nothing ends.
+            _ => self.str.get(at..).is_some_and(|rest| rest.chars().next().is_none_or(|c| !joins(c))),
         }
     }
 
@@ -257,4 +279,18 @@ impl<const N: usize> std::ops::Deref for Digits<N> {
     fn deref(&self) -> &[u8] {
         &self.digits[..self.count]
     }
+}
+
+/// The nearest border of a character at or behind a place.
+pub(super) fn ceil(text: &str, at: usize) -> usize {
+    (at..text.len()).find(|at| text.is_char_boundary(*at)).unwrap_or(text.len())
+}
+
+/// The nearest border of a character at or before a place.
+pub(super) fn floor(text: &str, at: usize) -> usize {
+    let mut at = at.min(text.len());
+    while !text.is_char_boundary(at) {
+        at -= 1;
+    }
+    at
 }

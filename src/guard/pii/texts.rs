@@ -2,7 +2,7 @@
 use serde_json::{Map, Value};
 
 use super::question::Trust;
-use crate::chat::{Media, Part, Request, Role, Source};
+use crate::chat::{Format, Media, Part, Request, Role, Source, Tool};
 
 /// Shows every text to `look`, with the name of the field it stands in where that says something.
 pub(super) fn each(chat: &Request, system: bool, look: &mut impl FnMut(&str, Option<&str>, Trust)) {
@@ -11,6 +11,18 @@ pub(super) fn each(chat: &Request, system: bool, look: &mut impl FnMut(&str, Opt
         message.name.iter().for_each(|name| look(name, None, Trust::Words));
     }
     chat.user.iter().for_each(|user| look(user, None, Trust::Words));
+    chat.stop.iter().for_each(|stop| look(stop, None, Trust::Words));
+    for tool in &chat.tools {
+        // One that the provider runs itself may carry a key that it is to use.
+        let Tool::Function { description, parameters, rest, .. } = tool else { continue };
+        description.iter().for_each(|text| look(text, None, Trust::Words));
+        schema_texts(parameters, look);
+        map_texts(rest, look);
+    }
+    if let Some(Format::Schema { schema, description, .. }) = &chat.format {
+        description.iter().for_each(|text| look(text, None, Trust::Words));
+        schema_texts(schema, look);
+    }
     map_texts(&chat.rest, look);
 }
 
@@ -21,6 +33,17 @@ pub(super) fn each_mut(chat: &mut Request, system: bool, change: &mut impl FnMut
         message.name.iter_mut().for_each(|name| change(name, Trust::Words));
     }
     chat.user.iter_mut().for_each(|user| change(user, Trust::Words));
+    chat.stop.iter_mut().for_each(|stop| change(stop, Trust::Words));
+    for tool in &mut chat.tools {
+        let Tool::Function { description, parameters, rest, .. } = tool else { continue };
+        description.iter_mut().for_each(|text| change(text, Trust::Words));
+        change_schema(parameters, change);
+        change_map(rest, change);
+    }
+    if let Some(Format::Schema { schema, description, .. }) = &mut chat.format {
+        description.iter_mut().for_each(|text| change(text, Trust::Words));
+        change_schema(schema, change);
+    }
     change_map(&mut chat.rest, change);
 }
 
@@ -79,7 +102,7 @@ fn change_part(part: &mut Part, change: &mut impl FnMut(&mut String, Trust)) {
 }
 
 /// Fields that hold bytes, ids and words of the API: no text of people.
-const NO_TEXT: [&str; 12] = [
+const NO_TEXT: [&str; 11] = [
     "data",
     "id",
     "type",
@@ -90,7 +113,6 @@ const NO_TEXT: [&str; 12] = [
     "file_id",
     "file_data",
     "previous_response_id",
-    "prompt_cache_key",
     "cache_control",
 ];
 
@@ -104,6 +126,38 @@ fn map_texts(map: &Map<String, Value>, look: &mut impl FnMut(&str, Option<&str>,
 
 fn change_map(map: &mut Map<String, Value>, change: &mut impl FnMut(&mut String, Trust)) {
     map.iter_mut().for_each(|(name, value)| change_value(Some(name), value, change));
+}
+
+/// What in a JSON Schema is words or values; all else are names, which an answer must have to the letter.
+const SAID: [&str; 7] = ["description", "title", "default", "const", "enum", "examples", "$comment"];
+
+fn schema_texts(schema: &Value, look: &mut impl FnMut(&str, Option<&str>, Trust)) {
+    match schema {
+        Value::Object(map) => map.iter().for_each(|(name, value)| {
+            // A property may be called `title`: then it is a schema.
+            if SAID.contains(&&**name) && !value.is_object() {
+                value_texts(None, value, look);
+            } else {
+                schema_texts(value, look);
+            }
+        }),
+        Value::Array(items) => items.iter().for_each(|item| schema_texts(item, look)),
+        _ => {}
+    }
+}
+
+fn change_schema(schema: &mut Value, change: &mut impl FnMut(&mut String, Trust)) {
+    match schema {
+        Value::Object(map) => map.iter_mut().for_each(|(name, value)| {
+            if SAID.contains(&&**name) && !value.is_object() {
+                change_value(None, value, change);
+            } else {
+                change_schema(value, change);
+            }
+        }),
+        Value::Array(items) => items.iter_mut().for_each(|item| change_schema(item, change)),
+        _ => {}
+    }
 }
 
 fn value_texts(name: Option<&str>, value: &Value, look: &mut impl FnMut(&str, Option<&str>, Trust)) {

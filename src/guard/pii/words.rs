@@ -65,28 +65,32 @@ const WORDS: &[(Class, &str)] = &[
     (
         Class::PHONE,
         "phone telephone tel| tel.| tel:| tel_no| mobile cellphone cell_phone cell:| cell_number cell_is| cellular fax landline whatsapp \
-         hotline helpline sms| msisdn contact_number number_to_reach best_number callback_number telefon telefoon handy| handynummer mobil| mobilnummer \
+         hotline helpline sms| msisdn contact_number contact_no| contact_no. ☎ 📞 📱 📲 number_to_reach best_number callback_number telefon telefoon handy| handynummer mobil| mobilnummer \
          mobiel rufnummer mobilfunk festnetz téléphone mobile portable_: portable:| portable_est numéro_de_tél tél| tél.| tél:| joindre_au teléfono telefono \
          móvil movil celular celulare cellulare fijo| telefone telemóvel telemovel telefonnummer puhelin puhelinnumero \
          komórk numer_telefonu tlf| tlf.| телефон Телефон тел.| Тел.| тел:| мобильный Мобильный сотовый номер_тел 电话 電話 手机 手機 \
-         携帯 联系方式 전화 휴대폰 연락처 هاتف جوال फोन telefonu cep_tel cep:|",
+         携帯 联系方式 전화 휴대폰 연락처 هاتف جوال फोन telefonu cep_tel cep:| ph:| ph.| direct:| call_or_text text_or_call caller_id emergency_number emergency_contact new_number| area_code country_code dialling_code",
     ),
     (
         Class::CALL,
         "call| called| calling| call_me dial| ring| ring_me text| text_me texted| reach| reached| reachable contact| contact: viber signal| telegram| \
          voicemail anrufen erreichbar ruf_mich appelez appeler joindre llama| llámame llamar chiamare chiamami chiama| ligue| ligar bel_me| bellen zadzwoń \
-         позвони звони 致电 拨打 extension| pager imessage",
+         позвони звони 致电 拨打 extension| pager imessage my_number| my_numbers| his_number| her_number| your_number| their_number| our_number| \
+         messages_to message_to home:| work:| office:| desk:| office_number callback| call_back| hotline| cell| contacted| answering_at|",
     ),
     (
         Class::SSN,
         "ssn| ssns| ssn: social_security social_sec soc_sec socialsecurity tax_id taxpayer_id tin| seguro_social ss#| ss_number ss_no",
     ),
-    (Class::NHS, "nhs"),
-    (Class::NINO, "nino| national_insurance ni_number ni_no| ni_no. nin| ni:| insurance_number ni#|"),
+    (Class::NHS, "nhs n.h.s"),
+    (
+        Class::NINO,
+        "nino| ni| hmrc national_ins| national_insurance ni_number ni_no| ni_no. nin| ni:| insurance_number ni#|",
+    ),
     (
         Class::PASSPORT,
         "passport passeport reisepass pasaporte passaporto passaporte paspoort paszport pass-nr passnummer paß| паспорт Паспорт 护照 護照 パスポート旅券 \
-         旅券 여권 pasaport travel_document passport_no pasport|",
+         旅券 여권 pasaport travel_document passport_no passport_id passport_ref pasport|",
     ),
     (
         Class::BIRTH,
@@ -99,7 +103,7 @@ const WORDS: &[(Class, &str)] = &[
     (
         Class::CARD,
         "credit_card debit_card creditcard card_number card_no card_ending cardnumber card| cc| cc: pan| visa mastercard maestro amex american_express discover| diners jcb| \
-         unionpay kreditkarte kartennummer carte tarjeta carta_di_credito cartão karta karty credit_cards charge| expiry cvv cvc| 信用卡 カード番号 карты карта",
+         unionpay kreditkarte kartennummer carte| tarjeta carta_di_credito cartão karta karty credit_cards charge| paid_with paid_by payment_with expiry cvv cvc| 信用卡 カード番号 карты карта",
     ),
     (
         Class::WALLET,
@@ -112,7 +116,7 @@ const WORDS: &[(Class, &str)] = &[
     ),
     (
         Class::PASSWORD,
-        "password passwd pwd pass:| pass=| passphrase passcode passwort kennwort mot_de_passe mdp| contraseña contrasena senha parola_d'ordine wachtwoord lösenord hasło adgangskode salasana \
+        "password passwd pgpassword dbpassword userpassword adminpassword rootpassword dbpass| dbpwd| pwd pass:| pass=| passphrase passcode passwort kennwort mot_de_passe mdp| contraseña contrasena senha parola_d'ordine wachtwoord lösenord hasło adgangskode salasana \
          пароль Пароль 密码 密碼 パスワード 비밀번호 şifre pw:| pw=| pw| parola| heslo",
     ),
     (
@@ -123,27 +127,29 @@ const WORDS: &[(Class, &str)] = &[
     ),
     (
         Class::THING,
-        "order| orders| order# order_no order_id order_number ordernumber invoice inv| inv# ticket tracking shipment shipped parcel package sku| isbn issn doi| imei imsi iccid serial s/n| part_no part_number part# part| \
+        "order| orders| order# order_no order_id order_number ordernumber invoice inv| inv# ticket tracking shipment shipped parcel package fedex ups| usps dhl| dpd| sku| isbn issn doi| imei imsi iccid serial s/n| part_no part_number part# part| \
          model| model_number item catalog product reference ref| ref.| ref: ref# case_no case_number case# docket batch lot| barcode ean| upc| gtin asin pmid transaction txn confirmation booking reservation flight vin| licence license plate| \
-         account| account_number acct routing sort_code zip| zip_code postcode postal plz| customer_id customer_number user_id userid student_id employee_id member_id patient_id record_id id| ids| id: case_id request_id session_id trace_id timestamp epoch unix ms| milliseconds bytes population revenue price| amount total| \
+         account| account_number acct routing sort_code zip| zip_code postcode postal plz| customer_id customer_number user_id userid student_id employee_id member_id patient_id record_id id| ids| id: case_id request_id session_id trace_id timestamp epoch unix milliseconds bytes population revenue price| amount total| \
          usd| eur| gbp| chf| inr| jpy| cost| costs| balance score lottery coordinates latitude longitude lat| lon| lng| gps purchase_order po| po# bestellnummer bestellung rechnung auftrag kundennummer artikelnummer sendungsnummer aktenzeichen commande facture suivi référence \
-         pedido factura ordine fattura numero_ordine encomenda заказ счет 订单 注文 주문 erp job| job_id pid| pids port| offset row| rows seed| iphone android measurement resolution pixels dimensions inventory asset contract policy_number claim tracking_number meter mac| standard| rfc din| iso patent petition bill_number warehouse bin| aisle shelf slot schedule duration phone_model",
+         pedido factura ordine fattura numero_ordine encomenda заказ счет 订单 注文 주문 erp job| job_id pid| pids port| offset row| rows seed| iphone android measurement resolution pixels dimensions inventory asset contract policy_number claim tracking_number meter mac| standard| rfc din| iso patent petition bill_number warehouse aisle shelf slot schedule duration phone_model ein| vat| vat_id gstin steuernummer product_code item_code promo_code claim claims| p/n tariff hs_code abn| acn| siret siren| seriennummer zählernummer numéro_de_série n°_de_série duns| awb| air_waybill",
     ),
     (
         Class::VERSION,
-        "version versions ver| ver. v| release released build| firmware driver upgrade upgraded update| updated kernel section sec.| § chapter clause figure table| appendix paragraph article| step subsection release_notes oid| \
+        "version versions ver| ver. v| release released build| firmware driver_version upgrade upgraded update| updated kernel section sec.| § chapter clause figure table| appendix paragraph article| step| steps| subsection release_notes oid| \
          changelog changed_in since| semver patch| patched assembly runtime| sdk| package_version revision rev| rule| requirement heading numbered exercise",
     ),
     (
         Class::DIGEST,
-        "commit hash| hashes checksum sha| sha1 sha-1 sha256 sha-256 sha512 md5 digest uuid guid etag blake2 crc revision fingerprint object_id merkle transaction_hash tx_hash txid block_hash image@ integrity build_id blob nonce salt",
+        "commit bytecode calldata hash| hashes checksum sha| sha1 sha-1 sha256 sha-256 sha512 md5 digest uuid guid etag blake2 crc revision fingerprint object_id merkle transaction_hash tx_hash txid block_hash image@ integrity build_id blob nonce salt",
     ),
     (
         Class::PREFIX,
         "sk- sk_live_ sk_test_ rk_live_ rk_test_ pk_live_ whsec_ akia asia aroa aida agpa aiza ya29. gocspx- ghp_ gho_ ghu_ ghs_ ghr_ github_pat_ glpat- gldt- glrt- xoxb- xoxp- xoxa- xoxr- xoxs- xoxe. xoxe- xapp- \
          sg. npm_ pypi- hf_ dop_v1_ doo_v1_ shpat_ shpss_ shpca_ dapi gsk_ xai- pplx- r8_ lin_api_ ntn_ hvs. hvb. dp.pt. dp.st. glsa_ glc_ nrak- atatt3 pscale_ pmak- age-secret-key- \
-         eyj sq0atp- sq0csp- hooks.slack.com/services/ discord.com/api/webhooks/ figd_ sntrys_ rubygems_ cio_ tskey- fm2_ nvapi- tvly- lsv2_ sbp_",
+         eyj sq0atp- sq0csp- hooks.slack.com/services/ discord.com/api/webhooks/ figd_ sntrys_ rubygems_ cio_ tskey- fm2_ nvapi- tvly- lsv2_ sbp_ \
+         dckr_pat_ dckr_oat_ xkeysib- xsmtpsib- ltai akid eaaa eaac eaab eaad key- pat-na1- pat-eu1- sl. tgp_v1_ rpa_ csk- jina_ phx_ nfp_ dt0c01. ops_eyj glptt- glft- glimt- glagent- glsoat- glcbt- akcp amzn.mws. abia acca xoxd- atctt3 cfpat- shppa_ fw_ sk_ fo1_ sgp_",
     ),
+    (Class::PREFIX.or(Class::KEY), "secret_"),
     (Class::PEM, "begin"),
     (Class::AT, "at"),
 ];
@@ -230,6 +236,9 @@ pub(super) fn hits(text: &str, numbers: bool, people: bool) -> Vec<Hit> {
     if numbers {
         let signs = memchr::memchr_iter(b'@', bytes);
         hits.extend(signs.filter_map(|at| sign(bytes, at, at + 1, Class::AT)));
+        // As addresses spell it.
+        let percents = memchr::memchr_iter(b'%', bytes).filter(|at| bytes[*at..].starts_with(b"%40"));
+        hits.extend(percents.map(|at| Hit { start: at, end: at + 3, class: Class::AT }));
     }
     if hits.len() > 1 {
         longest(&mut hits);
@@ -296,7 +305,7 @@ fn stands(text: &str, start: usize, end: usize, entry: &Entry) -> u32 {
         Some(before) => {
             let word = match before {
                 // `userPhone` has the word, `iphone` has not.
-                _ if first.is_ascii_uppercase() && before.is_ascii_lowercase() => true,
+                _ if first.is_ascii_uppercase() && before.is_ascii_lowercase() => end - start > 1,
                 // After letters of scripts that know no spaces, and after digits, a word may begin.
                 0..0x80 => !before.is_ascii_alphabetic(),
                 _ => {
