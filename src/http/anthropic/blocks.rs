@@ -71,15 +71,12 @@ fn tool_result(mut map: Map<String, Value>, at: &At<'_>) -> Result<Part> {
     };
     // A result within a result is nonsense; it would be sent on as one.
     let parts = parts(content, at, "content")?;
-    match parts.iter().position(|part| matches!(part, Part::ToolResult { .. } | Part::ToolCall(_))) {
-        Some(index) => {
-            Err(at.then_item("content", index).then("type").wrong("must not be a tool's use or result"))
-        }
-        None => {
-            map.shift_remove("type");
-            Ok(Part::ToolResult { id, parts, failed, rest: map })
-        }
+    let nested = |part: &Part| matches!(part, Part::ToolResult { .. } | Part::ToolCall(_));
+    if let Some(index) = parts.iter().position(nested) {
+        return Err(at.then_item("content", index).then("type").wrong("must not be a tool's use or result"));
     }
+    map.shift_remove("type");
+    Ok(Part::ToolResult { id, parts, failed, rest: map })
 }
 
 /// A picture or a document, by where its bytes are.
