@@ -1,6 +1,7 @@
 //! What tokens cost, by the model that served them.
-use std::{collections::HashMap, path::Path, sync::Arc};
+use std::{path::Path, sync::Arc};
 
+use foldhash::HashMap;
 use serde::Deserialize;
 use sha2::{Digest, Sha256};
 

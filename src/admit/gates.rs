@@ -1,6 +1,5 @@
 //! The gates of a process. They outlive reloads, which change their sizes.
 use std::{
-    collections::HashMap,
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering::Relaxed},
@@ -8,6 +7,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use foldhash::HashMap;
 use parking_lot::Mutex;
 
 use super::{Gate, Settings, adaptive::Adaptive};

@@ -5,12 +5,12 @@
 //! second for changes with a higher one than it knows, so that a revoked key
 //! is refused everywhere within a second.
 use std::{
-    collections::HashMap,
     sync::Arc,
     time::{Duration, Instant},
 };
 
 use arc_swap::ArcSwap;
+use foldhash::HashMap;
 use jiff::Timestamp;
 use parking_lot::Mutex;
 use sqlx::{AnyConnection, Row, any::AnyRow};

@@ -9,9 +9,10 @@ pub mod make;
 mod pepper;
 pub mod settings;
 
-use std::{collections::HashMap, sync::Arc};
+use std::sync::Arc;
 
 use arc_swap::ArcSwap;
+use foldhash::HashMap;
 use sha2::{Digest, Sha256};
 use subtle::ConstantTimeEq;
 
@@ -49,7 +50,7 @@ impl Keyring {
     /// Takes the rows over. Their hashes and dates were checked with the configuration.
     pub fn new(keys: &[Key], tenants: &Tenants, pepper: Option<Arc<Pepper>>, query_key: bool) -> Self {
         let mut known = Known::new(tenants);
-        let (mut plain, mut peppered) = (Rows::new(), Rows::new());
+        let (mut plain, mut peppered) = (Rows::default(), Rows::default());
         for key in keys {
             let rights = known.rights(key);
             match key.digest() {
@@ -132,7 +133,7 @@ struct Known<'a> {
 
 impl<'a> Known<'a> {
     fn new(written: &'a Tenants) -> Self {
-        Self { written, made: HashMap::new() }
+        Self { written, made: HashMap::default() }
     }
 
     fn tenant(&mut self, name: &str) -> Arc<Tenant> {

@@ -1,6 +1,7 @@
 //! The routes, ready to be looked up.
-use std::{collections::HashMap, hash::Hasher, sync::Arc};
+use std::{hash::Hasher, sync::Arc};
 
+use foldhash::HashMap;
 use serde_json::{Value, json};
 
 use super::{
@@ -84,8 +85,12 @@ impl Table {
     /// Makes the table. References were checked with the configuration; one
     /// that leads nowhere is left out.
     pub fn new(plan: &Plan<'_>) -> Self {
-        let mut this =
-            Self { routes: HashMap::new(), aliases: HashMap::new(), patterns: Vec::new(), rows: Vec::new() };
+        let mut this = Self {
+            routes: HashMap::default(),
+            aliases: HashMap::default(),
+            patterns: Vec::new(),
+            rows: Vec::new(),
+        };
         for (provider, patterns) in plan.providers {
             let provider: Arc<str> = provider.as_str().into();
             let target = Target {

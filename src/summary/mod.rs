@@ -5,11 +5,9 @@
 //! outlives the process; other gateways' rows are read when somebody asks.
 mod kept;
 
-use std::{
-    collections::{BTreeMap, HashMap},
-    sync::Arc,
-};
+use std::{collections::BTreeMap, sync::Arc};
 
+use foldhash::HashMap;
 use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
 
