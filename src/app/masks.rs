@@ -3,18 +3,18 @@ use std::borrow::Cow;
 
 use crate::{
     audit,
-    guard::pii::{Masker, Pii},
+    guard::pii::{Masker, Pii, Tags},
 };
 
 /// What masks records.
 pub(super) struct Masks {
     pii: Pii,
     /// What tells users apart whose names are masked.
-    names: [u8; 32],
+    names: Tags,
 }
 
 impl Masks {
-    pub(super) fn new(pii: Pii, names: [u8; 32]) -> Self {
+    pub(super) fn new(pii: Pii, names: Tags) -> Self {
         Self { pii, names }
     }
 }
@@ -28,7 +28,7 @@ impl audit::Masking for Masks {
 /// What masks one record.
 struct Mask<'m> {
     masker: Masker<'m>,
-    names: &'m [u8; 32],
+    names: &'m Tags,
 }
 
 impl audit::Mask for Mask<'_> {

@@ -20,7 +20,7 @@ use crate::{
     config::{self, Config},
     guard::{
         Inspector,
-        pii::Pii,
+        pii::{Pii, Tags},
         safety::{Rules, moderation::Service},
     },
     http::{Running, simulate::SIMULATE},
@@ -78,7 +78,7 @@ pub(super) struct Lasting {
     pub(super) writer: audit::Writer,
     pub(super) audit: Option<audit::Filing>,
     /// What tells people apart whose names are masked in records.
-    pub(super) names: [u8; 32],
+    pub(super) names: Tags,
     conversations: Numbers,
     pub(super) stores: Stores,
     pub(super) replay: Replay,
@@ -128,15 +128,16 @@ impl Lasting {
         let root = root(config, &stores, pepper.as_ref());
         let archive = archive(config, &stores.sql, pepper.as_ref())?;
         let secret = |word| pepper.as_ref().map_or_else(rand::random, |pepper| pepper.hash(word));
-        let (names, conversations) = (secret(b"sluice names"), Numbers::new(secret(b"sluice conversations")));
-        let reviews = Reviews::start(&archive, reviewing(config, names)?, &metrics);
+        let (names, conversations) =
+            (Tags::new(secret(b"sluice names")), Numbers::new(secret(b"sluice conversations")));
+        let reviews = Reviews::start(&archive, reviewing(config, &names)?, &metrics);
         let ends = audit::Ends {
             settle: settle(&parts.prices, &metrics),
             done: done(summaries.clone(), reviews.clone()),
             anchored: super::anchors::start(&config.audit)?,
         };
         let (writer, audit) =
-            audit::open(&spelling(config, lines, names)?, ends, archive, metrics.clone()).await?;
+            audit::open(&spelling(config, lines, &names)?, ends, archive, metrics.clone()).await?;
         if let Some(audit) = &audit {
             audit.tidy(config.audit.retention_days);
         }
@@ -256,17 +257,17 @@ pub(crate) fn archive(config: &Config, sql: &Sql, pepper: Option<&Pepper>) -> Re
 }
 
 /// How records are spelled.
-pub(super) fn spelling(
-    config: &Config,
+pub(super) fn spelling<'c>(
+    config: &'c Config,
     log: Option<bool>,
-    names: [u8; 32],
-) -> Result<audit::Spelling<'_>, String> {
-    let masks = Arc::new(Masks::new(Pii::new(&config.pii)?, names));
+    names: &Tags,
+) -> Result<audit::Spelling<'c>, String> {
+    let masks = Arc::new(Masks::new(Pii::new(&config.pii)?, names.clone()));
     Ok(audit::Spelling { settings: &config.audit, log, masks })
 }
 
 /// Which answers wait for a person, and what masks them: as it masks records.
-fn reviewing(config: &Config, names: [u8; 32]) -> Result<review::Rules, String> {
+fn reviewing(config: &Config, names: &Tags) -> Result<review::Rules, String> {
     Ok(review::Rules { settings: config.review.clone(), masks: spelling(config, None, names)?.masks })
 }
 
@@ -298,7 +299,7 @@ fn settle(prices: &Arc<Prices>, metrics: &Arc<Metrics>) -> audit::Settle {
 pub(super) fn running(parts: &Parts, lasting: &Lasting) -> Result<Running, String> {
     let config = &parts.config;
     lasting.alerts.set(&config.budget)?;
-    lasting.reviews.follow(reviewing(config, lasting.names)?);
+    lasting.reviews.follow(reviewing(config, &lasting.names)?);
     let version = version(config);
     let names: Vec<(String, Vec<String>)> =
         config.providers.iter().map(|(name, provider)| (name.clone(), provider.models.clone())).collect();
@@ -375,6 +376,7 @@ fn stages(parts: &Parts, lasting: &Lasting, table: &Arc<Table>, version: &str) -
             )?),
             knowledge: lasting.knowledge.clone(),
             prompts: prompts.clone(),
+            names: lasting.names.clone(),
             conversations: config.session.enabled.then(|| lasting.conversations.clone()),
         },
         session: Session {

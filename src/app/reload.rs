@@ -56,7 +56,7 @@ pub(super) async fn on_change(app: App, lasting: Lasting, mut parts: Parts, chan
 
 /// Opens the audit's plain copy anew: whoever moves it away asks for that with SIGHUP.
 fn reopen(lasting: &Lasting, config: &Config, logs: &Logs) {
-    let spelling = parts::spelling(config, logs.request_lines(&config.log), lasting.names);
+    let spelling = parts::spelling(config, logs.request_lines(&config.log), &lasting.names);
     let opened =
         spelling.and_then(|spelling| lasting.writer.reload(&spelling).map_err(|error| error.to_string()));
     if let Err(error) = opened {
@@ -87,7 +87,7 @@ async fn reload(
     let (old, new) = (&before.config, &parts.config);
     if old.audit != new.audit || old.log != new.log || old.pii != new.pii {
         let lines = logs.request_lines(&new.log);
-        let opened = lasting.writer.reload(&parts::spelling(new, lines, lasting.names)?);
+        let opened = lasting.writer.reload(&parts::spelling(new, lines, &lasting.names)?);
         opened.map_err(|error| format!("`audit.file` cannot be opened: {error}"))?;
         logs.reload(&new.log);
     }

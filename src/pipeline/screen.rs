@@ -15,7 +15,7 @@ use crate::{
     guard::{
         Inspector,
         hold::{Guard, Judging},
-        pii::{Mode, Numbering, Pii, Restore, Survey, Vault},
+        pii::{Mode, Numbering, Pii, Restore, Survey, Tags, Vault},
     },
     knowledge::SharedKnowledge,
     observe::Metrics,
@@ -40,6 +40,8 @@ pub struct CheckInput {
     pub knowledge: Arc<SharedKnowledge>,
     /// See `knowledge`.
     pub prompts: Arc<Prompts>,
+    /// What tells providers whose questions they are where the person's name is masked.
+    pub names: Tags,
     /// What the numbers of placeholders in conversations are made by; none where there are no conversations.
     pub conversations: Option<Numbers>,
 }
@@ -134,7 +136,13 @@ impl CheckInput {
             taken: &|label| documents.as_ref().map(|known| known.marks(label).to_vec()).unwrap_or_default(),
             key: key.map(|(numbers, session)| numbers.of(&Name::new(&context.caller, session))),
         };
+        let user = call.chat.user.clone();
         let vault = survey.mask(Arc::make_mut(&mut call.chat), &numbering).map_err(Error::internal)?;
+        if let Some(user) = user.filter(|user| call.chat.user.as_ref() != Some(user)) {
+            // A provider that shuts somebody out is not to shut out all of them.
+            let named = self.pii.masker().name(&user, call.context.caller.tenant(), &self.names).into_owned();
+            call.chat_mut().user = Some(named);
+        }
         Ok(Some(Arc::new(vault)))
     }
 

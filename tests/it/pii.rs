@@ -133,6 +133,8 @@ async fn whatever_else_a_provider_is_told_is_masked() {
     let seen = upstream.seen().first().unwrap().body.clone();
     assert!(!seen.to_string().contains(MAIL), "{seen}");
     assert_eq!(seen["stop"], json!(["[EMAIL_1]", "\n\n"]));
+    let user = seen["user"].as_str().unwrap();
+    assert!(user.starts_with("[EMAIL:") && user.len() == "[EMAIL:3f9a12c4]".len(), "{user}");
     let parameters = &seen["tools"][0]["function"]["parameters"]["properties"]["to"];
     assert_eq!((&parameters["enum"], &parameters["type"]), (&json!(["[EMAIL_1]"]), &json!("string")));
 }

@@ -30,7 +30,7 @@ pub(super) fn find(text: &Text<'_>, groups: &Groups) -> Option<Found> {
             return None;
         }
         let announced = || text.announced(Class::CARD, Class::THING, start, end);
-        let written = grouped(part, groups.get(count)) || (tight(part) && announced());
+        let written = grouped(part, groups.get(count)) || (tight(part, groups.get(count)) && announced());
         if !written {
             return None;
         }
@@ -59,7 +59,8 @@ pub(super) fn shape(text: &Text<'_>, groups: &Groups) -> Option<Found> {
 fn follows_digits(text: &Text<'_>, start: usize) -> bool {
     matches!(text.before(start), b' ' | b'-' | b'.')
         && start >= 2
-        && text.bytes[..start - 1].iter().rev().take(3).take_while(|b| b.is_ascii_digit()).count() >= 3
+        && (text.bytes[..start - 1].iter().rev().take(3).take_while(|b| b.is_ascii_digit()).count() >= 3
+            || text.begins_account(start))
 }
 
 /// Whether the groups are as people write cards: `4-4-4-4`, `4-6-5` and the like, and no more of them follow.
@@ -72,9 +73,11 @@ fn grouped(part: &[Group], next: Option<&Group>) -> bool {
     even && !more && part.iter().all(|group| (3..=13).contains(&group.len()))
 }
 
-/// Whether single digits or pairs are parted by one sign each: spelled out, or hidden.
-fn tight(part: &[Group]) -> bool {
-    part.iter().all(|group| group.len() <= 4)
+/// Whether short groups are parted by one sign each, and no more of them follow: spelled out, or hidden.
+fn tight(part: &[Group], next: Option<&Group>) -> bool {
+    let more =
+        part.last().zip(next).is_some_and(|(last, next)| next.by == last.by && next.len() >= last.len());
+    !more && part.iter().all(|group| group.len() <= 4)
 }
 
 /// Whether an issuer gives numbers like this.

@@ -115,6 +115,23 @@ impl Vault {
     }
 }
 
+/// What tags for the names of people are made with: a secret of the server.
+#[derive(Clone)]
+pub struct Tags([u8; 32]);
+
+impl fmt::Debug for Tags {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Tags")
+    }
+}
+
+impl Tags {
+    /// Made of a secret of the server.
+    pub fn new(secret: [u8; 32]) -> Self {
+        Self(secret)
+    }
+}
+
 /// The number of a value under a key: the same each time, and nothing tells the value by it.
 fn keyed(key: &[u8; 32], label: &str, value: &str) -> u32 {
     let [a, b, c, d, ..] = tag(key, &[label, value]);
@@ -160,7 +177,7 @@ impl<'p> Masker<'p> {
 
     /// A name of somebody, such as a user's id, with a short keyed tag for every value: `[EMAIL:3f9a12c4]`. Who has
     /// the key can tell one from another, and find what is said about one again; nobody can tell the value.
-    pub fn name<'t>(&self, text: &'t str, tenant: &str, key: &[u8; 32]) -> Cow<'t, str> {
+    pub fn name<'t>(&self, text: &'t str, tenant: &str, tags: &Tags) -> Cow<'t, str> {
         let found = self.pii.find(text, self.wanted);
         if found.is_empty() {
             return Cow::Borrowed(text);
@@ -169,7 +186,7 @@ impl<'p> Masker<'p> {
         for Finding { kind, range } in &found {
             let label = self.pii.rules.names(*kind).1;
             // `Ann@Example.org` is the same person.
-            let [a, b, c, d, ..] = tag(key, &[tenant, label, &text[range.clone()].to_lowercase()]);
+            let [a, b, c, d, ..] = tag(&tags.0, &[tenant, label, &text[range.clone()].to_lowercase()]);
             let value = u32::from_be_bytes([a, b, c, d]);
             named.push_str(&text[at..range.start]);
             // Writing to a string cannot fail.

@@ -35,7 +35,7 @@ use std::{ops::Range, sync::Arc};
 pub use answers::Answers;
 use find::Wanted;
 pub use kind::Kind;
-pub use mask::{Masker, Vault};
+pub use mask::{Masker, Tags, Vault};
 pub use question::{Numbering, Survey};
 pub use restore::Restore;
 use settings::Rules;

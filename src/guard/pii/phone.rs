@@ -57,7 +57,8 @@ pub(super) fn find(text: &Text<'_>, groups: &Groups) -> Option<Found> {
     let international = international
         && (plus
             || !(text.names(Class::THING.or(Class::VERSION), start)
-                || groups.get(1).is_some_and(|group| group.by == b'.')));
+                || groups.get(1).is_some_and(|group| group.by == b'.')
+                || in_a_row(text, start)));
     // Only as many groups as have the digits of a number; nationally none but the first has a single digit.
     let plausible = |group: &Group| group.len() >= 2 || international;
     let most = 1 + groups[1..].iter().take(GROUPS - 1).take_while(|group| plausible(group)).count();
@@ -253,7 +254,8 @@ fn possible(part: &[Group], digits: &[u8]) -> bool {
 fn in_a_row(text: &Text<'_>, start: usize) -> bool {
     text.before(start) == b' '
         && start >= 2
-        && text.bytes[..start - 1].iter().rev().take(3).take_while(|b| b.is_ascii_digit()).count() >= 3
+        && (text.bytes[..start - 1].iter().rev().take(3).take_while(|b| b.is_ascii_digit()).count() >= 3
+            || text.begins_account(start))
 }
 
 /// Whether it is an amount of money, with dots between its thousands and a comma before its cents. In a stream it

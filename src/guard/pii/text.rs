@@ -149,6 +149,17 @@ impl<'t> Text<'t> {
         at - before.len() <= 1 && before.ends_with(['$', '€', '£', '¥', '₹', '₽'])
     }
 
+    /// Whether what stands before the sign before `start` is the first group of an account number: `DE89`.
+    pub(super) fn begins_account(&self, start: usize) -> bool {
+        let Some(end) = start.checked_sub(1) else { return false };
+        let (from, upto) = self.token(end);
+        let word = &self.bytes[from..upto];
+        upto == end
+            && word.len() == 4
+            && word[..2].iter().all(u8::is_ascii_alphabetic)
+            && word[2..].iter().all(u8::is_ascii_digit)
+    }
+
     /// The word of ASCII letters and digits around `at`.
     pub(super) fn token(&self, at: usize) -> (usize, usize) {
         let word = |b: &u8| b.is_ascii_alphanumeric();
