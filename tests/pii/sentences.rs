@@ -166,6 +166,7 @@ const SENTENCES: &[&str] = &[
     "?to={escaped}&x=1",
     "I sent the coins to {wallet} by mistake",
     "ich bin am {birth} geboren",
+    "username: jo password: {plain}",
     "born {birth}; admitted 2024-03-01",
     "They must change their password: {email}, {email}.",
     "ID 70206\n{strong}",
@@ -205,7 +206,7 @@ fn filled(form: &str, c: &mut Chance) -> Sentence {
             "secret",
         ];
         let kind = match word {
-            "password" | "random" | "basic" | "bot" => "secret",
+            "password" | "plain" | "random" | "basic" | "bot" => "secret",
             "escaped" => "email",
             _ => names.into_iter().find(|name| *name == word).unwrap_or("phone"),
         };
@@ -321,7 +322,7 @@ fn negative(c: &mut Chance) -> String {
         75 => "Authorization: Basic <credentials>".into(),
         76 => format!("container MSCU{} at berth {}", d(c, 7), d(c, 2)),
         77 => format!("see §{} Abs. {} and RFC {}", d(c, 3), d(c, 1), d(c, 4)),
-        78 => "The password is case-sensitive and must be changed on first login".into(),
+        78 => "Password: required. The password is case-sensitive and must be changed on first login".into(),
         _ => format!("batch {} {} {} {} approved", d(c, 4), d(c, 4), d(c, 4), "1237"),
     }
 }

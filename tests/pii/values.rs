@@ -203,6 +203,7 @@ pub(crate) fn value(kind: &str, c: &mut Chance) -> String {
         "wallet" => wallet(c),
         "secret" => secret(c),
         "password" => password(c),
+        "plain" => ["letmein", "sunshine", "kartoffel", "dragonfly"][c.below(4)].into(),
         "random" => {
             let signs = [MIXED, HEX, "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/"];
             let signs = c.one(&signs);

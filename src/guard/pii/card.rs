@@ -37,6 +37,8 @@ pub(super) fn find(text: &Text<'_>, groups: &Groups) -> Option<Found> {
         let digits = Digits::<LONGEST>::of(text, part)?;
         let fits = digits.len() >= 12
             && luhn(&digits)
+            // The numbers of French companies have the same check digit.
+            && !(digits.len() == 14 && text.names(Class::THING, start))
             && (issued(&digits, count > 1, announced)
                 || text.names(Class::CARD, start)
                 // Visa's old numbers, which are as long as a barcode, and its longest.

@@ -124,6 +124,7 @@ pub(super) fn announced(text: &Text<'_>, hit: &Hit) -> Option<Found> {
                 || (quoted && word.len() >= 8 && !word.contains(' '))
                 || (word.len() >= 6 && word.bytes().all(|b| b.is_ascii_digit()))
                 || (tie == Tie::Tight && word.len() >= 6 && !word.contains(['(', '.']) && plain_word(word))
+                || (tie == Tie::Colon && word.len() >= 6 && plain_word(word) && signs_in(text, hit))
                 || jumbled(word)
                 || phrase(word, 3)
         }
@@ -307,6 +308,27 @@ fn thing(rest: &str) -> Option<usize> {
     [" is ", ": ", " = "].iter().filter_map(|tie| line.find(tie).map(|at| at + tie.len())).min()
 }
 
+/// Whether a login, or a change of it, is spoken of right before a word.
+fn signs_in(text: &Text<'_>, hit: &Hit) -> bool {
+    let before = &text.str[ceil(text.str, hit.start.saturating_sub(48))..hit.start];
+    let before = before.to_ascii_lowercase();
+    let words = [
+        "new ",
+        "old ",
+        "default ",
+        "temp",
+        "initial ",
+        "user",
+        "login",
+        "log in",
+        "logged in",
+        "sign in",
+        "credential",
+        "ssh ",
+    ];
+    words.iter().any(|word| before.contains(word))
+}
+
 /// Whether the word at a place looks like a password: letters, digits and signs, or small and capital letters and
 /// digits. Behind a login, or the name of a setting in capitals, letters and digits are enough.
 fn bare(text: &Text<'_>, at: usize, hit: &Hit) -> bool {
@@ -318,24 +340,7 @@ fn bare(text: &Text<'_>, at: usize, hit: &Hit) -> bool {
     let letters = word.iter().any(u8::is_ascii_alphabetic);
     let setting =
         text.bytes[hit.start..at].iter().all(|b| b.is_ascii_uppercase() || matches!(b, b'_' | b' '));
-    let login = || {
-        let before = &text.str[ceil(text.str, hit.start.saturating_sub(48))..hit.start];
-        let words = [
-            "new ",
-            "old ",
-            "default ",
-            "temp",
-            "initial ",
-            "user",
-            "login",
-            "log in",
-            "logged in",
-            "sign in",
-            "credential",
-            "ssh ",
-        ];
-        setting || words.iter().any(|word| before.to_ascii_lowercase().contains(word))
-    };
+    let login = || setting || signs_in(text, hit);
     let text = std::str::from_utf8(word).unwrap_or_default();
     (word.len() >= 6 && digits && letters && (sign || mixed(word) || (!is_method(word) && login())))
         || ((jumbled(text) || phrase(text, 3)) && login())
