@@ -80,6 +80,27 @@ pub struct Context {
 }
 
 impl Context {
+    /// A call that begins now and has so long, with nothing else said of it.
+    pub fn new(id: impl Into<Arc<str>>, endpoint: &'static str, caller: Caller, time: Duration) -> Self {
+        let now = Instant::now();
+        Self {
+            id: id.into(),
+            endpoint,
+            caller,
+            session: None,
+            remember: false,
+            trace: Trace::default(),
+            began: now,
+            deadline: now + time,
+            priority: Priority::Normal,
+            use_cache: false,
+            cache_ttl: None,
+            last_resort: false,
+            explain: None,
+            trail: Trail::default(),
+        }
+    }
+
     /// Notes what a stage decided, where the caller wants to hear it; else `what` is not even put together.
     pub fn explain(&self, stage: &'static str, what: impl FnOnce() -> Value) {
         if self.explain.is_some() {
@@ -176,8 +197,16 @@ pub struct Notes {
     pub conversation: Option<Conversation>,
     /// Whether a person was promised to look at it.
     pub review: bool,
-    /// Whether a stated answer stood in for one that could not be had.
+    /// Whether a stated answer stood in for one that could not be had, or not be given.
     pub stood_in: bool,
+    /// What a model answered and the caller did not get, because too little speaks for it.
+    pub withheld: Option<Arc<str>>,
+    /// What the cache keeps this question's answer under, where a person's answer may take its place.
+    pub kept_as: Option<[u8; 16]>,
+    /// The review item whose answer was given: a person stands for it.
+    pub approved: Option<Arc<str>>,
+    /// Who asks, for what is kept beside the call.
+    pub user: Option<Arc<str>>,
     /// How long it waited for a place.
     pub queued: Duration,
     /// What the stages decided, in their own words, for a caller who asked for that; at most [`MOST_DECISIONS`].

@@ -291,6 +291,33 @@ impl Error {
         Self::StreamsAway { retry_after: Duration::from_secs(1), source: cause.into() }
     }
 
+    /// The same with other words where they are a provider's.
+    #[must_use]
+    pub fn reworded(self, say: impl Fn(&str) -> String) -> Self {
+        let worded = |cause: Cause| {
+            let told = cause.to_string();
+            let said = say(&told);
+            if said == told { cause } else { said.into() }
+        };
+        let other = |source: Option<Cause>| source.map(worded);
+        match self {
+            Self::Refused { status, message, param, code } => {
+                Self::Refused { status, message: say(&message), param, code }
+            }
+            Self::UpstreamBusy { status, retry_after, source } => {
+                Self::UpstreamBusy { status, retry_after, source: other(source) }
+            }
+            Self::UpstreamFailed { status, retry_after, source } => {
+                Self::UpstreamFailed { status, retry_after, source: other(source) }
+            }
+            Self::UpstreamRejected { status, source } => {
+                Self::UpstreamRejected { status, source: other(source) }
+            }
+            Self::Broken(cause) => Self::Broken(worded(cause)),
+            error => error,
+        }
+    }
+
     /// The one table.
     pub fn facts(&self) -> Facts {
         use StatusCode as S;

@@ -16,6 +16,7 @@ use crate::{
         bulkhead::Bulkhead,
         cache::Cache,
         check::CheckOutput,
+        confidence::ConfidenceGate,
         dispatch::Dispatch,
         fallback::Fallback,
         ground::Ground,
@@ -42,6 +43,7 @@ pub struct Stages {
     pub admit: Admit,
     pub screen: CheckInput,
     pub session: Session,
+    pub confidence: ConfidenceGate,
     pub cache: Cache,
     pub check: CheckOutput,
     pub ground: Ground,
@@ -67,6 +69,7 @@ pub fn pipeline(stages: Stages) -> Pipeline {
             .layer(stage(stages.screen)) // input: sizes, Unicode form; placeholders for personal data, and back
             .layer(stage(LastResort)) // a stated fallback answer, for callers who take one; never cached
             .layer(stage(stages.session)) // what was said before comes in, and the turn goes out
+            .layer(stage(stages.confidence)) // an answer that little speaks for is not given; a stated one is
             .layer(stage(stages.cache)) // an equal question was answered a moment ago
             .layer(stage(stages.check)) // output rules; inside the cache, so that only what passed is kept
             .layer(stage(stages.ground)) // finds passages, fills the prompt, cites

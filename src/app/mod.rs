@@ -2,10 +2,13 @@
 //! The only file that names concrete parts.
 mod alerts;
 mod anchors;
+mod approved;
+mod forget;
 mod gates;
 mod masks;
 mod parts;
 mod reload;
+mod replaying;
 
 pub(crate) use parts::{TABLES, archive};
 
@@ -31,7 +34,10 @@ use crate::{
     config::{Config, Loaded, Problem},
     http::{self, App, server::Server},
     knowledge::Knowledge,
-    observe::logs::{Logs, START},
+    observe::{
+        logs::{Logs, START},
+        panics,
+    },
     stage::Pipeline,
 };
 
@@ -41,6 +47,7 @@ const SETTLE: Duration = Duration::from_secs(2);
 /// Serves until told to stop.
 pub fn serve(loaded: Loaded) -> ExitCode {
     let logs = Logs::start(&loaded.config.log);
+    panics::watch();
     let mut runtime = tokio::runtime::Builder::new_multi_thread();
     if let Some(workers) = loaded.config.server.workers {
         runtime.worker_threads(workers);
@@ -81,6 +88,7 @@ async fn run(loaded: Loaded, logs: &Logs) -> Result<(), String> {
             audit: lasting.audit.clone(),
             sessions: lasting.sessions.clone(),
             reviews: lasting.reviews.clone(),
+            forget: lasting.forget.clone(),
         },
     );
 

@@ -3,16 +3,18 @@ use std::{collections::HashMap, sync::Arc, time::UNIX_EPOCH};
 
 use parking_lot::Mutex;
 use sha2::{Digest, Sha256};
-use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use super::{
     alerts::Alerts,
+    approved::Approved,
+    forget::forgets,
     gates::{gates, plan},
     masks::Masks,
+    replaying::{replay, root},
 };
 use crate::{
     admit::Gates,
-    audit,
+    audit::{self, erase::Forget},
     auth::{self, Key, Keyring, Pepper},
     budget::{Calendar, Ledger, Local, Shared, Told},
     cache,
@@ -37,6 +39,7 @@ use crate::{
         bulkhead::Bulkhead,
         cache::Cache,
         check::CheckOutput,
+        confidence::ConfidenceGate,
         dispatch::Dispatch,
         fallback::{Fallback, GoingOn, Hedging},
         ground::Ground,
@@ -51,7 +54,7 @@ use crate::{
     price::Prices,
     prompt::Prompts,
     provider::{self, Provider, continuation::Prefill},
-    replay::{Replay, replies::Replies, sealed::Root, shelf, streams::Streams},
+    replay::{Replay, shelf},
     review::{self, Reviews},
     route::{AttemptBudget, Breakers, Plan, Table, Vitals},
     session::{self, Numbers, Sessions},
@@ -88,7 +91,9 @@ pub(super) struct Lasting {
     pub(super) summaries: (Arc<Summaries>, Arc<Kept>),
     pub(super) sessions: Arc<Sessions>,
     pub(super) reviews: Reviews,
+    approved: Arc<Approved>,
     calendar: Arc<Calendar>,
+    pub(super) forget: Forget,
     cache: Arc<cache::Cache>,
     gates: Arc<Gates>,
     counting: Mutex<Option<Counting>>,
@@ -130,6 +135,8 @@ impl Lasting {
         let secret = |word| pepper.as_ref().map_or_else(rand::random, |pepper| pepper.hash(word));
         let (names, conversations) =
             (Tags::new(secret(b"sluice names")), Numbers::new(secret(b"sluice conversations")));
+        let cache = Arc::new(cache::Cache::new(&config.cache, metrics.cache_bytes.clone()));
+        let key = archive.key().clone();
         let reviews = Reviews::start(&archive, reviewing(config, &names)?, &metrics);
         let ends = audit::Ends {
             settle: settle(&parts.prices, &metrics),
@@ -138,17 +145,21 @@ impl Lasting {
         };
         let (writer, audit) =
             audit::open(&spelling(config, lines, &names)?, ends, archive, metrics.clone()).await?;
+        let replay = replay(config, root, key.clone(), &metrics, &stores).await;
+        let forget = forgets(cache.clone(), replay.clone(), key);
         if let Some(audit) = &audit {
-            audit.tidy(config.audit.retention_days);
+            audit.tidy(config.audit.retention_days, forget.clone());
         }
         Ok(Self {
-            replay: replay(config, root, &metrics, &stores).await,
+            replay,
+            forget,
             keys: auth::Book::open(&stores.sql, pepper.map(Arc::new)).await?,
             ledger: Arc::new(ledger(config, alerts.told(), stores.redis.as_ref())?),
             alerts,
             calendar: Arc::default(),
             summaries: (summaries.clone(), Kept::start(stores.sql.clone(), &summaries)),
             sessions: Sessions::start(&stores, &metrics),
+            approved: Approved::start(cache.clone(), reviews.clone(), &config.review),
             reviews,
             stores,
             breakers: Arc::new(Breakers::new(metrics.breaker.clone())),
@@ -158,7 +169,7 @@ impl Lasting {
             audit,
             names,
             conversations,
-            cache: Arc::new(cache::Cache::new(&config.cache, metrics.cache_bytes.clone())),
+            cache,
             gates: gates(&config.admit, &metrics)?,
             counting: Mutex::default(),
             metrics,
@@ -213,27 +224,6 @@ impl Parts {
             || self.prices != other.prices
             || self.prompts.digest() != other.prompts.digest()
     }
-}
-
-/// Makes what gives answers once more. Lasts as long as the process.
-async fn replay(config: &Config, root: Root, metrics: &Metrics, stores: &Stores) -> Replay {
-    let Config { idempotency, resume, .. } = config;
-    let replies = match idempotency.enabled {
-        true => Some(Arc::new(Replies::open(idempotency, root.clone(), metrics, stores).await)),
-        false => None,
-    };
-    let tasks = TaskTracker::new();
-    let streams = Streams::new(resume, root, metrics, stores.redis.clone(), tasks.clone());
-    let streams = resume.enabled.then(|| Arc::new(streams));
-    Replay { replies, streams, grace: resume.grace.0, tasks, cut: CancellationToken::new() }
-}
-
-/// What kept replies and streams are sealed with, besides what their callers know. A pepper that this
-/// gateway made for itself is no other's: where stores are shared, only one that is configured counts.
-fn root(config: &Config, stores: &Stores, pepper: Option<&Pepper>) -> Root {
-    let shared = stores.redis.is_some() || stores.sql.kind() == Kind::Postgres;
-    let pepper = pepper.filter(|_| !shared || config.auth.pepper.is_some());
-    Root::new(pepper.map(|pepper| pepper.hash(b"sluice replay 2")).as_ref())
 }
 
 /// Opens the books. Where no budget is set, that waits until there is one.
@@ -300,6 +290,7 @@ pub(super) fn running(parts: &Parts, lasting: &Lasting) -> Result<Running, Strin
     let config = &parts.config;
     lasting.alerts.set(&config.budget)?;
     lasting.reviews.follow(reviewing(config, &lasting.names)?);
+    lasting.approved.set(&config.review);
     let version = version(config);
     let names: Vec<(String, Vec<String>)> =
         config.providers.iter().map(|(name, provider)| (name.clone(), provider.models.clone())).collect();
@@ -318,6 +309,7 @@ pub(super) fn running(parts: &Parts, lasting: &Lasting) -> Result<Running, Strin
     let keys = Keyring::new(&parts.keys, &config.tenants, pepper, config.auth.query_key);
     keys.follow(&lasting.keys.page());
     let stages = stages(parts, lasting, &table, &version)?;
+    let pii = stages.authorize.pii.clone();
     let simulation = stack::rehearsal(rehearsal(&stages, parts));
     let pipeline = stack::pipeline(stages);
     Ok(Running {
@@ -325,6 +317,7 @@ pub(super) fn running(parts: &Parts, lasting: &Lasting) -> Result<Running, Strin
         default_model: config.default_model.clone().unwrap_or_default(),
         predict: (config.predict_model.clone(), config.cache.predict_ttl.0),
         sanitize: config.safety.sanitize.clone(),
+        pii,
         server: config.server.clone(),
         knowledge: lasting.knowledge.clone(),
         prompts: parts.prompts.clone(),
@@ -353,7 +346,7 @@ fn stages(parts: &Parts, lasting: &Lasting, table: &Arc<Table>, version: &str) -
             versions: Arc::new(audit::Versions { policy: version.into(), prices: prices.version().clone() }),
         },
         measure: Measure { metrics: metrics.clone() },
-        authorize: Authorize { table: table.clone() },
+        authorize: Authorize { table: table.clone(), pii: pii.clone() },
         limit: RateLimit { limits, table: table.clone(), metrics: metrics.clone() },
         budget: Budget {
             ledger: lasting.ledger.clone(),
@@ -385,6 +378,7 @@ fn stages(parts: &Parts, lasting: &Lasting, table: &Arc<Table>, version: &str) -
             prompts: prompts.clone(),
             metrics: metrics.clone(),
         },
+        confidence: ConfidenceGate { settings: config.confidence.clone(), metrics: metrics.clone() },
         cache: Cache {
             store: lasting.cache.clone(),
             policy: Arc::new(cache::Policy {
@@ -418,7 +412,7 @@ fn stages(parts: &Parts, lasting: &Lasting, table: &Arc<Table>, version: &str) -
         retry: Retry { settings: config.retry.clone(), budget: retries, metrics: metrics.clone() },
         breaker: Breaker { table: table.clone() },
         bulkhead: Bulkhead { gates, metrics: metrics.clone() },
-        attempt: Attempt { table: table.clone(), prices: prices.clone() },
+        attempt: Attempt { table: table.clone(), prices: prices.clone(), pii },
         dispatch: Dispatch { providers: Arc::new(providers(config, lasting)?) },
     })
 }
@@ -444,7 +438,7 @@ fn rehearsal(stages: &Stages, parts: &Parts) -> Rehearsal {
     let (gates, table) = (stages.admit.gates.clone(), stages.admit.table.clone());
     Rehearsal {
         audit: Audit { writer: stages.audit.writer.clone(), versions: stages.audit.versions.clone() },
-        authorize: Authorize { table: table.clone() },
+        authorize: Authorize { table: table.clone(), pii: stages.authorize.pii.clone() },
         screen: stages.screen.clone(),
         foresee: Foresee {
             limits: stages.limit.limits.clone(),

@@ -12,7 +12,7 @@ use uuid::Uuid;
 
 use super::{
     chain::{Hash, Key, digest},
-    frame::{Frame, UserRef, frames},
+    frame::{self, Frame, UserRef, frames},
     journal::Head,
 };
 use crate::store::sql::{Failed, Kind, Sql, Step, Tables};
@@ -138,6 +138,8 @@ pub struct Found {
     pub hash: Hash,
     /// When, in microseconds since 1970.
     pub at: i64,
+    /// Whether it is of a call, and not of a reply that was given once more.
+    first: bool,
 }
 
 impl Archive {
@@ -326,8 +328,11 @@ impl Archive {
         let Some(row) = row else { return Ok(None) };
         let bytes: Vec<u8> = row.try_get(0)?;
         let fits = |frame: &Frame<'_>| frame.request == request && sees(frame.tenant);
-        let found = frames(&bytes).map(|(_, frame)| frame).filter(fits).last();
+        // Of equals the last: the newest, but what was given once more is not what became of the call.
+        let found = frames(&bytes).map(|(_, frame)| frame).filter(fits);
+        let found = found.max_by_key(|frame| frame.kind != frame::Kind::Replay);
         Ok(found.map(|frame| Found {
+            first: frame.kind != frame::Kind::Replay,
             json: frame.json(),
             tenant: frame.tenant.to_owned(),
             user: frame.user,
@@ -342,13 +347,7 @@ impl Archive {
         match self.sql.kind() {
             Kind::Memory => Ok(()),
             Kind::Sqlite => self.empty_log().await,
-            Kind::Postgres => {
-                let vacuum = sqlx::raw_sql("VACUUM audit_blocks").execute(self.sql.pool());
-                if let Err(error) = self.sql.within(vacuum).await {
-                    tracing::warn!(%error, "the space of what was erased is left to Postgres's own vacuum");
-                }
-                Ok(())
-            }
+            Kind::Postgres => self.sql.scrub("audit_blocks").await,
         }
     }
 
@@ -378,7 +377,7 @@ fn has(ids: &[u8], wanted: [u8; 8]) -> bool {
 }
 
 fn newer(one: Option<Found>, two: Option<Found>) -> Option<Found> {
-    [one, two].into_iter().flatten().max_by_key(|found| found.at)
+    [one, two].into_iter().flatten().max_by_key(|found| (found.first, found.at))
 }
 
 /// When an id was made, in microseconds since 1970, if it is a UUIDv7.

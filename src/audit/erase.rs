@@ -6,9 +6,11 @@
 //! database find it there, and do the same with their own journals.
 use std::{
     collections::HashSet,
+    sync::Arc,
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
+use futures_util::future::BoxFuture;
 use serde::{Deserialize, Serialize};
 use sqlx::Row;
 use uuid::Uuid;
@@ -48,6 +50,13 @@ pub struct Erasure {
     pub records: u64,
 }
 
+impl Erasure {
+    /// One where no records are kept, and nothing of the audit's has to be erased.
+    pub fn without_records(tenant: &str, user: UserRef) -> Self {
+        Self { erasure: Uuid::new_v4(), tenant: tenant.into(), user: hex(&user), until: now(), records: 0 }
+    }
+}
+
 /// What a record of a cut says.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Cut {
@@ -58,6 +67,9 @@ pub struct Cut {
     /// Its link, in hexadecimal digits: the next one goes on from it.
     pub hash: String,
 }
+
+/// Forgets what else is kept of a user, told by the tenant and by what stands for the user: each gateway what it keeps.
+pub type Forget = Arc<dyn Fn(Arc<str>, UserRef) -> BoxFuture<'static, Result<()>> + Send + Sync>;
 
 /// As a record has it: an object without its end.
 pub(super) fn meta(said: &impl Serialize) -> Vec<u8> {
@@ -116,7 +128,7 @@ impl Filing {
     }
 
     /// Looks after what is too old, and after erasures of others, until all other handles are gone.
-    pub fn tidy(&self, retention_days: Option<u32>) -> tokio::task::JoinHandle<()> {
+    pub fn tidy(&self, retention_days: Option<u32>, forget: Forget) -> tokio::task::JoinHandle<()> {
         let this = self.clone();
         tokio::spawn(async move {
             let mut seen = None;
@@ -126,7 +138,7 @@ impl Filing {
             for round in 0_u32.. {
                 clock.tick().await;
                 // The database says itself when it is away, and it is tried again.
-                let _ = this.follow(&mut seen).await;
+                let _ = this.follow(&mut seen, &forget).await;
                 if let Some(days) = retention_days.filter(|_| round % rounds == 0)
                     && let Err(error) = this.cut(now() - i64::from(days) * DAY).await
                 {
@@ -140,7 +152,7 @@ impl Filing {
     }
 
     /// Does what erasures of other gateways ask for, and what was not brought to its end here.
-    async fn follow(&self, seen: &mut Option<HashSet<String>>) -> Result<()> {
+    async fn follow(&self, seen: &mut Option<HashSet<String>>, forget: &Forget) -> Result<()> {
         let archive = self.archive();
         let asked = archive.asked(now() - HEARD).await.map_err(away)?;
         // What was done before this process began concerns it only where its journal held something by then.
@@ -153,6 +165,9 @@ impl Filing {
         let fresh: Vec<Asked> = fresh.collect();
         if fresh.is_empty() {
             return Ok(());
+        }
+        for asked in &fresh {
+            forget((*asked.tenant).into(), asked.user).await?;
         }
         self.leave().await?;
         archive.erase(&fresh).await.map_err(away)?;
@@ -220,7 +235,7 @@ impl Archive {
     pub(super) async fn erase(&self, asked: &[Asked]) -> Result<u64, Failed> {
         let concerned = |frame: &Frame<'_>| {
             frame.content.is_some()
-                && frame.kind == Kind::Call
+                && matches!(frame.kind, Kind::Call | Kind::Replay)
                 && asked.iter().any(|asked| {
                     frame.user == asked.user && frame.tenant == asked.tenant && frame.at <= asked.until
                 })

@@ -22,11 +22,15 @@ pub enum Kind {
     Cut = 3,
     /// Somebody did something that is to be seen later, such as a decision about an answer.
     Act = 4,
+    /// An earlier reply was given once more.
+    Replay = 5,
 }
 
 impl Kind {
     fn of(byte: u8) -> Option<Self> {
-        [Self::Call, Self::Erasure, Self::Cut, Self::Act].into_iter().find(|kind| *kind as u8 == byte)
+        [Self::Call, Self::Erasure, Self::Cut, Self::Act, Self::Replay]
+            .into_iter()
+            .find(|kind| *kind as u8 == byte)
     }
 }
 

@@ -85,27 +85,43 @@ impl Journal {
         }
         let _ = fs::remove_file(spare_path(folder));
         let (mut number, mut found, mut torn) = (0, None, 0);
-        for (this, path) in segments(folder)? {
-            number = this;
-            match Segment::read(&path)? {
+        let segments = segments(folder)?;
+        let heads: Vec<_> = segments.iter().map(|(_, path)| head(path)).collect::<io::Result<_>>()?;
+        for (at, (this, path)) in segments.iter().enumerate() {
+            number = *this;
+            let chain = heads[at].map(|(chain, _)| chain);
+            let next = heads[at + 1..].iter().flatten().next();
+            if chain.is_some() && next.map(|(next, _)| *next) == chain {
+                // The next one says where it ends, and whoever moves its records sees whether it does: with many
+                // of them the start does not wait for that.
+                continue;
+            }
+            match Segment::read(path)? {
                 Some(segment) => {
                     let (head, rest) = segment.end();
                     if rest > 0
                         && let Some(last) = segment.behind_damage(u64::MAX)
                     {
                         tracing::error!(
-                            segment = this,
+                            segment = *this,
                             from = head.seq + 1,
                             to = last,
                             "audit records cannot be read: their segment is damaged; a copy is kept aside"
                         );
-                        keep_aside(&path)?;
+                        keep_aside(path)?;
                     }
                     torn = rest;
                     found = Some((segment.chain, head));
                 }
                 // Made, but not begun, when the process ended.
-                None => fs::remove_file(&path)?,
+                None if is_blank(path)? => fs::remove_file(path)?,
+                None => {
+                    tracing::error!(
+                        segment = *this,
+                        "an audit segment's head cannot be read; it is put aside"
+                    );
+                    put_aside(folder, *this)?;
+                }
             }
         }
         let (chain, head) = found.unwrap_or_else(|| (Uuid::new_v4(), Head::default()));
@@ -225,6 +241,13 @@ impl Journal {
         self.active = Some(Active { file, at: HEAD });
         Ok(())
     }
+}
+
+/// Whether a segment's head was never written.
+fn is_blank(path: &Path) -> io::Result<bool> {
+    let mut begin = Vec::with_capacity(HEAD);
+    File::open(path)?.take(HEAD as u64).read_to_end(&mut begin)?;
+    Ok(begin.iter().all(|byte| *byte == 0))
 }
 
 fn spare_path(folder: &Path) -> PathBuf {

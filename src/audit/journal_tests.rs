@@ -140,6 +140,42 @@ fn what_was_made_and_never_begun_is_removed() {
     assert!(!path(folder.path(), 2).exists());
 }
 
+#[test]
+fn a_segment_whose_head_is_damaged_is_kept() {
+    let folder = tempfile::tempdir().unwrap();
+    let (mut journal, _) = Journal::open(folder.path()).unwrap();
+    add(&mut journal, 1);
+    drop(journal);
+    let place = path(folder.path(), 1);
+    let mut bytes = fs::read(&place).unwrap();
+    bytes[20] ^= 1;
+    fs::write(&place, &bytes).unwrap();
+    let (journal, _) = Journal::open(folder.path()).unwrap();
+    assert_eq!((journal.head().seq, damaged(folder.path()).unwrap().len()), (0, 1));
+}
+
+#[test]
+fn of_many_segments_the_start_reads_the_last() {
+    let folder = tempfile::tempdir().unwrap();
+    let (mut journal, _) = Journal::open(folder.path()).unwrap();
+    for _ in 0..3 {
+        add(&mut journal, 2);
+        journal.turn().unwrap();
+    }
+    add(&mut journal, 1);
+    let head = journal.head();
+    drop(journal);
+    // Whatever became of the others: who moves their records finds it, and says so.
+    let place = path(folder.path(), 2);
+    let whole = fs::read(&place).unwrap();
+    fs::write(&place, &whole[..HEAD + 10]).unwrap();
+    let (mut journal, torn) = Journal::open(folder.path()).unwrap();
+    assert_eq!((journal.head(), torn), (head, 0));
+    add(&mut journal, 1);
+    fs::write(&place, whole).unwrap();
+    assert_eq!(read(folder.path()), (1..=8).collect::<Vec<_>>());
+}
+
 proptest! {
     #[test]
     fn any_bytes_are_a_segment_or_none(bytes in prop::collection::vec(any::<u8>(), 0..500), begun in any::<bool>()) {

@@ -139,7 +139,7 @@ impl Keeper {
         let kept = match &mut self.kept {
             None => true,
             Some(kept) => {
-                kept.link(batch);
+                kept.link(batch, 0);
                 kept.write(&self.shared, batch)
             }
         };
@@ -174,8 +174,9 @@ impl Keeper {
     fn copy(&self, batch: &Queue) {
         let Some(file) = &mut *self.shared.copy.lock() else { return };
         let mut lines = Vec::with_capacity(batch.bytes.len() + batch.entries.len());
-        for (_, Parts { meta, content, .. }) in batch.each() {
-            [meta, content, b"}\n"].iter().for_each(|part| lines.extend_from_slice(part));
+        for (entry, Parts { meta, content, .. }) in batch.each() {
+            let meta = entry.whole(meta);
+            [&*meta, content, b"}\n"].iter().for_each(|part| lines.extend_from_slice(part));
         }
         if let Err(error) = file.write_all(&lines) {
             self.shared.metrics.audit_failures.inc_by(batch.entries.len() as u64);
@@ -195,12 +196,13 @@ impl Keeper {
 }
 
 impl Kept {
-    /// Makes a batch the chain's next links.
-    fn link(&mut self, batch: &Queue) {
+    /// Makes a batch, from one of its records on, the chain's next links.
+    fn link(&mut self, batch: &Queue, from: usize) {
         self.out.clear();
         self.parts.clear();
         let mut head = self.journal.head();
-        for (entry, parts) in batch.each() {
+        for (entry, parts) in batch.each().skip(from) {
+            let meta = entry.whole(parts.meta);
             let content = Content { salt: rand::random(), text: parts.content };
             let mut frame = Frame {
                 kind: entry.kind,
@@ -209,7 +211,7 @@ impl Kept {
                 user: self.key.user(parts.tenant, parts.user),
                 tenant: parts.tenant,
                 request: parts.request,
-                meta: parts.meta,
+                meta: &meta,
                 content: Some(content),
                 content_hash: content.hash(),
                 hash: [0; 32],
@@ -229,36 +231,46 @@ impl Kept {
 
     /// Writes it, however long that takes. Tells whether it is written: only the end of the process is waited for no longer.
     fn write(&mut self, shared: &Shared, batch: &mut Queue) -> bool {
-        let (mut from, mut since) = (0, None);
-        for (to, head) in &self.parts {
-            while from < *to {
-                let error = match self.journal.append(&self.out[from..*to], *head) {
-                    Ok(()) => {
-                        from = *to;
-                        continue;
-                    }
-                    Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                        thread::park_timeout(SOON);
-                        continue;
-                    }
-                    Err(error) => error,
-                };
-                tell(shared, Err(error.to_string()));
-                // They need not wait for the disk.
-                log(&mut batch.log);
-                let waited = since.get_or_insert_with(Instant::now).elapsed();
-                if waited >= PATIENCE && shared.format.load().is_strict() {
-                    // These, and what came since; new calls are refused by now.
-                    batch.decide(false);
-                    let mut queue = shared.queue.lock();
-                    queue.decide(false);
-                    queue.commit = Arc::default();
-                }
-                if waited >= LAST_TRIES && shared.closed.load(Acquire) {
-                    return false;
-                }
-                thread::park_timeout(AGAIN);
+        let first = self.journal.head().seq;
+        let (mut from, mut at, mut since, mut failed) = (0, 0, None, false);
+        while let Some((to, head)) = self.parts.get(at).copied() {
+            if from == to {
+                at += 1;
+                continue;
             }
+            let error = match self.journal.append(&self.out[from..to], head) {
+                Ok(()) => {
+                    from = to;
+                    continue;
+                }
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                    thread::park_timeout(SOON);
+                    continue;
+                }
+                Err(error) => error,
+            };
+            tell(shared, Err(error.to_string()));
+            // They need not wait for the disk.
+            log(&mut batch.log);
+            let waited = since.get_or_insert_with(Instant::now).elapsed();
+            if waited >= PATIENCE && shared.format.load().is_strict() {
+                // These, and what came since; new calls are refused by now. None of them is on the disk, and when
+                // they are they say that their callers were told otherwise.
+                if !failed {
+                    failed = true;
+                    let there = (self.journal.head().seq - first) as usize;
+                    batch.fail(there);
+                    self.link(batch, there);
+                    (from, at) = (0, 0);
+                }
+                let mut queue = shared.queue.lock();
+                queue.fail(0);
+                queue.commit = Arc::default();
+            }
+            if waited >= LAST_TRIES && shared.closed.load(Acquire) {
+                return false;
+            }
+            thread::park_timeout(AGAIN);
         }
         if since.is_some() {
             tell(shared, Ok(()));

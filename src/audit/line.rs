@@ -219,13 +219,16 @@ fn kept(record: &Record, notes: &Notes, at: &str, mask: &mut dyn Mask, line: &mu
         .maybe("filtered", notes.filtered.as_deref())
         .maybe("findings", (!notes.findings.is_empty()).then_some(&notes.findings))
         .maybe("judged", (!notes.judged.is_empty()).then_some(&notes.judged))
+        .maybe("approved", notes.approved.as_deref())
         .maybe("review", (record.review || notes.review).then_some(true));
     if let Some(sources) = record.sources.as_ref().filter(|sources| !sources.is_empty()) {
         let mut documents: Vec<&str> = sources.iter().map(|source| &*source.document).collect();
         documents.dedup();
         line.with("sources", documents);
     }
-    line.maybe("more", (record.more > 0).then_some(record.more)).text("trace_id", record.context.trace.id());
+    line.maybe("more", (record.more > 0).then_some(record.more))
+        .maybe("replay_of", record.replay_of.as_deref())
+        .text("trace_id", record.context.trace.id());
 }
 
 /// What can be erased, and the log shows.
@@ -255,6 +258,9 @@ fn said(record: &Record, notes: &Notes, how: How, mask: &mut dyn Mask, line: &mu
         let longer = answer.length > answer.text.len();
         let text = if longer { Cow::Owned(format!("{text}{}", cut_mark(answer.length))) } else { text };
         line.text("answer", &text);
+        if let Some(withheld) = &notes.withheld {
+            line.text("withheld", &cut(mask.mask(withheld), how.most));
+        }
     }
 }
 

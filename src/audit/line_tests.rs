@@ -1,12 +1,9 @@
-use std::{
-    sync::Arc,
-    time::{Duration, Instant},
-};
+use std::{sync::Arc, time::Duration};
 
 use super::*;
 use crate::{
     audit::Answer,
-    call::{Caller, Context, Priority, Trace, Trail},
+    call::{Caller, Context},
 };
 use proptest::prelude::*;
 use serde_json::Value;
@@ -21,37 +18,18 @@ impl Mask for Words {
 }
 
 fn record(user: &str, question: &str, answer: &str, error: Option<String>) -> Record {
-    let context = Context {
-        id: "r".into(),
-        endpoint: "/query",
-        caller: Caller { user: Some(user.into()), ..Caller::named("key", "tenant") },
-        session: Some(user.into()),
-        remember: false,
-        trace: Trace::default(),
-        began: Instant::now(),
-        deadline: Instant::now(),
-        priority: Priority::Normal,
-        use_cache: false,
-        cache_ttl: None,
-        last_resort: false,
-        explain: None,
-        trail: Trail::default(),
-    };
+    let caller = Caller { user: Some(user.into()), ..Caller::named("key", "tenant") };
+    let context = Context::new("r", "/query", caller, Duration::ZERO);
+    let context = Context { session: Some(user.into()), ..context };
     let messages = vec![Message::new(Role::System, "be kind"), Message::new(Role::User, question)];
     Record {
         at: SystemTime::UNIX_EPOCH,
         took: Duration::from_millis(3),
         first_token: Some(Duration::from_millis(2)),
-        context: Arc::new(context),
         chat: Some(Arc::new(Request { model: "m".into(), messages, ..Request::default() })),
-        status: 200,
-        outcome: "complete",
         error,
         answer: Some(Answer { text: answer.into(), length: answer.len() }),
-        sources: None,
-        versions: None,
-        review: false,
-        more: 0,
+        ..Record::new(Arc::new(context))
     }
 }
 

@@ -81,6 +81,30 @@ pub struct Record {
     pub review: bool,
     /// How many more of its kind it stands for, which have no record of their own.
     pub more: u64,
+    /// Where an earlier reply was given once more: the request that it was made for.
+    pub replay_of: Option<Arc<str>>,
+}
+
+impl Record {
+    /// Of a call that ends now, well, and of which nothing else is known.
+    pub fn new(context: Arc<Context>) -> Self {
+        Self {
+            at: SystemTime::now(),
+            took: context.began.elapsed(),
+            first_token: None,
+            context,
+            chat: None,
+            status: 200,
+            outcome: "complete",
+            error: None,
+            answer: None,
+            sources: None,
+            versions: None,
+            review: false,
+            more: 0,
+            replay_of: None,
+        }
+    }
 }
 
 /// What was answered, as far as it is kept.

@@ -1,5 +1,5 @@
 //! What waits for the thread that writes records.
-use std::sync::Arc;
+use std::{borrow::Cow, sync::Arc};
 
 use tokio::sync::oneshot;
 
@@ -26,7 +26,22 @@ pub(super) struct Entry {
     /// When, in microseconds since 1970.
     pub(super) at: i64,
     pub(super) lengths: [u32; 5],
+    /// Its caller was told that no record could be kept, and got no answer, or not its end.
+    pub(super) unanswered: bool,
 }
+
+impl Entry {
+    /// What stays of it, with what became known after it was spelled.
+    pub(super) fn whole<'a>(&self, meta: &'a [u8]) -> Cow<'a, [u8]> {
+        match self.unanswered {
+            true => Cow::Owned([meta, UNANSWERED].concat()),
+            false => Cow::Borrowed(meta),
+        }
+    }
+}
+
+/// How a record says so.
+const UNANSWERED: &[u8] = b",\"answered\":false";
 
 /// The parts of an entry.
 pub(super) struct Parts<'a> {
@@ -64,7 +79,8 @@ impl Queue {
             content: &spelled.content,
         };
         let at = record.at.duration_since(std::time::UNIX_EPOCH).map_or(0, |at| at.as_micros() as i64);
-        self.add(Kind::Call, at, &parts);
+        let kind = if record.replay_of.is_some() { Kind::Replay } else { Kind::Call };
+        self.add(kind, at, &parts);
         self.log.extend_from_slice(&spelled.log);
     }
 
@@ -73,7 +89,7 @@ impl Queue {
         let [tenant, request, user] = texts;
         let all = [tenant, request, user, parts.meta, parts.content];
         all.iter().for_each(|part| self.bytes.extend_from_slice(part));
-        self.entries.push(Entry { kind, at, lengths: all.map(|part| part.len() as u32) });
+        self.entries.push(Entry { kind, at, lengths: all.map(|part| part.len() as u32), unanswered: false });
     }
 
     /// The entries with their parts.
@@ -89,6 +105,14 @@ impl Queue {
             let text = |part| std::str::from_utf8(part).unwrap_or_default();
             (entry, Parts { tenant: text(tenant), request: text(request), user: text(user), meta, content })
         })
+    }
+
+    /// Tells all who wait that their records are not there, and has the records, from one on, say so.
+    pub(super) fn fail(&mut self, from: usize) {
+        for entry in self.entries.iter_mut().skip(from) {
+            entry.unanswered = matches!(entry.kind, Kind::Call | Kind::Replay);
+        }
+        self.decide(false);
     }
 
     /// Tells all who wait. The first word counts.

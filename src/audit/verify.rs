@@ -137,7 +137,7 @@ impl Walk<'_> {
             }
         }
         match frame.kind {
-            Kind::Call | Kind::Act => {}
+            Kind::Call | Kind::Act | Kind::Replay => {}
             Kind::Erasure => {
                 if let Some(Erasure { tenant, user, until, .. }) = said(&frame.json())
                     && let Some(user) = unhex(&user)

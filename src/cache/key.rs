@@ -22,6 +22,16 @@ impl Key {
         short.copy_from_slice(&digest[..16]);
         Self(short)
     }
+
+    /// The key that these bytes are.
+    pub fn of(bytes: [u8; 16]) -> Self {
+        Self(bytes)
+    }
+
+    /// Its bytes.
+    pub fn bytes(self) -> [u8; 16] {
+        self.0
+    }
 }
 
 /// Feeds fields so that no two lists of them look the same: each says its length.

@@ -41,6 +41,10 @@ pub struct Stored {
     pub notes: StoredNotes,
     /// How long it is good.
     pub ttl: Duration,
+    /// The tenant and the user who asked; absent where nobody was named.
+    pub asker: Option<(Arc<str>, Arc<str>)>,
+    /// The review item that it comes from, where a person stands for it.
+    pub approved: Option<Arc<str>>,
 }
 
 /// The notes of the call that a stored answer was made for.
@@ -111,6 +115,17 @@ impl Expiry<Key, Arc<Stored>> for ByEntry {
     fn expire_after_create(&self, _: &Key, stored: &Arc<Stored>, _: Instant) -> Option<Duration> {
         Some(stored.ttl)
     }
+
+    /// Another answer in its place has a time of its own.
+    fn expire_after_update(
+        &self,
+        _: &Key,
+        stored: &Arc<Stored>,
+        _: Instant,
+        _: Option<Duration>,
+    ) -> Option<Duration> {
+        Some(stored.ttl)
+    }
 }
 
 /// What the cache has for a question.
@@ -138,12 +153,13 @@ impl std::fmt::Debug for Flight {
 }
 
 impl Flight {
-    /// Keeps the answer.
+    /// Keeps the answer, unless a person's came in the meantime.
     pub fn store(&self, stored: Stored) {
-        self.cache.entries.insert(self.key, Arc::new(stored));
-        // The store weighs its entries only when it tidies up.
-        self.cache.entries.run_pending_tasks();
-        self.cache.bytes.set(self.cache.entries.weighted_size() as i64);
+        let entries = &self.cache.entries;
+        if entries.get(&self.key).is_none_or(|there| there.approved.is_none()) {
+            entries.insert(self.key, Arc::new(stored));
+        }
+        self.cache.weigh();
     }
 }
 
@@ -167,6 +183,37 @@ impl Cache {
     /// Whether there is an answer. Begins nothing.
     pub fn has(&self, key: &Key) -> bool {
         self.entries.contains_key(key)
+    }
+
+    /// Puts an answer that a person stands for in the place of whatever is there.
+    pub fn approve(&self, key: Key, stored: Stored) {
+        self.entries.insert(key, Arc::new(stored));
+        self.weigh();
+    }
+
+    /// Takes an answer out.
+    pub fn remove(&self, key: &Key) {
+        self.entries.invalidate(key);
+        self.weigh();
+    }
+
+    /// Takes out what was answered to those whom `theirs` names by tenant and user. Looks at every answer: not on
+    /// the way of a call.
+    pub fn erase(&self, theirs: impl Fn(&str, &str) -> bool) -> usize {
+        let found = self
+            .entries
+            .iter()
+            .filter(|(_, stored)| stored.asker.as_ref().is_some_and(|(tenant, user)| theirs(tenant, user)));
+        let keys: Vec<Key> = found.map(|(key, _)| *key).collect();
+        keys.iter().for_each(|key| self.entries.invalidate(key));
+        self.weigh();
+        keys.len()
+    }
+
+    fn weigh(&self) {
+        // The store weighs its entries only when it tidies up.
+        self.entries.run_pending_tasks();
+        self.bytes.set(self.entries.weighted_size() as i64);
     }
 
     /// Looks for an answer.

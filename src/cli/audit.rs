@@ -1,5 +1,6 @@
 //! `sluice audit`: checks, exports and erases records, beside a gateway that runs or without one.
 use std::{
+    fmt::Write as _,
     io::{self, Write},
     path::PathBuf,
     process::ExitCode,
@@ -102,20 +103,36 @@ pub(super) fn run(command: AuditCommand, config: &Config) -> ExitCode {
 }
 
 async fn carried_out(command: AuditCommand, config: &Config) -> Result<ExitCode, String> {
+    let (folder, store) = (&config.audit.folder, &config.store);
+    // Before anything is opened: a database that is not there would be made.
+    if store.postgres.is_none() && !folder.exists() && !store.sqlite.exists() {
+        return Err(format!(
+            "there are no records: neither `{}` (`audit.folder`) nor `{}` (`store.sqlite`) exists; is this the \
+             gateway's configuration, and the folder that it was started in?",
+            folder.display(),
+            store.sqlite.display()
+        ));
+    }
+    let has_journal = folder.exists();
     let metrics = Arc::new(Metrics::new().map_err(|error| error.to_string())?);
     let sql = Sql::open(&config.store, app::TABLES, &metrics).await?;
     let pepper = Pepper::find(&config.auth, &config.store, sql.kind())?;
     let archive = app::archive(config, &sql, pepper.as_ref())?;
     let code = match command {
         AuditCommand::Erase { .. } => Ok(elsewhere(&command).unwrap_or(ExitCode::FAILURE)),
-        AuditCommand::Verify { anchors } => checked(&archive, config, anchors).await,
+        AuditCommand::Verify { anchors } => checked(&archive, config, anchors, has_journal).await,
         AuditCommand::Export { which, out } => exported(&archive, config, &which, out).await,
     };
     sql.close().await;
     code
 }
 
-async fn checked(archive: &Archive, config: &Config, files: Vec<PathBuf>) -> Result<ExitCode, String> {
+async fn checked(
+    archive: &Archive,
+    config: &Config,
+    files: Vec<PathBuf>,
+    has_journal: bool,
+) -> Result<ExitCode, String> {
     let mut anchors = Vec::new();
     let own = config.audit.anchor_file.clone().filter(|path| path.exists());
     for path in files.into_iter().chain(own) {
@@ -128,11 +145,15 @@ async fn checked(archive: &Archive, config: &Config, files: Vec<PathBuf>) -> Res
     if reports.is_empty() && !anchors.is_empty() {
         told += "there are anchors, and no record\n";
     } else if reports.is_empty() {
-        told += "there are no records\n";
+        told += "0 records\n";
+    }
+    if !has_journal {
+        // What was not moved into the database yet is nowhere.
+        let _ = writeln!(told, "there is no journal: `{}` does not exist", config.audit.folder.display());
     }
     say(&told);
     let lost = reports.is_empty() && !anchors.is_empty();
-    Ok(if wrong || lost { ExitCode::FAILURE } else { ExitCode::SUCCESS })
+    Ok(if wrong || lost || !has_journal { ExitCode::FAILURE } else { ExitCode::SUCCESS })
 }
 
 async fn exported(

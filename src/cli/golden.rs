@@ -8,7 +8,10 @@ use std::{
 use clap::Subcommand;
 
 use super::{complain, say};
-use crate::{app, auth::settings::time, config::Config, observe::Metrics, review::golden, store::sql::Sql};
+use crate::{
+    app, auth::settings::time, config::Config, guard::pii::Pii, observe::Metrics, review::golden,
+    store::sql::Sql,
+};
 
 /// What to do with golden items.
 #[derive(Debug, Subcommand)]
@@ -49,9 +52,11 @@ async fn carried_out(command: GoldenCommand, config: &Config) -> Result<(), Stri
         None => 0,
         Some(text) => time(&text).ok_or_else(|| format!("`{text}` is no date and no time"))?.as_microsecond(),
     };
+    let pii = Pii::new(&config.pii)?;
+    let mask = |text: &str| pii.masker().mask(text).into_owned();
     let metrics = Metrics::new().map_err(|error| error.to_string())?;
     let sql = Sql::open(&config.store, app::TABLES, &metrics).await?;
-    let items = golden(&sql, tenant.as_deref(), since).await.map_err(|error| error.to_string())?;
+    let items = golden(&sql, mask, tenant.as_deref(), since).await.map_err(|error| error.to_string())?;
     sql.close().await;
     let failed = |error: io::Error| format!("it could not be written: {error}");
     let mut lines = Vec::new();

@@ -32,7 +32,7 @@ use crate::{
     guard::{leak, pii, safety, schema as form, settings::Injection},
     http::settings::Server,
     knowledge, limit, observe,
-    pipeline::settings::{Input, Retry},
+    pipeline::settings::{Confidence, Input, Retry},
     prompt, provider, replay, review, route, session,
     settings::SecretFrom,
     store,
@@ -78,6 +78,9 @@ pub struct Config {
     /// Personal data and secrets, in questions and answers.
     #[garde(dive)]
     pub pii: pii::Settings,
+    /// What becomes of an answer from documents that little speaks for.
+    #[garde(dive)]
+    pub confidence: Confidence,
     /// How answers are kept.
     #[garde(dive)]
     pub cache: cache::Settings,
@@ -153,6 +156,7 @@ impl Default for Config {
             safety: safety::Settings::default(),
             leak: leak::Settings::default(),
             schema: form::Settings::default(),
+            confidence: Confidence::default(),
             cache: cache::Settings::default(),
             idempotency: replay::settings::Idempotency::default(),
             resume: replay::settings::Resume::default(),

@@ -4,7 +4,7 @@ use std::{
         Arc,
         atomic::{AtomicBool, Ordering},
     },
-    time::{Duration, Instant, SystemTime},
+    time::{Duration, Instant},
 };
 
 use arc_swap::{ArcSwap, Guard};
@@ -12,10 +12,10 @@ use parking_lot::Mutex;
 
 use super::{Asked, settings::Server};
 use crate::{
-    audit::{Filing, Record, Ticket, Writer},
+    audit::{Filing, Record, Ticket, Writer, erase::Forget},
     auth::{Book, Keyring},
     budget::Ledger,
-    call::{Caller, Context, Priority, Trace, Trail},
+    call::{Caller, Context},
     error::{Error, Result},
     knowledge::SharedKnowledge,
     observe::Metrics,
@@ -48,6 +48,7 @@ struct Shared {
     strangers: Mutex<Strangers>,
     sessions: Arc<Sessions>,
     reviews: Reviews,
+    forget: Forget,
     draining: AtomicBool,
     began: Instant,
 }
@@ -66,6 +67,7 @@ pub struct Lasting {
     pub audit: Option<Filing>,
     pub sessions: Arc<Sessions>,
     pub reviews: Reviews,
+    pub forget: Forget,
 }
 
 /// What a reload replaces, as one.
@@ -76,6 +78,8 @@ pub struct Running {
     pub predict: (String, Duration),
     /// What is taken out of the text of `/predict`.
     pub sanitize: crate::guard::safety::Sanitize,
+    /// Finds what is personal in ids and names that callers chose.
+    pub pii: Arc<crate::guard::pii::Pii>,
     /// The configuration's digest.
     pub version: Arc<str>,
     /// The pipeline.
@@ -118,6 +122,7 @@ impl App {
             audit,
             sessions,
             reviews,
+            forget,
         } = lasting;
         sessions.ask(running.pipeline.clone());
         Self(Arc::new(Shared {
@@ -134,6 +139,7 @@ impl App {
             strangers: Mutex::default(),
             sessions,
             reviews,
+            forget,
             draining: AtomicBool::new(false),
             began: Instant::now(),
         }))
@@ -203,6 +209,11 @@ impl App {
         &self.0.reviews
     }
 
+    /// What forgets a user's words that are kept beside the stores.
+    pub fn forget(&self) -> &Forget {
+        &self.0.forget
+    }
+
     /// The conversations.
     pub fn sessions(&self) -> &Arc<Sessions> {
         &self.0.sessions
@@ -263,41 +274,41 @@ impl App {
             }
             Err(away) => return Err(away),
         };
-        let now = Instant::now();
-        let context = Context {
-            id: asked.id.clone(),
-            endpoint,
-            caller: known.cloned().unwrap_or_else(|| Caller::named("unknown", "unknown")),
-            session: None,
-            remember: false,
-            trace: Trace::default(),
-            began: now,
-            deadline: now,
-            priority: Priority::Normal,
-            use_cache: false,
-            cache_ttl: None,
-            last_resort: false,
-            explain: None,
-            trail: Trail::default(),
-        };
+        let caller = known.cloned().unwrap_or_else(|| Caller::named("unknown", "unknown"));
         let record = Record {
-            at: SystemTime::now(),
-            took: Duration::ZERO,
-            context: Arc::new(context),
-            chat: None,
             status,
             outcome: error.facts().code,
             error: Some(error.chain()),
-            first_token: None,
-            answer: None,
-            sources: None,
-            versions: None,
-            review: false,
             more,
+            ..without_call(asked.id.clone(), caller, endpoint)
         };
         let ticket = self.0.writer.record(place, record);
         Ok(if known.is_some() { ticket } else { Ticket::default() })
     }
+
+    /// Records that what was answered to the request `first` is given once more. It costs nothing.
+    ///
+    /// # Errors
+    /// [`Error::AuditAway`]: no record can be kept.
+    pub(super) fn replayed(
+        &self,
+        first: &str,
+        status: u16,
+        asked: &Asked,
+        endpoint: &'static str,
+    ) -> Result<Ticket> {
+        let place = self.0.writer.reserve()?;
+        let caller = asked.known.get().cloned().unwrap_or_default();
+        let replay_of = Some(first.into());
+        let record = Record { status, replay_of, ..without_call(asked.id.clone(), caller, endpoint) };
+        Ok(self.0.writer.record(place, record))
+    }
+}
+
+/// The record of something that was no call, or none any more.
+fn without_call(id: Arc<str>, caller: Caller, endpoint: &'static str) -> Record {
+    let context = Context::new(id, endpoint, caller, Duration::ZERO);
+    Record { took: Duration::ZERO, ..Record::new(Arc::new(context)) }
 }
 
 /// Counts the refusals of strangers.

@@ -12,7 +12,7 @@ use serde_json::value::RawValue;
 
 use super::{App, error::Shape, fields::Fields, inbound, respond_error};
 use crate::{
-    audit::{Filing, chain::hex, erase::Erasure},
+    audit::{chain::hex, erase::Erasure},
     caller::ALL_TENANTS,
     error::{Error, Result},
 };
@@ -114,13 +114,17 @@ async fn erased(app: &App, request: Request<Body>) -> Result<Done> {
             own.tenant.name
         )));
     }
-    let filing: Filing = app.audit().cloned().ok_or_else(|| Error::Absent("no records are kept".into()))?;
     // A task of its own: what has begun comes to its end, also when the client leaves.
     let (sessions, reviews) = (app.sessions().clone(), app.reviews().clone());
+    let (forget, filing) = (app.forget().clone(), app.audit().cloned());
     let done = tokio::spawn(async move {
         sessions.erase(&tenant, &user).await?;
         reviews.erase(&tenant, &user).await.map_err(|error| Error::StoreAway(error.into()))?;
-        filing.erase(&tenant, &user).await
+        forget((*tenant).into(), reviews.reference(&tenant, &user)).await?;
+        match filing {
+            Some(filing) => filing.erase(&tenant, &user).await,
+            None => Ok(Erasure::without_records(&tenant, reviews.reference(&tenant, &user))),
+        }
     });
     let done = done.await;
     let Erasure { erasure, tenant, until, records, .. } = done.map_err(Error::internal)??;

@@ -133,7 +133,8 @@ pub async fn model(
     listed(&app, request, |rows, anthropic| {
         let running = app.running();
         let route = running.table.canonical(&name);
-        let row = rows.iter().find(|row| row.id == route).ok_or_else(|| Error::UnknownModel(name.clone()))?;
+        let unknown = || Error::UnknownModel(running.pii.masker().mask(&name).into_owned());
+        let row = rows.iter().find(|row| row.id == route).ok_or_else(unknown)?;
         Ok(if anthropic { anthropic::models::model(row) } else { openai::models::model(row) })
     })
 }

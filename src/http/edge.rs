@@ -28,8 +28,9 @@ use super::{
     error::Shape,
     idempotency::Routes,
     inbound::{self, Arrival},
+    respond_error,
 };
-use crate::{audit::Ticket, error::Error};
+use crate::{audit::Ticket, error::Error, observe::panics};
 
 /// Replies smaller than this are not worth compressing, in bytes.
 const SMALL: u64 = 1024;
@@ -69,16 +70,17 @@ impl Edge {
         let path = request.uri().path();
         let anthropic = path.starts_with("/v1/messages");
         let shape = Shape::of(path, request.headers().contains_key(&names::ANTHROPIC_VERSION));
-        let mut response = if self.0.app.is_draining() && !is_probe(path) {
-            error::response(&Error::Draining, shape, &id)
+        let refused = self.0.app.is_draining() && !is_probe(path);
+        let mut request = request.map(Body::new);
+        request.extensions_mut().insert(Arrival {
+            id: id.clone(),
+            address,
+            trail: None,
+            known: Arc::default(),
+        });
+        let mut response = if refused {
+            self.draining(request, shape)
         } else {
-            let mut request = request.map(Body::new);
-            request.extensions_mut().insert(Arrival {
-                id: id.clone(),
-                address,
-                trail: None,
-                known: Arc::default(),
-            });
             match AssertUnwindSafe(self.route(request)).catch_unwind().await {
                 Ok(response) => response,
                 Err(cause) => panicked(cause.as_ref(), shape, &id),
@@ -103,6 +105,14 @@ impl Edge {
         Ok(response)
     }
 
+    /// Refuses a request that comes too late. Its record says whose it was.
+    fn draining(&self, request: Request<Body>, shape: Shape) -> Response {
+        let (asked, endpoint) = super::identity(&request);
+        // Whoever it is, the answer is the same: only the record tells.
+        let _ = inbound::caller(&self.0.app, &request.into_parts().0);
+        respond_error(&self.0.app, &Error::Draining, shape, &asked, endpoint)
+    }
+
     async fn route(&self, request: Request<Body>) -> Response {
         let accepts = request.headers().get(header::ACCEPT_ENCODING).and_then(|value| value.to_str().ok());
         let answered = if accepts.is_some_and(|accepts| accepts.contains("gzip")) {
@@ -123,7 +133,6 @@ fn is_probe(path: &str) -> bool {
 }
 
 fn panicked(cause: &(dyn std::any::Any + Send), shape: Shape, id: &str) -> Response {
-    let text = cause.downcast_ref::<String>().map(String::as_str).or(cause.downcast_ref::<&str>().copied());
-    let told = format!("a request handler panicked: {}", text.unwrap_or("no message"));
+    let told = format!("a request handler panicked: {}", panics::told(cause));
     error::response(&Error::internal(told), shape, id)
 }

@@ -38,6 +38,9 @@ pub struct Wanted {
     /// In words, at most 2000 characters.
     #[schemars(length(max = 2000))]
     feedback: Option<String>,
+    /// Who says it, as the application names them; left out: the key. Each has one rating of an answer.
+    #[schemars(length(min = 1, max = 256))]
+    user_id: Option<String>,
 }
 
 /// What was kept.
@@ -66,6 +69,7 @@ struct Record {
     confidence: Option<f64>,
     model: Option<String>,
     sources: Vec<String>,
+    approved: Option<String>,
 }
 
 /// The endpoint.
@@ -86,14 +90,19 @@ async fn rated(app: &App, request: Request<Body>) -> Result<Shown> {
         fields.wrong("rating", "is required");
     }
     let words = fields.text("feedback", 0, LONGEST).unwrap_or_default();
+    let user = fields.text("user_id", 1, super::query::LONGEST_ID);
     fields.nothing_else();
     fields.done()?;
+    let mut by = inbound.caller.clone();
+    by.user = user.map(Into::into);
+    inbound.is_of(by.user.as_ref());
     let rating = rating.unwrap_or_default() as u8;
     let record = record(app, &inbound.caller, &request).await?;
     let feedback = Feedback {
         tenant: record.tenant.into(),
         owner: record.owner,
         request: (*request).into(),
+        by,
         rating,
         words,
         question: record.question,
@@ -101,6 +110,7 @@ async fn rated(app: &App, request: Request<Body>) -> Result<Shown> {
         confidence: record.confidence,
         model: record.model,
         sources: record.sources,
+        approved: record.approved,
     };
     let (feedback, at) = app.reviews().rate(feedback).await?;
     Ok(Shown { request_id: request, feedback, rating, timestamp: at.to_string() })

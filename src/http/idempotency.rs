@@ -22,12 +22,12 @@ use tokio::sync::oneshot;
 use tower::{Service, ServiceExt};
 
 use super::{
-    App,
+    App, Asked,
     answer::names,
     error::Shape,
     follow::{self, Written},
     inbound::{self, Arrival},
-    respond_error,
+    respond_error, routes,
 };
 use crate::{
     call::Trail,
@@ -78,7 +78,7 @@ async fn answer(app: App, router: Router, request: Request<Body>) -> Response {
     let (id, path) = super::identity(&request);
     let anthropic = request.headers().contains_key(&names::ANTHROPIC_VERSION);
     let shape = Shape::of(request.uri().path(), anthropic);
-    match once(&app, router, request).await {
+    match once(&app, router, request, &id, path).await {
         Ok(response) => response,
         Err(error) => respond_error(&app, &error, shape, &id, path),
     }
@@ -97,7 +97,13 @@ fn key(headers: &HeaderMap) -> Result<&str> {
 }
 
 /// Answers a request, or gives the reply that it had.
-async fn once(app: &App, router: Router, request: Request<Body>) -> Result<Response> {
+async fn once(
+    app: &App,
+    router: Router,
+    request: Request<Body>,
+    asked: &Asked,
+    endpoint: &'static str,
+) -> Result<Response> {
     let Some(replies) = app.replay().replies.clone() else { return Err(Error::BadIdempotencyKey) };
     let (mut parts, body) = request.into_parts();
     let caller = inbound::caller(app, &parts)?;
@@ -105,12 +111,21 @@ async fn once(app: &App, router: Router, request: Request<Body>) -> Result<Respo
     let body = inbound::whole(app, &parts.headers, body).await?;
     let path = parts.uri.path_and_query().map_or("/", |path| path.as_str());
     let request = (parts.method.as_str(), path, &*body);
-    let asked = replies.asked(&caller, &inbound::shown(&parts), key, request);
-    let claim = match replies.claim(asked).await {
+    let claimed = replies.asked(&caller, &inbound::shown(&parts), key, request);
+    let claim = match replies.claim(claimed).await {
         Found::Nothing(claim) => *claim,
         Found::Running => return Err(Error::IdempotencyKeyInUse { retry_after: SHORTLY }),
         Found::Other => return Err(Error::IdempotencyKeyReused),
-        Found::Kept(reply) => return Ok(replayed(&reply)),
+        Found::Kept(reply) => {
+            let mut response = replayed(&reply);
+            if routes::asks(endpoint) {
+                let first = response.headers().get(&names::X_REQUEST_ID);
+                let first = first.and_then(|id| id.to_str().ok()).unwrap_or_default();
+                let ticket = app.replayed(first, reply.status, asked, endpoint)?;
+                response.extensions_mut().insert(ticket);
+            }
+            return Ok(response);
+        }
     };
     let trail = Trail::default();
     let mut id = "".into();
@@ -176,7 +191,9 @@ impl First {
         let body = body.to_bytes();
         if self.is_final(parts.status, &parts.headers) && body.len() <= self.most {
             let headers = self.headers(&parts.headers);
-            self.claim.keep(Reply { status: parts.status.as_u16(), headers, body: body.clone() }).await;
+            let reply = Reply { status: parts.status.as_u16(), headers, body: body.clone() };
+            let user = self.trail.note(|notes| notes.user.clone());
+            self.claim.keep(reply, user.as_deref()).await;
         } else {
             self.claim.pass();
         }
@@ -209,7 +226,9 @@ impl First {
                 match whole.filter(|_| self.is_final(status, &HeaderMap::new())) {
                     Some(said) => {
                         let body = [said, last.clone()].concat().into();
-                        self.claim.keep(Reply { status: status.as_u16(), headers, body }).await;
+                        let user = self.trail.note(|notes| notes.user.clone());
+                        let reply = Reply { status: status.as_u16(), headers, body };
+                        self.claim.keep(reply, user.as_deref()).await;
                     }
                     None => self.claim.pass(),
                 }

@@ -171,12 +171,21 @@ async fn read_body(headers: &HeaderMap, body: Body, limit: usize, within: Durati
 }
 
 impl Inbound {
+    /// Tells whoever reads along whose request it is.
+    pub fn is_of(&self, user: Option<&Arc<str>>) {
+        let arrival = self.parts.extensions.get::<Arrival>();
+        if let (Some(user), Some(trail)) = (user, arrival.and_then(|arrival| arrival.trail.as_ref())) {
+            trail.note(|notes| notes.user = Some(user.clone()));
+        }
+    }
+
     /// The context of the call that this request is.
     pub fn context(&self, endpoint: &'static str, user: Option<&str>) -> Context {
         let arrival = self.parts.extensions.get::<Arrival>();
         let id = arrival.map_or_else(|| id(&self.parts.headers), |arrival| arrival.id.clone());
         let mut caller = self.caller.clone();
         caller.user = user.filter(|user| !user.is_empty()).map(Into::into);
+        self.is_of(caller.user.as_ref());
         Context {
             id,
             endpoint,

@@ -9,7 +9,7 @@ use axum::{body::Body, response::Response};
 use http::{HeaderName, HeaderValue, StatusCode, request::Parts};
 
 use super::{
-    App, answer,
+    App, Asked, answer,
     answer::names,
     body::body,
     fields::Fields,
@@ -124,17 +124,27 @@ async fn found(app: &App, parts: &Parts, caller: &Caller, last: &str) -> Result<
 }
 
 /// The rest of a stream, after the last event that its reader has.
-pub(super) async fn resumed(app: &App, parts: &Parts, last: &str) -> Result<Response> {
+pub(super) async fn resumed(
+    app: &App,
+    parts: &Parts,
+    last: &str,
+    asked: &Asked,
+    endpoint: &'static str,
+) -> Result<Response> {
     let caller = inbound::caller(app, parts)?;
     let count = |result: &str| app.metrics().resumes.with_label_values(&[result]).inc();
     let (stream, at) = found(app, parts, &caller, last).await.inspect_err(|error| {
         count(if matches!(error, Error::StreamsAway { .. }) { "away" } else { "unknown" });
     })?;
+    let over = stream.recording.is_read(at);
+    let status = if over { StatusCode::NO_CONTENT } else { StatusCode::OK };
+    // On the disk before the rest is given: it has an end of its own.
+    app.replayed(&stream.request, status.as_u16(), asked, endpoint)?.wait().await?;
     let mut response = Response::new(Body::empty());
-    if stream.recording.is_read(at) {
+    if over {
         // With this an `EventSource` stops coming back.
         count("over");
-        *response.status_mut() = StatusCode::NO_CONTENT;
+        *response.status_mut() = status;
     } else {
         count("resumed");
         let keep_alive = app.running().server.keep_alive.0;

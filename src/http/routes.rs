@@ -50,6 +50,20 @@ const fn open(template: &'static str) -> Route {
     Route { template, role: None }
 }
 
+/// Whether a model is asked at a path, told by its template: then every answer there leaves a record.
+pub fn asks(template: &str) -> bool {
+    const ASKING: [&str; 7] = [
+        "/query",
+        "/stream",
+        "/predict",
+        "/v1/chat/completions",
+        "/v1/messages",
+        "/v1/responses",
+        "/v1/embeddings",
+    ];
+    ASKING.contains(&template)
+}
+
 /// The route of a path.
 pub fn find(path: &str) -> Option<&'static Route> {
     // Nearly every request is for a path without a blank to fill in.
@@ -87,6 +101,11 @@ mod tests {
         assert!(
             !fits("/a/{id}/b", "/a//b") && !fits("/a/{id}/b", "/a/x/y/b") && !fits("/a/{id}/b", "/a/x/b/c")
         );
+    }
+
+    #[test]
+    fn paths_where_models_are_asked_are_in_the_list() {
+        assert_eq!(ROUTES.iter().filter(|route| asks(route.template)).count(), 7);
     }
 
     #[test]

@@ -9,7 +9,7 @@ use serde_json::json;
 use tower::ServiceExt;
 
 use super::{
-    App, answer,
+    App, Asked, answer,
     error::Shape,
     explain,
     fields::Fields,
@@ -143,19 +143,24 @@ impl Encoder for Native {
 pub async fn any(State(app): State<App>, request: HttpRequest<Body>) -> Response {
     let (id, path) = super::identity(&request);
     // Boxed: a large future is copied by every wrapper above.
-    match Box::pin(ask(&app, request)).await {
+    match Box::pin(ask(&app, request, &id, path)).await {
         Ok(response) => response,
         Err(error) => respond_error(&app, &error, Shape::Native, &id, path),
     }
 }
 
-async fn ask(app: &App, request: HttpRequest<Body>) -> Result<Response> {
+async fn ask(
+    app: &App,
+    request: HttpRequest<Body>,
+    asked: &Asked,
+    endpoint: &'static str,
+) -> Result<Response> {
     let query = request.uri().query().unwrap_or_default().to_owned();
     let (bodyless, head_only) = (request.method() != Method::POST, request.method() == Method::HEAD);
     if let Some(last) = last_event(request.headers(), &query)
         && !head_only
     {
-        return resume::resumed(app, &request.into_parts().0, &last).await;
+        return resume::resumed(app, &request.into_parts().0, &last, asked, endpoint).await;
     }
     let inbound = inbound::read(app, request).await?;
     let mut fields = match inbound.body.is_empty() {

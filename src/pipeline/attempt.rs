@@ -15,6 +15,7 @@ use crate::{
     call::{Attempt as Try, Call, Context, Listeners, MOST_ATTEMPTS, Target, Uncounted},
     chat::{Cost, Event, Purpose, Request, Usage},
     error::{Error, Result},
+    guard::pii::Pii,
     observe::{Metrics, ProviderMetrics},
     price::Prices,
     purse::Share,
@@ -31,6 +32,8 @@ pub struct Attempt {
     pub table: Arc<Table>,
     /// What tokens cost.
     pub prices: Arc<Prices>,
+    /// Masks what a provider says of a failure.
+    pub pii: Arc<Pii>,
 }
 
 /// What has gone by of an answer.
@@ -130,6 +133,9 @@ impl Stage for Attempt {
             Err(_) if early => Err(Error::Timeout { phase: "first_token" }),
             Err(_) => Err(late()),
         };
+        // A provider may quote what it was asked, and logs and callers get to see its words.
+        let answered =
+            answered.map_err(|error| error.reworded(|words| self.pii.masker().mask(words).into_owned()));
         metering.note(answered.as_ref().err());
         let reply = match answered {
             Ok(reply) => reply,

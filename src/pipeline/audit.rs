@@ -4,7 +4,7 @@
 //! on only once the record is on the disk.
 use std::{
     sync::{Arc, OnceLock},
-    time::{Duration, SystemTime},
+    time::Duration,
 };
 
 use crate::{
@@ -112,10 +112,7 @@ impl Tap for Auditing {
             End::Complete | End::Cancelled => None,
         };
         let record = Record {
-            at: SystemTime::now(),
-            took: self.context.began.elapsed(),
             first_token: self.first_token,
-            context: self.context.clone(),
             chat: Some(self.chat.clone()),
             status: end.status(),
             outcome: end.code(),
@@ -123,8 +120,7 @@ impl Tap for Auditing {
             answer: self.answer.take().map(|(answer, _)| answer),
             sources: self.sources.take(),
             versions: Some(self.versions.clone()),
-            review: false,
-            more: 0,
+            ..Record::new(self.context.clone())
         };
         let _ = self.ticket.set(self.writer.record(place, record));
     }
@@ -132,6 +128,10 @@ impl Tap for Auditing {
 
 impl Drop for Auditing {
     fn drop(&mut self) {
+        if std::thread::panicking() {
+            // Its caller gets an error, whatever is left of the answer.
+            self.end(End::Failed(&Error::internal("a bug: the call's code panicked")));
+        }
         self.end(End::Cancelled);
     }
 }

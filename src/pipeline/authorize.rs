@@ -6,6 +6,7 @@ use serde_json::json;
 use crate::{
     call::Call,
     error::{Error, Result},
+    guard::pii::Pii,
     reply::Reply,
     route::Table,
     stage::{Answer, Next, Stage},
@@ -16,13 +17,16 @@ use crate::{
 pub struct Authorize {
     /// Knows the routes' other names.
     pub table: Arc<Table>,
+    /// Masks a name that is none.
+    pub pii: Arc<Pii>,
 }
 
 impl Stage for Authorize {
     async fn run<S: Answer>(&self, call: Call, next: Next<'_, S>) -> Result<Reply> {
         if !self.table.allows(&call.context.caller, &call.chat.model) {
             // The same words as for a model that does not exist: a key learns nothing of the others.
-            return Err(Error::UnknownModel(call.chat.model.clone()));
+            let asked = self.pii.masker().mask(&call.chat.model).into_owned();
+            return Err(Error::UnknownModel(asked));
         }
         let (rights, priority) = (&call.context.caller.rights, call.context.priority);
         if let Some(most) = rights.max_priority.filter(|most| priority > *most) {

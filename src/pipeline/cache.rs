@@ -7,7 +7,7 @@ use serde_json::json;
 use crate::{
     cache::{Cache as Store, Flight, Found, Policy, Stored, StoredNotes},
     call::{Cached, Call, Context},
-    chat::{Cost, Event, Finish},
+    chat::{Cost, Event, Finish, Format, Purpose, Request},
     error::{Error, Result},
     observe::Metrics,
     reply::{End, Head, Origin, Reply, Tap},
@@ -45,6 +45,8 @@ impl Stage for Cache {
                 return next.call(call).await;
             }
         };
+        // A person's answer takes the place of a plain one only.
+        let kept_as = is_plain(&call.chat).then(|| key.bytes());
         let mut joined = false;
         let flight = loop {
             match self.store.find(key) {
@@ -52,7 +54,7 @@ impl Stage for Cache {
                     let what = if joined { "joined" } else { "hit" };
                     self.count(what);
                     call.context.explain("cache", || json!({"decision": what}));
-                    return Ok(replay(&call, stored));
+                    return Ok(replay(&call, stored, kept_as));
                 }
                 Found::Nothing(flight) => break flight,
                 Found::Asked(mut flight) => {
@@ -65,7 +67,7 @@ impl Stage for Cache {
         };
         self.count("miss");
         call.context.explain("cache", || json!({"decision": "miss"}));
-        call.trail().note(|notes| notes.cache = Cached::Miss);
+        call.trail().note(|notes| (notes.cache, notes.kept_as) = (Cached::Miss, kept_as));
         let context = call.context.clone();
         let ttl = context.cache_ttl.unwrap_or(self.policy.settings.ttl.0);
         let reply = next.call(call).await?;
@@ -80,9 +82,19 @@ impl Cache {
     }
 }
 
-fn replay(call: &Call, stored: Arc<Stored>) -> Reply {
+/// Whether a question is answered by one plain text.
+fn is_plain(chat: &Request) -> bool {
+    chat.purpose == Purpose::Chat
+        && chat.tools.is_empty()
+        && chat.choices.is_none_or(|choices| choices == 1)
+        && matches!(chat.format, None | Some(Format::Text))
+}
+
+fn replay(call: &Call, stored: Arc<Stored>, kept_as: Option<[u8; 16]>) -> Reply {
     call.trail().note(|notes| {
         notes.cache = Cached::Hit;
+        notes.kept_as = kept_as;
+        notes.approved.clone_from(&stored.approved);
         notes.target.clone_from(&stored.target);
         notes.prompt_version.clone_from(&stored.notes.prompt_version);
         notes.corpus_version.clone_from(&stored.notes.corpus_version);
@@ -136,7 +148,10 @@ impl Tap for Filling {
         });
         if target.is_some() {
             let (head, events) = (std::mem::take(&mut self.head), std::mem::take(&mut self.events));
-            self.flight.store(Stored { head, events, target, notes, ttl: self.ttl });
+            let caller = &self.context.caller;
+            let asker = caller.user.clone().map(|user| (caller.tenant().clone(), user));
+            let stored = Stored { head, events, target, notes, ttl: self.ttl, asker, approved: None };
+            self.flight.store(stored);
         }
     }
 }

@@ -167,37 +167,21 @@ impl Rewrite for Judge {
 
 #[cfg(test)]
 mod tests {
-    use std::time::{Duration, Instant};
+    use std::time::Duration;
 
     use parking_lot::Mutex;
     use tower::{Layer, ServiceExt};
 
     use super::*;
     use crate::{
-        call::{Caller, Context, Priority, Trace},
+        call::{Caller, Context},
         chat::{Completion, Request},
         reply::Head,
         stage::stage,
     };
 
     fn call(mode: Mode, question: &str) -> Call {
-        let now = Instant::now();
-        let context = Context {
-            id: "1".into(),
-            endpoint: "/query",
-            caller: Caller::default(),
-            session: None,
-            remember: false,
-            trace: Trace::default(),
-            began: now,
-            deadline: now + Duration::from_secs(5),
-            priority: Priority::Normal,
-            use_cache: false,
-            cache_ttl: None,
-            last_resort: false,
-            explain: None,
-            trail: Trail::default(),
-        };
+        let context = Context::new("1", "/query", Caller::default(), Duration::from_secs(5));
         let messages = vec![Message::new(Role::User, question)];
         Call::new(context, Request { messages, mode, ..Request::default() })
     }

@@ -8,6 +8,7 @@ pub mod budget;
 pub mod bulkhead;
 pub mod cache;
 pub mod check;
+pub mod confidence;
 pub mod dispatch;
 pub mod fallback;
 pub mod ground;

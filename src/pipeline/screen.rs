@@ -82,15 +82,24 @@ impl Stage for CheckInput {
         });
         self.inspector.ask(&call).await?;
         let Some(vault) = vault.filter(|_| call.chat.purpose == Purpose::Chat) else {
-            return next.call(call).await;
+            return next.call(call).await.map_err(|error| self.shown(error));
         };
         let json = matches!(call.chat.format, Some(Format::Json | Format::Schema { .. }));
         let restore: Arc<[Arc<dyn Guard>]> = Arc::new([Arc::new(Restore::new(vault))]);
-        Ok(next.call(call).await?.rewrite(Judging::new(restore, false, json, Box::new(|_, _| {}))))
+        let reply = next.call(call).await.map_err(|error| self.shown(error))?;
+        Ok(reply.rewrite(Judging::new(restore, false, json, Box::new(|_, _| {}))))
     }
 }
 
 impl CheckInput {
+    /// An error without what is personal: the name of a model that is none may be anything.
+    fn shown(&self, error: Error) -> Error {
+        match error {
+            Error::UnknownModel(name) => Error::UnknownModel(self.pii.masker().mask(&name).into_owned()),
+            error => error,
+        }
+    }
+
     /// Puts placeholders in the place of personal data and secrets. Nothing where there are none.
     async fn mask(&self, call: &mut Call) -> Result<Option<Arc<Vault>>> {
         let bytes: usize = call

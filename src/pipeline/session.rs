@@ -73,7 +73,8 @@ impl Stage for Session {
         let keeping =
             Keeping { sessions: self.sessions.clone(), metrics: self.metrics.clone(), trail, wanted };
         Ok(reply.tap(listening).seal(async move {
-            let answer = heard.lock().said();
+            let stood_in = context.trail.note(|notes| notes.stood_in);
+            let answer = heard.lock().said().filter(|_| !stood_in);
             if let Some(answer) = answer {
                 let settings = keeping.wanted.settings.clone();
                 keeping.keep(Fresh::new(began, &context.id, question, answer, &settings)).await;

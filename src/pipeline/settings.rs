@@ -46,6 +46,25 @@ impl Default for Input {
     }
 }
 
+/// What becomes of an answer from documents that little speaks for.
+#[derive(Clone, Debug, PartialEq, Deserialize, Serialize, JsonSchema, garde::Validate)]
+#[serde(deny_unknown_fields, default)]
+pub struct Confidence {
+    /// Answers from documents with a confidence below this, 0 to 1, are not given; 0: all are.
+    #[garde(range(min = 0.0, max = 1.0))]
+    pub min: f64,
+    /// What is said instead. A person gets to see the question.
+    #[garde(length(min = 1, max = 2000))]
+    pub answer: String,
+}
+
+impl Default for Confidence {
+    fn default() -> Self {
+        let answer = "I am not sure enough to answer that. Your query has been logged for manual review.";
+        Self { min: 0.0, answer: answer.into() }
+    }
+}
+
 /// How often, and how soon, a failed call is tried again.
 #[derive(Clone, Debug, PartialEq, Deserialize, Serialize, JsonSchema, garde::Validate)]
 #[serde(deny_unknown_fields, default)]

@@ -169,33 +169,17 @@ fn round(confidence: f64) -> f64 {
 
 #[cfg(test)]
 mod tests {
-    use std::time::{Duration, Instant};
+    use std::time::Duration;
 
     use super::*;
     use crate::{
-        call::{Caller, Context, Priority, Trace, Trail},
+        call::{Caller, Context},
         chat::{Completion, Grounding, Message, Role},
         knowledge::chunk::Document,
     };
 
     fn call(chat: Request) -> Call {
-        let now = Instant::now();
-        let context = Context {
-            id: "1".into(),
-            endpoint: "/query",
-            caller: Caller::default(),
-            session: None,
-            remember: false,
-            trace: Trace::default(),
-            began: now,
-            deadline: now + Duration::from_secs(5),
-            priority: Priority::Normal,
-            use_cache: false,
-            cache_ttl: None,
-            last_resort: false,
-            explain: None,
-            trail: Trail::default(),
-        };
+        let context = Context::new("1", "/query", Caller::default(), Duration::from_secs(5));
         Call::new(context, chat)
     }
 

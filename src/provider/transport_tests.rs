@@ -10,7 +10,7 @@ use tokio::{
 
 use super::*;
 use crate::{
-    call::{Caller, Priority, Trace, Trail},
+    call::{Caller, Trace},
     chat::{Message, Request, Role},
     provider::{Settings, build, openai::OpenAi},
 };
@@ -18,24 +18,10 @@ use crate::{
 const LIMITS: Limits = Limits { connect: Duration::from_secs(5), response: 4096, event: 1024 };
 
 fn call(stream: bool) -> Call {
-    let now = Instant::now();
     let parent = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
-    let context = Context {
-        id: "r-1".into(),
-        endpoint: "/test",
-        caller: Caller::default(),
-        session: None,
-        remember: false,
-        trace: Trace { parent: parent.into(), state: Some("a=b".into()) },
-        began: now,
-        deadline: now + Duration::from_secs(60),
-        priority: Priority::Normal,
-        use_cache: false,
-        cache_ttl: None,
-        last_resort: false,
-        explain: None,
-        trail: Trail::default(),
-    };
+    let trace = Trace { parent: parent.into(), state: Some("a=b".into()) };
+    let context = Context::new("r-1", "/test", Caller::default(), Duration::from_secs(60));
+    let context = Context { trace, ..context };
     let messages = vec![Message::new(Role::User, "hi")];
     Call::new(context, Request { messages, stream, ..Request::default() })
 }

@@ -8,7 +8,7 @@ use redis::Script;
 use tokio::task::JoinHandle;
 
 use super::{
-    kept::{Name, Print, now},
+    kept::{Name, Person, Print, now},
     shelf::Row,
 };
 use crate::store::redis::{Away, Redis};
@@ -57,9 +57,21 @@ static RENEW: LazyLock<Script> = LazyLock::new(|| {
     )
 });
 
+/// Notes what is kept for a person, and forgets what is over. `KEYS[1]`; `ARGV`: the name, until when it is kept,
+/// the time now, both in milliseconds since 1970.
+static NOTE: LazyLock<Script> = LazyLock::new(|| {
+    Script::new(
+        "redis.call('ZREMRANGEBYSCORE', KEYS[1], '-inf', ARGV[3])
+         redis.call('ZADD', KEYS[1], ARGV[2], ARGV[1])
+         local last = redis.call('ZRANGE', KEYS[1], -1, -1, 'WITHSCORES')
+         redis.call('PEXPIREAT', KEYS[1], last[2])
+         return 1",
+    )
+});
+
 /// What a value begins with: a claim, or a reply.
 const RUNNING: u8 = b'r';
-const KEPT: u8 = b'k';
+const KEPT: u8 = b'K';
 
 /// What a key stands for, as all gateways see it.
 #[derive(Debug)]
@@ -80,6 +92,8 @@ pub(super) struct Answered {
     pub(super) print: Print,
     /// Until when its reply is kept, in microseconds since 1970.
     pub(super) ends: i64,
+    /// Whose question it answers.
+    pub(super) person: Option<Person>,
     /// The value, whole; the reply is its end.
     value: Vec<u8>,
 }
@@ -96,8 +110,9 @@ impl Answered {
     }
 }
 
-/// What stands before a reply: what it is, its request, its end.
-const HEAD: usize = 1 + 32 + 8;
+/// What stands before a reply: what it is, its request, its end, whose it is (zeros: nobody's).
+const HEAD: usize = ENDS + 16;
+const ENDS: usize = 1 + 32 + 8;
 
 /// A claim of ours. Dropped, it is let go.
 #[derive(Debug)]
@@ -118,10 +133,14 @@ pub(super) async fn claim(redis: &Redis, name: Name, claim: Vec<u8>) -> Result<S
         return Ok(Shared::Claimed(Lease::new(redis.clone(), key, claim)));
     };
     let print = was.get(1..33).and_then(|bytes| Some(Print(bytes.try_into().ok()?)));
-    let ends = was.get(33..HEAD).and_then(|bytes| Some(i64::from_le_bytes(bytes.try_into().ok()?)));
+    let ends = was.get(33..ENDS).and_then(|bytes| Some(i64::from_le_bytes(bytes.try_into().ok()?)));
+    let person = was.get(ENDS..HEAD).and_then(|bytes| Some(Person(bytes.try_into().ok()?)));
+    let named = person.filter(|person| person.0 != [0; 16]);
     Ok(match (was.first(), print, ends) {
         (Some(&RUNNING), Some(print), _) => Shared::Running(print),
-        (Some(&KEPT), Some(print), Some(ends)) => Shared::Kept(Answered { print, ends, value: was }),
+        (Some(&KEPT), Some(print), Some(ends)) if person.is_some() => {
+            Shared::Kept(Answered { print, ends, person: named, value: was })
+        }
         _ => Shared::Torn(was),
     })
 }
@@ -144,11 +163,31 @@ pub(super) async fn publish(redis: &Redis, row: &Row, claim: &[u8]) -> Result<bo
     put(redis, &key(row.name), claim, row, left).await
 }
 
+/// Deletes all that is kept for a person.
+pub(super) async fn erase(redis: &Redis, person: Person) -> Result<(), Away> {
+    let of = of(person);
+    let names: Vec<String> = redis.command(redis::cmd("ZRANGE").arg(&of).arg(0).arg(-1)).await?;
+    for name in names {
+        redis.command::<i64>(redis::cmd("DEL").arg(format!("sluice:idempotency:{name}"))).await?;
+    }
+    redis.command::<i64>(redis::cmd("DEL").arg(of)).await.map(|_| ())
+}
+
+fn of(person: Person) -> String {
+    format!("sluice:idempotency:of:{}", person.hex())
+}
+
 async fn put(redis: &Redis, key: &str, claim: &[u8], row: &Row, left: u64) -> Result<bool, Away> {
+    if let Some(person) = row.person {
+        // First: what nobody notes could not be erased.
+        let mut note = NOTE.key(of(person));
+        redis.run::<i64>(note.arg(row.name.hex()).arg(row.ends / 1000 + 1).arg(now() / 1000)).await?;
+    }
     let mut value = Vec::with_capacity(HEAD + row.sealed.len());
     value.push(KEPT);
     value.extend_from_slice(&row.print.0);
     value.extend_from_slice(&row.ends.to_le_bytes());
+    value.extend_from_slice(&row.person.map_or([0; 16], |person| person.0));
     value.extend_from_slice(&row.sealed);
     let done: i64 = redis.run(KEEP.key(key).arg(claim).arg(value).arg(left)).await?;
     Ok(done == 1)

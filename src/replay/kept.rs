@@ -1,5 +1,8 @@
 //! What is kept for a repeat, and what it is found by.
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::{
+    sync::Arc,
+    time::{SystemTime, UNIX_EPOCH},
+};
 
 use bytes::Bytes;
 use http::{HeaderName, HeaderValue};
@@ -18,6 +21,28 @@ pub struct Print(pub(super) [u8; 32]);
 /// Whose share of the memory a reply counts for: a keyed digest of a tenant's name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Owner(pub(super) [u8; 32]);
+
+/// Whose question it is: a keyed digest of a tenant and a user, as the audit's records have it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Person(pub [u8; 16]);
+
+impl Person {
+    /// As it is written down.
+    pub(super) fn hex(self) -> String {
+        self.0.iter().map(|byte| format!("{byte:02x}")).collect()
+    }
+
+    /// Reads what was written down; nobody where it is empty.
+    pub(super) fn from_hex(text: &str) -> Option<Self> {
+        u128::from_str_radix(text, 16)
+            .ok()
+            .filter(|_| text.len() == 32)
+            .map(|bytes| Self(bytes.to_be_bytes()))
+    }
+}
+
+/// Tells what stands for a tenant's user.
+pub type Who = Arc<dyn Fn(&str, &str) -> Person + Send + Sync>;
 
 impl Name {
     /// The name of `key`, as `caller` uses it.

@@ -10,7 +10,7 @@ use tokio::{sync::Notify, time::sleep};
 
 use super::{
     claims::{self, Lease, Shared},
-    kept::{Name, now},
+    kept::{Name, Person, now},
     shelf::Row,
 };
 use crate::store::redis::{Away, Redis};
@@ -95,6 +95,13 @@ impl Later {
     /// Tells of a reply as soon as that can be done.
     pub(super) fn reply(&self, row: Row, claim: Vec<u8>) {
         self.add(Item::Reply(row, claim));
+    }
+
+    /// Forgets the replies for a person.
+    pub(super) fn erase(&self, person: Person) {
+        let mut items = self.0.items.lock();
+        items.queue.retain(|item| !matches!(item, Item::Reply(row, _) if row.person == Some(person)));
+        items.bytes = items.queue.iter().map(Item::size).sum();
     }
 
     fn add(&self, item: Item) {

@@ -141,6 +141,9 @@ impl Mirror {
         let (mut reader, mut start) = stream.recording.copied();
         let place = stream.place();
         loop {
+            if stream.is_erased() {
+                return self.forget(stream.id).await;
+            }
             match timeout(BEAT, poll_fn(|cx| reader.poll(cx))).await {
                 Ok(Read::Piece(piece)) => {
                     let mut text = start.packed(&stream.request);
@@ -224,6 +227,12 @@ impl Mirror {
             heard.text.extend_from_slice(piece);
         }
         Ok(Some(heard))
+    }
+
+    /// Deletes what a stream said. Whoever still writes it begins no other.
+    pub(super) async fn forget(&self, id: Id) -> Result<(), Away> {
+        let [said, alive, _] = self.keys(id);
+        self.redis.command::<i64>(redis::cmd("DEL").arg(said).arg(alive)).await.map(|_| ())
     }
 
     /// Whether somebody reads it elsewhere, or did so a moment ago.

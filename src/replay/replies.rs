@@ -15,7 +15,7 @@ use std::{
 use parking_lot::Mutex;
 use prometheus::{IntCounterVec, IntGauge};
 
-pub use super::kept::Reply;
+pub use super::kept::{Person, Reply, Who};
 use super::{
     claims::{self, Lease, Shared},
     kept::{Name, Owner, Print, now},
@@ -54,11 +54,11 @@ pub struct Asked {
     name: Name,
     print: Print,
     owner: Owner,
+    tenant: Arc<str>,
     seal: Seal,
 }
 
 /// The replies that are kept, and the claims on those that come.
-#[derive(Debug)]
 pub struct Replies {
     state: Mutex<State>,
     keep: Duration,
@@ -66,21 +66,29 @@ pub struct Replies {
     pub max_reply: usize,
     max_bytes: usize,
     root: Root,
+    who: Who,
     shared: Option<(Redis, Later)>,
     shelf: Option<Shelf>,
     requests: IntCounterVec,
     bytes: IntGauge,
 }
 
+impl std::fmt::Debug for Replies {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Replies").finish_non_exhaustive()
+    }
+}
+
 impl Replies {
     /// An empty store, in memory alone.
-    pub fn new(settings: &Settings, root: Root, metrics: &Metrics) -> Self {
+    pub fn new(settings: &Settings, root: Root, who: Who, metrics: &Metrics) -> Self {
         Self {
             state: Mutex::default(),
             keep: settings.keep.0,
             max_reply: settings.max_reply.0,
             max_bytes: settings.max_bytes.0,
             root,
+            who,
             shared: None,
             shelf: None,
             requests: metrics.idempotency.clone(),
@@ -89,14 +97,14 @@ impl Replies {
     }
 
     /// A store that others share, or that outlives the process, with what is in it.
-    pub async fn open(settings: &Settings, root: Root, metrics: &Metrics, stores: &Stores) -> Self {
-        let mut this = Self::new(settings, root, metrics);
+    pub async fn open(settings: &Settings, root: Root, who: Who, metrics: &Metrics, stores: &Stores) -> Self {
+        let mut this = Self::new(settings, root, who, metrics);
         if let Some(redis) = &stores.redis {
             this.shared = Some((redis.clone(), Later::start(redis.clone())));
         } else if stores.sql.kind() != Kind::Memory {
             let (shelf, rows) = Shelf::open(stores.sql.clone(), settings.max_bytes.0).await;
-            for Row { name, print, owner, ends, sealed } in rows {
-                this.put(name, print, owner, ends, Kept::Sealed(sealed.into()));
+            for Row { name, print, owner, person, ends, sealed } in rows {
+                this.put(name, print, (owner, person), ends, Kept::Sealed(sealed.into()));
             }
             this.shelf = Some(shelf);
         }
@@ -111,6 +119,7 @@ impl Replies {
             name: Name::new(&self.root, caller, key),
             print: Print::new(&self.root, key, method, path, body),
             owner: Owner::new(&self.root, caller),
+            tenant: caller.tenant().clone(),
             seal: self.root.seal(shown, &caller.rights, key),
         }
     }
@@ -145,6 +154,7 @@ impl Replies {
                 let kept = Kept::Sealed(answered.sealed().into());
                 if let Some(reply) = kept.opened(name, &claim.asked.seal) {
                     // The next repeat need not ask Redis.
+                    claim.person = answered.person;
                     claim.put(answered.ends, Kept::Open(reply.clone()));
                     return Found::Kept(reply);
                 }
@@ -188,7 +198,7 @@ impl Replies {
                 None => {
                     state.claim(name, print);
                     let replies = self.clone();
-                    let claim = Claim { replies, asked, lease: None, late: None, over: false };
+                    let claim = Claim { replies, asked, person: None, lease: None, late: None, over: false };
                     return Found::Nothing(Box::new(claim));
                 }
             };
@@ -201,9 +211,10 @@ impl Replies {
         }
     }
 
-    fn put(&self, name: Name, print: Print, owner: Owner, ends: i64, kept: Kept) {
+    fn put(&self, name: Name, print: Print, whose: (Owner, Option<Person>), ends: i64, kept: Kept) {
         let left = Duration::from_micros(u64::try_from(ends - now()).unwrap_or(0)).min(self.keep);
-        let place = Place { print, owner, kept, until: Instant::now() + left };
+        let (owner, person) = whose;
+        let place = Place { print, owner, person, kept, until: Instant::now() + left };
         let mut state = self.state.lock();
         let forgotten = state.keep(name, place, self.max_bytes);
         self.bytes.set(state.bytes() as i64);
@@ -213,6 +224,26 @@ impl Replies {
             if let Some(shelf) = &self.shelf {
                 shelf.forget(name);
             }
+        }
+    }
+
+    /// Forgets all replies to a person's questions, here and where others share them.
+    ///
+    /// # Errors
+    /// The store did not take part: what is there is sealed, and ends by itself.
+    pub async fn erase(&self, person: Person) -> Result<(), &'static str> {
+        {
+            let mut state = self.state.lock();
+            state.erase(person);
+            self.bytes.set(state.bytes() as i64);
+        }
+        if let Some((redis, later)) = &self.shared {
+            later.erase(person);
+            claims::erase(redis, person).await.map_err(|_| "Redis does not answer")?;
+        }
+        match &self.shelf {
+            Some(table) if !table.erase(person).await => Err("the database does not answer"),
+            _ => Ok(()),
         }
     }
 
@@ -226,6 +257,8 @@ impl Replies {
 pub struct Claim {
     replies: Arc<Replies>,
     asked: Asked,
+    /// Whose reply it is, once that is known.
+    person: Option<Person>,
     lease: Option<Lease>,
     /// Where the lease will be, if Redis comes back in time.
     late: Option<Arc<Slot>>,
@@ -239,14 +272,15 @@ impl Claim {
     }
 
     /// Keeps the reply for repeats. When this is over it is where it is kept,
-    /// unless that cannot be reached: then it is in memory alone, and there when it can be.
-    pub async fn keep(mut self, reply: Reply) {
+    /// unless that cannot be reached: then it is in memory alone, and there when it can be. `user` is who asked.
+    pub async fn keep(mut self, reply: Reply, user: Option<&str>) {
         let replies = self.replies.clone();
+        self.person = user.map(|user| (replies.who)(&self.asked.tenant, user));
         let ends = now() + replies.keep.as_micros() as i64;
         if replies.shared.is_some() || replies.shelf.is_some() {
-            let Asked { name, print, owner, ref seal } = self.asked;
+            let Asked { name, print, owner, ref seal, .. } = self.asked;
             if let Some(sealed) = seal.close(&name.0, reply.packed()) {
-                let row = Row { name, print, owner, ends, sealed };
+                let row = Row { name, print, owner, person: self.person, ends, sealed };
                 if !self.share(row).await {
                     replies.count("local");
                 }
@@ -276,7 +310,7 @@ impl Claim {
 
     fn put(&mut self, ends: i64, kept: Kept) {
         let Asked { name, print, owner, .. } = self.asked;
-        self.replies.put(name, print, owner, ends, kept);
+        self.replies.put(name, print, (owner, self.person), ends, kept);
         self.over = true;
     }
 }
@@ -298,7 +332,12 @@ mod tests {
 
     fn replies(max_bytes: usize) -> Arc<Replies> {
         let settings = Settings { max_bytes: Size(max_bytes), ..Settings::default() };
-        Arc::new(Replies::new(&settings, Root::new(None), &Metrics::new().unwrap()))
+        Arc::new(Replies::new(
+            &settings,
+            Root::new(None),
+            Arc::new(|_, _| Person([7; 16])),
+            &Metrics::new().unwrap(),
+        ))
     }
 
     fn reply(body: &str) -> Reply {
@@ -314,7 +353,7 @@ mod tests {
     }
 
     fn keep(claim: Claim, body: &str) {
-        claim.keep(reply(body)).now_or_never().expect("memory does not wait");
+        claim.keep(reply(body), Some("u")).now_or_never().expect("memory does not wait");
     }
 
     const ONE: Print = Print([1; 32]);
@@ -337,6 +376,17 @@ mod tests {
         let Found::Kept(kept) = claim(&replies, "a", ONE) else { panic!("nothing was kept") };
         assert_eq!(kept.body, "x");
         assert!(matches!(claim(&replies, "a", TWO), Found::Other));
+    }
+
+    #[test]
+    fn what_was_answered_to_a_person_is_forgotten() {
+        let replies = replies(1 << 20);
+        keep(claimed(claim(&replies, "a", ONE)), "x");
+        let erase = |person| replies.erase(person).now_or_never().expect("memory does not wait").unwrap();
+        erase(Person([8; 16]));
+        assert!(matches!(claim(&replies, "a", ONE), Found::Kept(_)));
+        erase(Person([7; 16]));
+        drop(claimed(claim(&replies, "a", ONE)));
     }
 
     #[test]
@@ -374,7 +424,7 @@ mod tests {
         let old = asked("sk-old", ONE);
         let sealed = old.seal.close(&old.name.0, reply("x").packed()).unwrap();
         let keep = |sealed: &[u8]| {
-            replies.put(old.name, ONE, old.owner, now() + 1_000_000, Kept::Sealed(sealed.into()));
+            replies.put(old.name, ONE, (old.owner, None), now() + 1_000_000, Kept::Sealed(sealed.into()));
         };
         keep(&sealed);
         let Found::Kept(kept) = replies.claim_here(asked("sk-old", ONE)) else { panic!("it was kept") };

@@ -9,7 +9,7 @@ use std::{
 };
 
 use super::{
-    kept::{ENTRY, Name, Owner, Print, Reply},
+    kept::{ENTRY, Name, Owner, Person, Print, Reply},
     sealed::Seal,
 };
 
@@ -27,6 +27,7 @@ pub(super) enum Entry {
 pub(super) struct Place {
     pub(super) print: Print,
     pub(super) owner: Owner,
+    pub(super) person: Option<Person>,
     pub(super) kept: Kept,
     pub(super) until: Instant,
 }
@@ -133,6 +134,15 @@ impl State {
         }
     }
 
+    /// Takes out all that is kept for a person. Tells of what.
+    pub(super) fn erase(&mut self, person: Person) -> Vec<Name> {
+        let theirs = |entry: &Entry| matches!(entry, Entry::Kept(place) if place.person == Some(person));
+        let names: Vec<Name> =
+            self.entries.iter().filter(|(_, entry)| theirs(entry)).map(|(name, _)| *name).collect();
+        names.iter().for_each(|name| self.remove(*name));
+        names
+    }
+
     /// Takes out what is kept, but no claim.
     pub(super) fn remove(&mut self, name: Name) {
         let Some(Entry::Kept(Place { owner, kept, until, .. })) = self.entries.get(&name) else { return };
@@ -193,6 +203,7 @@ mod tests {
                 let place = Place {
                     print: NONE,
                     owner: Owner([owner; 32]),
+                    person: None,
                     kept: reply(size),
                     until: began + Duration::from_secs(seconds),
                 };

@@ -18,7 +18,7 @@ use tokio::{
     time::{Instant, sleep, timeout},
 };
 
-use super::kept::{Name, Owner, Print, now};
+use super::kept::{Name, Owner, Person, Print, now};
 use crate::store::sql::{Failed, Sql, Step, Tables};
 
 /// The table. Times are microseconds since 1970.
@@ -33,6 +33,7 @@ pub const TABLES: Tables = Tables {
         Step::both(
             "DELETE FROM idempotency; ALTER TABLE idempotency ADD COLUMN owner TEXT NOT NULL DEFAULT ''",
         ),
+        Step::both("ALTER TABLE idempotency ADD COLUMN person TEXT NOT NULL DEFAULT ''"),
     ],
 };
 
@@ -42,6 +43,8 @@ const QUEUE: usize = 1024;
 const BATCH: usize = 256;
 /// How long a reply is held back for the database.
 const PATIENCE: Duration = Duration::from_millis(500);
+/// How long an erasure waits for the database.
+const ERASED: Duration = Duration::from_secs(5);
 /// So many replies in a row that were held back in vain mean that the database is away.
 const TOO_LATE: u32 = 3;
 /// How soon what could not be written is tried again.
@@ -76,6 +79,8 @@ pub struct Row {
     pub print: Print,
     /// The tenant that it belongs to.
     pub owner: Owner,
+    /// Whose question it answers, where somebody was named.
+    pub person: Option<Person>,
     /// How long it is kept, in microseconds since 1970.
     pub ends: i64,
     /// The reply itself.
@@ -86,13 +91,14 @@ pub struct Row {
 enum Change {
     Put(Row, oneshot::Sender<()>),
     Forget(Name),
+    Erase(Person, oneshot::Sender<()>),
 }
 
 impl Change {
     fn size(&self) -> usize {
         match self {
             Self::Put(row, _) => row.sealed.len(),
-            Self::Forget(_) => 0,
+            Self::Forget(_) | Self::Erase(..) => 0,
         }
     }
 }
@@ -144,11 +150,18 @@ impl Shelf {
     pub fn forget(&self, name: Name) {
         let _ = self.changes.try_send(Change::Forget(name));
     }
+
+    /// Deletes all that is kept for a person, what is on its way included. Tells whether that is done.
+    pub async fn erase(&self, person: Person) -> bool {
+        let (done, erased) = oneshot::channel();
+        let sent = self.changes.send_timeout(Change::Erase(person, done), ERASED).await.is_ok();
+        sent && matches!(timeout(ERASED, erased).await, Ok(Ok(())))
+    }
 }
 
 async fn read(sql: &Sql, max_bytes: usize) -> Result<Vec<Row>, sqlx::Error> {
     // The sum of a tenant's newer ones and of a row itself: in this order all tenants fill up evenly.
-    let query = "SELECT name, print, ends, owner, reply FROM (SELECT name, print, ends, owner, reply, \
+    let query = "SELECT name, print, ends, owner, reply, person FROM (SELECT name, print, ends, owner, reply, person, \
                  SUM(LENGTH(reply)) OVER (PARTITION BY owner ORDER BY ends DESC, name) AS upto \
                  FROM idempotency WHERE ends > $1) AS kept ORDER BY upto";
     let mut found = sqlx::query(query).bind(now()).fetch(sql.pool());
@@ -164,7 +177,8 @@ async fn read(sql: &Sql, max_bytes: usize) -> Result<Vec<Row>, sqlx::Error> {
         if bytes > max_bytes {
             break;
         }
-        rows.push(Row { name, print, owner, ends: row.try_get(2)?, sealed });
+        let person = Person::from_hex(&text(5)?);
+        rows.push(Row { name, print, owner, person, ends: row.try_get(2)?, sealed });
     }
     rows.sort_by_key(|row| row.ends);
     Ok(rows)
@@ -201,7 +215,7 @@ async fn write(sql: Sql, mut changes: mpsc::Receiver<Change>, state: Arc<State>)
         }
         for change in batch.drain(..) {
             state.bytes.fetch_sub(change.size(), Relaxed);
-            if let Change::Put(_, done) = change {
+            if let Change::Put(_, done) | Change::Erase(_, done) = change {
                 let _ = done.send(());
             }
         }
@@ -209,9 +223,9 @@ async fn write(sql: Sql, mut changes: mpsc::Receiver<Change>, state: Arc<State>)
 }
 
 async fn commit(sql: &Sql, batch: &[Change], tidy: bool) -> Result<(), sqlx::Error> {
-    let put = "INSERT INTO idempotency (name, print, ends, owner, reply) VALUES ($1, $2, $3, $4, $5) \
+    let put = "INSERT INTO idempotency (name, print, ends, owner, reply, person) VALUES ($1, $2, $3, $4, $5, $6) \
                ON CONFLICT (name) DO UPDATE SET print = excluded.print, ends = excluded.ends, \
-               owner = excluded.owner, reply = excluded.reply";
+               owner = excluded.owner, reply = excluded.reply, person = excluded.person";
     let mut tx = sql.begin().await?;
     if tidy {
         sqlx::query("DELETE FROM idempotency WHERE ends <= $1").bind(now()).execute(&mut *tx).await?;
@@ -221,6 +235,11 @@ async fn commit(sql: &Sql, batch: &[Change], tidy: bool) -> Result<(), sqlx::Err
             Change::Put(row, _) => {
                 let query = sqlx::query(put).bind(row.name.hex()).bind(row.print.hex()).bind(row.ends);
                 let query = query.bind(row.owner.hex()).bind(STANDARD.encode(&row.sealed));
+                let query = query.bind(row.person.map_or_else(String::new, Person::hex));
+                query.execute(&mut *tx).await?;
+            }
+            Change::Erase(person, _) => {
+                let query = sqlx::query("DELETE FROM idempotency WHERE person = $1").bind(person.hex());
                 query.execute(&mut *tx).await?;
             }
             Change::Forget(name) => {

@@ -3,7 +3,13 @@ use std::{
     collections::{HashMap, VecDeque},
     fmt,
     str::FromStr,
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{
+            AtomicBool,
+            Ordering::{Acquire, Release},
+        },
+    },
     time::{Duration, Instant},
 };
 
@@ -120,6 +126,10 @@ pub struct Stream {
     /// What it has said.
     pub recording: Arc<Recording>,
     owner: Arc<Rights>,
+    /// Who asked.
+    user: Option<Arc<str>>,
+    /// Whether it is to be forgotten.
+    erased: AtomicBool,
     /// Whether another gateway writes it.
     pub foreign: bool,
 }
@@ -128,6 +138,11 @@ impl Stream {
     /// Whose it is, and which: what is sealed for one is for no other.
     pub(super) fn place(&self) -> String {
         place(self.id, &self.owner)
+    }
+
+    /// Whether it is to be forgotten.
+    pub(super) fn is_erased(&self) -> bool {
+        self.erased.load(Acquire)
     }
 }
 
@@ -217,9 +232,37 @@ impl Streams {
         foreign: bool,
     ) -> Arc<Stream> {
         let recording = Arc::new(recording);
-        let stream = Arc::new(Stream { id, request, recording, owner: owner.rights.clone(), foreign });
+        let (user, erased) = (owner.user.clone(), AtomicBool::new(false));
+        let owner = owner.rights.clone();
+        let stream = Arc::new(Stream { id, request, recording, owner, user, erased, foreign });
         self.known.lock().streams.insert(id, stream.clone());
         stream
+    }
+
+    /// Forgets the streams of those whom `theirs` names by tenant and user, here and where this gateway wrote them for
+    /// others. Who reads one right now reads it to its end.
+    ///
+    /// # Errors
+    /// Redis did not take part: what is there is sealed, and ends by itself.
+    pub async fn erase(&self, theirs: impl Fn(&str, &str) -> bool) -> Result<(), Away> {
+        let gone: Vec<Arc<Stream>> = {
+            let mut known = self.known.lock();
+            let theirs = |stream: &&Arc<Stream>| {
+                stream.user.as_ref().is_some_and(|user| theirs(&stream.owner.tenant.name, user))
+            };
+            let gone: Vec<_> = known.streams.values().filter(theirs).cloned().collect();
+            gone.iter().for_each(|stream| drop(known.streams.remove(&stream.id)));
+            gone
+        };
+        for stream in &gone {
+            stream.erased.store(true, Release);
+            if let Some(mirror) = &self.mirror {
+                mirror.forget(stream.id).await?;
+            }
+        }
+        drop(gone);
+        self.bytes.set(self.budget.used() as i64);
+        Ok(())
     }
 
     /// Whether what other gateways' streams say cannot be heard right now.
@@ -354,6 +397,9 @@ struct Copied {
 
 impl Copied {
     async fn run(self) {
+        if self.stream.is_erased() {
+            return;
+        }
         if let Err(error) = self.mirror.copy(&self.stream, &self.seal).await {
             tracing::debug!(%error, request_id = %self.stream.request, "another gateway cannot go on with a stream");
         }
@@ -393,78 +439,5 @@ impl Drop for Recorder {
 }
 
 #[cfg(test)]
-mod tests {
-    use proptest::prelude::*;
-
-    use super::*;
-    use crate::settings::{Size, Span};
-
-    fn streams(settings: &Settings) -> Arc<Streams> {
-        Arc::new(Streams::new(settings, Root::new(None), &Metrics::new().unwrap(), None, TaskTracker::new()))
-    }
-
-    fn caller() -> Caller {
-        Caller::named("k", "t")
-    }
-
-    #[test]
-    fn a_stream_is_its_callers_alone() {
-        let streams = streams(&Settings::default());
-        let recorder = streams.begin(&caller(), &"r".into(), false, String::new);
-        let id = recorder.stream.id;
-        assert!(streams.find(&caller(), id).is_some());
-        for other in [Caller::named("k2", "t"), Caller::named("k", "t2")] {
-            assert!(streams.find(&other, id).is_none());
-        }
-        assert!(streams.find(&caller(), Id::random()).is_none());
-    }
-
-    #[test]
-    fn a_stream_is_forgotten_some_time_after_its_end() {
-        let streams = streams(&Settings { keep: Span::millis(0), ..Settings::default() });
-        let recorder = streams.begin(&caller(), &"r".into(), false, String::new);
-        let id = recorder.stream.id;
-        recorder.append(b"data: x\n\n");
-        assert!(streams.find(&caller(), id).is_some(), "it still runs");
-        drop(recorder);
-        assert!(streams.find(&caller(), id).is_none());
-        assert_eq!(streams.budget.used(), 0);
-    }
-
-    #[test]
-    fn many_streams_stay_within_their_bound() {
-        let max = 64 << 10;
-        let streams = streams(&Settings { max_bytes: Size(max), ..Settings::default() });
-        let mut last = Id::random();
-        for _ in 0..2000 {
-            let recorder = streams.begin(&caller(), &"r".into(), false, String::new);
-            (0..20).for_each(|_| recorder.append(b"data: some words\n\n"));
-            last = recorder.stream.id;
-        }
-        assert!(streams.budget.used() <= max, "{}", streams.budget.used());
-        assert!(streams.known.lock().streams.len() <= max / ENTRY);
-        assert!(streams.find(&caller(), last).is_some(), "the newest are kept");
-    }
-
-    proptest! {
-        #[test]
-        fn an_id_is_read_as_it_was_written(event in 0u64..1_000_000_000_000) {
-            let id = EventId { stream: Id::random(), event };
-            prop_assert_eq!(id.to_string().parse(), Ok(id));
-        }
-
-        #[test]
-        fn nothing_else_is_an_id(text in "\\PC{0,40}") {
-            if let Ok(id) = text.parse::<EventId>() {
-                prop_assert_eq!(id.to_string(), text);
-            }
-        }
-
-        #[test]
-        fn what_looks_like_an_id_is_read_or_refused(text in "[A-Za-z0-9_-]{22,26}-[0-9]{0,14}") {
-            if let Ok(id) = text.parse::<EventId>() {
-                prop_assert_eq!(id.to_string(), text);
-            }
-        }
-    }
-}
+#[path = "streams_tests.rs"]
+mod tests;

@@ -5,8 +5,8 @@ use jiff::{Timestamp, tz::TimeZone};
 use sqlx::Row;
 use uuid::Uuid;
 
-use super::{Fresh, Reason, Reviews, away, now, queue::masked};
-use crate::error::Result;
+use super::{Fresh, Rating, Reason, Reviews, away, now, queue::masked};
+use crate::{audit::chain::unhex, call::Caller, error::Result};
 
 /// With this rating or a better one somebody is content.
 const POSITIVE: i64 = 4;
@@ -22,6 +22,8 @@ pub struct Feedback {
     pub owner: String,
     /// The request.
     pub request: Arc<str>,
+    /// Who says it: the user, where one is named, else the key.
+    pub by: Caller,
     /// 1 to 5.
     pub rating: u8,
     /// In words.
@@ -36,6 +38,8 @@ pub struct Feedback {
     pub model: Option<String>,
     /// The documents that it rests on.
     pub sources: Vec<String>,
+    /// The review item that it comes from, where a person stands for it.
+    pub approved: Option<String>,
 }
 
 /// The feedback of a week.
@@ -43,20 +47,25 @@ pub struct Feedback {
 pub struct Week {
     /// Its Monday, in days since 1970, UTC.
     pub monday: i64,
-    /// How many answers were rated.
+    /// How many ratings there are: one for each answer and each who rated it.
     pub rated: u64,
-    /// How many of them with 4 or 5.
+    /// How many of them are 4 or 5.
     pub positive: u64,
 }
 
 impl Reviews {
-    /// Keeps what somebody says of an answer, in the place of what was said of it before.
+    /// Keeps what somebody says of an answer, in the place of what they said of it before.
     /// Gives back the words as they are kept, and when.
     ///
     /// # Errors
     /// [`crate::error::Error::StoreAway`].
     pub async fn rate(&self, feedback: Feedback) -> Result<(String, Timestamp)> {
         let at = Timestamp::from_microsecond(now()).unwrap_or_default();
+        let kept_as = match feedback.approved.as_deref().filter(|_| feedback.rating <= NEGATIVE) {
+            Some(item) => self.kept_as(&feedback.tenant, item).await?,
+            None => None,
+        };
+        let rater = self.rater(&feedback.tenant, &feedback.by);
         let fresh = Fresh {
             id: Uuid::now_v7().to_string(),
             tenant: feedback.tenant,
@@ -69,16 +78,19 @@ impl Reviews {
             answer: feedback.answer,
             model: feedback.model,
             sources: feedback.sources,
-            rating: Some((feedback.rating, feedback.words)),
+            rating: Some(Rating { stars: feedback.rating, words: feedback.words, rater: rater.clone() }),
             masked: true,
+            kept_as,
         };
         let fresh = masked(fresh, &self.rules.load());
-        let words = fresh.rating.as_ref().map(|(_, words)| words.clone()).unwrap_or_default();
-        let put = "INSERT INTO feedback (tenant, request, owner, rating, words, at, week) VALUES ($1, $2, $3, $4, $5, $6, $7) \
-                   ON CONFLICT (tenant, request) DO UPDATE SET rating = excluded.rating, words = excluded.words, \
+        let words = fresh.rating.as_ref().map(|rating| rating.words.clone()).unwrap_or_default();
+        let put = "INSERT INTO ratings (tenant, request, owner, rating, words, at, week, rater) \
+                   VALUES ($1, $2, $3, $4, $5, $6, $7, $8) \
+                   ON CONFLICT (tenant, request, rater) DO UPDATE SET rating = excluded.rating, words = excluded.words, \
                    at = excluded.at, week = excluded.week";
         let put = sqlx::query(put).bind(&*fresh.tenant).bind(&*fresh.request).bind(&*fresh.owner);
-        let put = put.bind(i64::from(feedback.rating)).bind(&*words).bind(fresh.at).bind(monday(at));
+        let put =
+            put.bind(i64::from(feedback.rating)).bind(&*words).bind(fresh.at).bind(monday(at)).bind(rater);
         self.sql.within(put.execute(self.sql.pool())).await.map_err(away)?;
         self.metrics.feedback.with_label_values(&[&feedback.rating.to_string()]).inc();
         if feedback.rating <= NEGATIVE {
@@ -87,12 +99,22 @@ impl Reviews {
         Ok((words, at))
     }
 
+    /// What the cache keeps an item's answer under: who rejects it elsewhere takes it out there, too.
+    async fn kept_as(&self, tenant: &str, item: &str) -> Result<Option<[u8; 16]>> {
+        let query = sqlx::query("SELECT kept_as FROM reviews WHERE id = $1 AND tenant = $2");
+        let query = query.bind(item).bind(tenant).fetch_optional(self.sql.pool());
+        let row = self.sql.within(query).await.map_err(away)?;
+        let Some(row) = row else { return Ok(None) };
+        let found: Option<String> = row.try_get(0).map_err(|error: sqlx::Error| away(error.into()))?;
+        Ok(found.and_then(|text| unhex(&text)))
+    }
+
     /// A tenant's feedback since a moment, by the week, oldest first.
     ///
     /// # Errors
     /// [`crate::error::Error::StoreAway`].
     pub async fn weeks(&self, tenant: &str, since: Timestamp) -> Result<Vec<Week>> {
-        let query = "SELECT week, COUNT(*), SUM(CASE WHEN rating >= $3 THEN 1 ELSE 0 END) FROM feedback \
+        let query = "SELECT week, COUNT(*), SUM(CASE WHEN rating >= $3 THEN 1 ELSE 0 END) FROM ratings \
                      WHERE tenant = $1 AND week >= $2 GROUP BY week ORDER BY week";
         let query = sqlx::query(query).bind(tenant).bind(monday(since)).bind(POSITIVE);
         let rows = self.sql.within(query.fetch_all(self.sql.pool())).await.map_err(away)?;

@@ -135,7 +135,8 @@ impl Reviews {
         found.filter(|item| own.sees(&item.tenant)).ok_or_else(|| absent(id))
     }
 
-    /// Carries out what a reviewer decides.
+    /// Carries out what a reviewer decides. Their words are kept masked. Who rejects what was approved or edited
+    /// takes that back.
     ///
     /// # Errors
     /// [`Error::Conflict`]: it is decided, or another reviewer's; and as [`Reviews::get`].
@@ -147,18 +148,19 @@ impl Reviews {
         note: Option<&str>,
     ) -> Result<Item> {
         let item = self.get(own, id).await?;
-        taken(&item, own)?;
+        taken(&item, own, decision)?;
         if *decision == Decision::Approve && item.answer.as_deref().is_none_or(str::is_empty) {
             return Err(Error::invalid(
                 "decision",
                 "there is no answer to approve; `edit` says the right one",
             ));
         }
-        let (status, answer) = match decision {
-            Decision::Claim | Decision::Release => ("open", None),
-            Decision::Approve => ("approved", None),
-            Decision::Edit(answer) => ("edited", Some(&**answer)),
-            Decision::Reject => ("rejected", None),
+        let (answer, note) = self.masked(decision, note);
+        let status = match decision {
+            Decision::Claim | Decision::Release => "open",
+            Decision::Approve => "approved",
+            Decision::Edit(_) => "edited",
+            Decision::Reject => "rejected",
         };
         let now = now();
         let until = match decision {
@@ -174,8 +176,9 @@ impl Reviews {
             _ => (Some(&*own.name), Some(now)),
         };
         let set = "UPDATE reviews SET status = $3, claimed_by = $4, claimed_name = $5, claimed_until = $6, decided_name = $7, \
-                   decided_at = $8, decision = $9, note = $10 WHERE id = $1 AND status = 'open' \
-                   AND (claimed_until <= $11 OR claimed_by = $2)";
+                   decided_at = $8, decision = $9, note = $10, changed = $11 WHERE id = $1 \
+                   AND ((status = 'open' AND (claimed_until <= $11 OR claimed_by = $2)) \
+                   OR (status IN ('approved', 'edited') AND $12 = 'reject'))";
         let set = sqlx::query(set)
             .bind(id)
             .bind(&*own.id)
@@ -183,25 +186,40 @@ impl Reviews {
             .bind(claimed_by)
             .bind(claimed_name)
             .bind(until);
-        let set = set.bind(decided_name).bind(decided_at).bind(answer).bind(note).bind(now);
+        let set =
+            set.bind(decided_name).bind(decided_at).bind(answer).bind(note).bind(now).bind(decision.name());
         let changed = self.sql.within(set.execute(self.sql.pool())).await.map_err(away)?.rows_affected();
         let item = self.get(own, id).await?;
         if changed == 0 {
             // Somebody was quicker.
-            taken(&item, own)?;
+            taken(&item, own, decision)?;
             return Err(Error::Conflict("this item was changed at the same time; try again".into()));
         }
         self.metrics.review_decisions.with_label_values(&[decision.name()]).inc();
+        self.decided.notify_one();
         Ok(item)
+    }
+
+    /// A reviewer's own words with placeholders for what is personal: the answer, and the note.
+    fn masked(&self, decision: &Decision, note: Option<&str>) -> (Option<String>, Option<String>) {
+        let rules = self.rules.load();
+        let mut mask = rules.masks.masker();
+        let answer = match decision {
+            Decision::Edit(answer) => Some(mask.mask(answer).into_owned()),
+            _ => None,
+        };
+        (answer, note.map(|note| mask.mask(note).into_owned()))
     }
 }
 
-/// What reviewers approved or edited, oldest first, as golden items; of all tenants, or of one.
+/// What reviewers approved or edited, oldest first, as golden items; of all tenants, or of one. What an earlier
+/// version kept unmasked is masked now.
 ///
 /// # Errors
 /// The database's.
 pub async fn golden(
     sql: &Sql,
+    mask: impl Fn(&str) -> String,
     tenant: Option<&str>,
     since: i64,
 ) -> Result<Vec<Golden>, crate::store::sql::Failed> {
@@ -217,6 +235,7 @@ pub async fn golden(
             continue;
         };
         let (must_contain, must_not_contain) = (Vec::new(), Vec::new());
+        let expected = mask(&expected);
         found.push(Golden {
             input: item.question,
             must_contain,
@@ -234,7 +253,10 @@ fn absent(id: &str) -> Error {
 }
 
 /// Refuses what is decided, and what another reviewer is looking at.
-fn taken(item: &Item, own: &Rights) -> Result<()> {
+fn taken(item: &Item, own: &Rights, decision: &Decision) -> Result<()> {
+    if *decision == Decision::Reject && matches!(&*item.status, "approved" | "edited") {
+        return Ok(());
+    }
     if item.status != "open" {
         let by = item.decided_name.as_deref().unwrap_or("somebody");
         return Err(Error::Conflict(format!("this item is decided: {} by `{by}`", item.status)));
@@ -277,10 +299,14 @@ fn item(row: &AnyRow) -> Result<Item, sqlx::Error> {
 /// Takes all words of an owner out, and leaves the rest to be counted.
 pub(super) async fn erase(sql: &Sql, owner: &str) -> Result<u64, sqlx::Error> {
     let mut tx = sql.begin().await?;
-    let items = "UPDATE reviews SET question = '', answer = NULL, feedback = NULL, decision = NULL, note = NULL WHERE owner = $1";
-    let items = sqlx::query(items).bind(owner).execute(&mut *tx).await?.rows_affected();
-    let words = "UPDATE feedback SET words = '' WHERE owner = $1 AND words <> ''";
+    let items = "UPDATE reviews SET question = '', answer = NULL, feedback = NULL, decision = NULL, note = NULL, \
+                 kept_as = NULL, changed = $2 WHERE owner = $1";
+    let items = sqlx::query(items).bind(owner).bind(now()).execute(&mut *tx).await?.rows_affected();
+    // What they said of an answer that somebody else got.
+    let said = "UPDATE reviews SET feedback = NULL WHERE rater = $1 AND feedback IS NOT NULL";
+    let said = sqlx::query(said).bind(owner).execute(&mut *tx).await?.rows_affected();
+    let words = "UPDATE ratings SET words = '' WHERE (owner = $1 OR rater = $1) AND words <> ''";
     let words = sqlx::query(words).bind(owner).execute(&mut *tx).await?.rows_affected();
     tx.commit().await?;
-    Ok(items + words)
+    Ok(items + said + words)
 }

@@ -4,6 +4,7 @@
 //! A call that is over is looked at once ([`Reviews::offer`]); what a person
 //! should see goes through a bounded queue into the database, masked, after
 //! the reply. What was approved or edited there is a golden item.
+mod decided;
 mod feedback;
 mod items;
 mod queue;
@@ -15,16 +16,17 @@ use arc_swap::ArcSwap;
 use jiff::Timestamp;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{Notify, mpsc, oneshot};
 use uuid::Uuid;
 
+pub use decided::{Decided, PAGE};
 pub use feedback::{Feedback, Week};
 pub use items::{Decision, Filter, Golden, Item, golden};
 pub use settings::Settings;
 
 use crate::{
-    audit::{Archive, Key, Masking, Record, chain::hex},
-    call::{Cached, Notes},
+    audit::{Answer, Archive, Key, Masking, Record, chain::hex},
+    call::{Cached, Caller, Notes},
     chat::{Message, Role},
     error::Error,
     observe::Metrics,
@@ -41,8 +43,9 @@ const PATIENCE: Duration = Duration::from_secs(2);
 /// The tables. Times are microseconds since 1970; an owner is a keyed hash of tenant and user.
 pub const TABLES: Tables = Tables {
     name: "reviews",
-    steps: &[Step::both(
-        "CREATE TABLE reviews (id TEXT PRIMARY KEY, tenant TEXT NOT NULL, owner TEXT NOT NULL, request TEXT NOT NULL, \
+    steps: &[
+        Step::both(
+            "CREATE TABLE reviews (id TEXT PRIMARY KEY, tenant TEXT NOT NULL, owner TEXT NOT NULL, request TEXT NOT NULL, \
          reason TEXT NOT NULL, status TEXT NOT NULL, at BIGINT NOT NULL, confidence DOUBLE PRECISION, question TEXT NOT NULL, \
          answer TEXT, model TEXT, sources TEXT NOT NULL, rating BIGINT, feedback TEXT, claimed_by TEXT, claimed_name TEXT, \
          claimed_until BIGINT NOT NULL, decided_name TEXT, decided_at BIGINT, decision TEXT, note TEXT); \
@@ -52,7 +55,21 @@ pub const TABLES: Tables = Tables {
          words TEXT NOT NULL, at BIGINT NOT NULL, week BIGINT NOT NULL, PRIMARY KEY (tenant, request)); \
          CREATE INDEX feedback_week ON feedback (tenant, week); CREATE INDEX feedback_owner ON feedback (owner); \
          CREATE INDEX feedback_at ON feedback (at)",
-    )],
+        ),
+        // Each who rates an answer has a word of their own; of what was said before nobody knows who said it.
+        Step::both(
+            "ALTER TABLE reviews ADD COLUMN rater TEXT; ALTER TABLE reviews ADD COLUMN kept_as TEXT; \
+             ALTER TABLE reviews ADD COLUMN changed BIGINT NOT NULL DEFAULT 0; \
+             CREATE INDEX reviews_changed ON reviews (changed, id); CREATE INDEX reviews_rater ON reviews (rater); \
+             CREATE TABLE ratings (tenant TEXT NOT NULL, request TEXT NOT NULL, rater TEXT NOT NULL, \
+             owner TEXT NOT NULL, rating BIGINT NOT NULL, words TEXT NOT NULL, at BIGINT NOT NULL, \
+             week BIGINT NOT NULL, PRIMARY KEY (tenant, request, rater)); \
+             INSERT INTO ratings (tenant, request, rater, owner, rating, words, at, week) \
+             SELECT tenant, request, '', owner, rating, words, at, week FROM feedback; DROP TABLE feedback; \
+             CREATE INDEX ratings_week ON ratings (tenant, week); CREATE INDEX ratings_owner ON ratings (owner); \
+             CREATE INDEX ratings_rater ON ratings (rater); CREATE INDEX ratings_at ON ratings (at)",
+        ),
+    ],
 };
 
 /// Why an answer waits for a person.
@@ -114,10 +131,23 @@ pub struct Fresh {
     pub model: Option<String>,
     /// The documents that it rests on.
     pub sources: Vec<String>,
-    /// What who got it said, 1 to 5, and in words.
-    pub rating: Option<(u8, String)>,
-    /// Whether both are masked already.
+    /// What somebody said of it.
+    pub rating: Option<Rating>,
+    /// Whether question and answer are masked already.
     pub masked: bool,
+    /// What the cache keeps the answer under.
+    pub kept_as: Option<[u8; 16]>,
+}
+
+/// What somebody said of an answer.
+#[derive(Clone, Debug)]
+pub struct Rating {
+    /// 1 to 5.
+    pub stars: u8,
+    /// In words.
+    pub words: String,
+    /// What stands for who said it.
+    pub rater: String,
 }
 
 /// What a reload may change.
@@ -137,6 +167,8 @@ pub struct Reviews {
     key: Key,
     rules: Arc<ArcSwap<Rules>>,
     sender: mpsc::Sender<queue::Change>,
+    /// Told when a decision was made or taken back.
+    decided: Arc<Notify>,
     metrics: Arc<Metrics>,
 }
 
@@ -154,7 +186,7 @@ impl Reviews {
         let rules = Arc::new(ArcSwap::from_pointee(rules));
         tokio::spawn(queue::write(sql.clone(), rules.clone(), metrics.clone(), changes));
         tokio::spawn(queue::tidy(sql.clone(), Arc::downgrade(&rules)));
-        Self { sql, key, rules, sender, metrics: metrics.clone() }
+        Self { sql, key, rules, sender, decided: Arc::default(), metrics: metrics.clone() }
     }
 
     /// From here on these hold.
@@ -181,18 +213,37 @@ impl Reviews {
             at: Timestamp::try_from(record.at).map(Timestamp::as_microsecond).unwrap_or_default(),
             confidence: notes.confidence,
             question: asked.map(Message::text).unwrap_or_default(),
-            answer: record.answer.as_ref().map(|answer| answer.text.clone()).filter(|text| !text.is_empty()),
+            answer: record.answer.as_ref().map(|answer| given(answer, notes)).filter(|text| !text.is_empty()),
             model: notes.target.as_ref().map(|target| target.model.to_string()),
             sources: documents,
             rating: None,
             masked: false,
+            kept_as: notes.kept_as,
         };
         self.add(fresh);
+    }
+
+    /// Waits until a decision was made or taken back at this gateway.
+    pub async fn decided(&self) {
+        self.decided.notified().await;
+    }
+
+    /// What stands for a tenant's user, as the audit's records have it.
+    pub fn reference(&self, tenant: &str, user: &str) -> [u8; 16] {
+        self.key.user(tenant, user)
     }
 
     /// What stands for a tenant's user.
     fn owner(&self, tenant: &str, user: Option<&str>) -> String {
         hex(&user.map(|user| self.key.user(tenant, user)).unwrap_or_default())
+    }
+
+    /// What stands for who rates an answer: the user, where one is named, else the key.
+    fn rater(&self, tenant: &str, by: &Caller) -> String {
+        match by.user.as_deref() {
+            Some(user) => self.owner(tenant, Some(user)),
+            None => hex(&self.key.mac(&[b"rater", by.rights.id.as_bytes()])[..16]),
+        }
     }
 
     /// Queues an item. With no place in the queue it is counted, and said.
@@ -219,7 +270,8 @@ impl Reviews {
         self.flush().await;
         let owner = self.owner(tenant, Some(user));
         let many = self.sql.within(items::erase(&self.sql, &owner)).await?;
-        self.sql.scrub().await?;
+        self.decided.notify_one();
+        self.sql.scrub("reviews, ratings").await?;
         Ok(many)
     }
 }
@@ -227,6 +279,9 @@ impl Reviews {
 /// Why a person should see an answer, if one should.
 fn reason(record: &Record, notes: &Notes, settings: &Settings) -> Option<Reason> {
     record.chat.as_ref()?;
+    if notes.withheld.is_some() {
+        return Some(Reason::LowConfidence);
+    }
     if notes.review || record.review {
         return Some(Reason::Fallback);
     }
@@ -241,6 +296,11 @@ fn reason(record: &Record, notes: &Notes, settings: &Settings) -> Option<Reason>
         return Some(Reason::LowConfidence);
     }
     (settings.sample > 0.0 && rand::random::<f64>() < settings.sample).then_some(Reason::Sample)
+}
+
+/// The answer that a person is to judge: what the model said, also where the caller got something else.
+fn given(answer: &Answer, notes: &Notes) -> String {
+    notes.withheld.as_deref().unwrap_or(&answer.text).to_owned()
 }
 
 fn shorten(text: &mut String, most: usize) {

@@ -13,7 +13,7 @@ use tokio::{
 };
 
 use super::{Fresh, LONGEST, Rules, now, shorten};
-use crate::{observe::Metrics, store::sql::Sql};
+use crate::{audit::chain::hex, observe::Metrics, store::sql::Sql};
 
 /// Items that are written as one.
 const BATCH: usize = 128;
@@ -95,7 +95,7 @@ async fn put(sql: &Sql, rules: &ArcSwap<Rules>, metrics: &Metrics, items: &[Fres
 pub(super) fn masked(mut fresh: Fresh, rules: &Rules) -> Fresh {
     let mut mask = rules.masks.masker();
     let Fresh { rating, question, answer, masked, .. } = &mut fresh;
-    let words = rating.as_mut().map(|(_, words)| (words, true));
+    let words = rating.as_mut().map(|rating| (&mut rating.words, true));
     let asked = [(question, !*masked)].into_iter().chain(answer.as_mut().map(|answer| (answer, !*masked)));
     for (text, raw) in words.into_iter().chain(asked) {
         if raw && let std::borrow::Cow::Owned(masked) = mask.mask(text) {
@@ -120,8 +120,8 @@ async fn add(sql: &Sql, items: &[Fresh], most: i64) -> Result<Vec<bool>, sqlx::E
         }
     }
     let put = "INSERT INTO reviews (id, tenant, owner, request, reason, status, at, confidence, question, answer, model, \
-               sources, rating, feedback, claimed_until) VALUES ($1, $2, $3, $4, $5, 'open', $6, $7, $8, $9, $10, $11, $12, \
-               $13, 0) ON CONFLICT (id) DO NOTHING";
+               sources, rating, feedback, claimed_until, rater, kept_as) VALUES ($1, $2, $3, $4, $5, 'open', $6, $7, $8, $9, \
+               $10, $11, $12, $13, 0, $14, $15) ON CONFLICT (id) DO NOTHING";
     let mut added = Vec::with_capacity(items.len());
     for item in items {
         let count = open.entry(&item.tenant).or_default();
@@ -130,14 +130,14 @@ async fn add(sql: &Sql, items: &[Fresh], most: i64) -> Result<Vec<bool>, sqlx::E
         if !room {
             continue;
         }
-        let (rating, feedback) = item
-            .rating
-            .as_ref()
-            .map_or((None, None), |(rating, words)| (Some(i64::from(*rating)), Some(&**words)));
+        let said = item.rating.as_ref();
+        let (rating, feedback) = (said.map(|said| i64::from(said.stars)), said.map(|said| &*said.words));
+        let rater = said.map(|said| &*said.rater);
         if let Some(rating) = rating {
             // What is open already for this answer hears of it, and there is no second item.
-            let told = "UPDATE reviews SET rating = $3, feedback = $4 WHERE tenant = $1 AND request = $2 AND status = 'open'";
+            let told = "UPDATE reviews SET rating = $3, feedback = $4, rater = $5 WHERE tenant = $1 AND request = $2 AND status = 'open'";
             let told = sqlx::query(told).bind(&*item.tenant).bind(&*item.request).bind(rating).bind(feedback);
+            let told = told.bind(rater);
             if told.execute(&mut *tx).await?.rows_affected() > 0 {
                 continue;
             }
@@ -147,7 +147,8 @@ async fn add(sql: &Sql, items: &[Fresh], most: i64) -> Result<Vec<bool>, sqlx::E
         let query = query.bind(item.reason.name()).bind(item.at).bind(item.confidence).bind(&*item.question);
         let query = query.bind(item.answer.as_deref()).bind(item.model.as_deref());
         let query = query.bind(serde_json::to_string(&item.sources).unwrap_or_default());
-        query.bind(rating).bind(feedback).execute(&mut *tx).await?;
+        let query = query.bind(rating).bind(feedback).bind(rater).bind(item.kept_as.map(|key| hex(&key)));
+        query.execute(&mut *tx).await?;
         *count += 1;
     }
     tx.commit().await?;
@@ -163,7 +164,7 @@ pub(super) async fn tidy(sql: Sql, rules: Weak<ArcSwap<Rules>>) {
         let gone = sql.within(async {
             let items = "DELETE FROM reviews WHERE at < $1 AND status IN ('open', 'rejected')";
             sqlx::query(items).bind(oldest).execute(sql.pool()).await?;
-            sqlx::query("DELETE FROM feedback WHERE at < $1").bind(oldest).execute(sql.pool()).await
+            sqlx::query("DELETE FROM ratings WHERE at < $1").bind(oldest).execute(sql.pool()).await
         });
         // It is tried again in an hour.
         let _ = gone.await;

@@ -20,6 +20,12 @@ pub struct Settings {
     /// The most items of a tenant that are open at the same time; further ones are only counted.
     #[garde(range(min = 1, max = 1_000_000))]
     pub max_open: u32,
+    /// Whether an answer that was approved or edited is given to equal questions of its tenant, by the cache.
+    #[garde(skip)]
+    pub cache: bool,
+    /// For how long after the decision.
+    #[garde(skip)]
+    pub cache_ttl: Span,
     /// How long items and feedback are kept. What was approved or edited stays.
     #[garde(skip)]
     pub retention: Span,
@@ -32,6 +38,8 @@ impl Default for Settings {
             sample: 0.0,
             claim: Span::secs(15 * 60),
             max_open: 10_000,
+            cache: false,
+            cache_ttl: Span::secs(24 * 3600),
             retention: Span::secs(90 * 24 * 3600),
         }
     }

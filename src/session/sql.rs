@@ -175,7 +175,7 @@ pub(super) async fn remove(sql: &Sql, name: &Name) -> Result<bool, Failed> {
         Ok(was)
     };
     let was = sql.within(work).await?;
-    sql.scrub().await?;
+    sql.scrub("sessions, session_turns").await?;
     Ok(was)
 }
 
@@ -195,7 +195,7 @@ pub(super) async fn erase(sql: &Sql, owner: &str) -> Result<u64, Failed> {
         Ok(many)
     };
     let many = sql.within(work).await?;
-    sql.scrub().await?;
+    sql.scrub("sessions, session_turns").await?;
     Ok(many)
 }
 

@@ -6,7 +6,7 @@
 //! turn asks again; twice over the bounds the oldest are dropped.
 use std::{
     sync::{Arc, Weak},
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use tokio::sync::{Semaphore, mpsc};
@@ -15,7 +15,7 @@ use uuid::Uuid;
 
 use super::{Added, Failed, History, Name, Sessions, Settings};
 use crate::{
-    call::{Call, Caller, Context, Priority, Trace, Trail},
+    call::{Call, Caller, Context, Priority},
     caller::Rights,
     chat::{Family, Finish, Message, Mode, Request, Role},
     prompt::Prompts,
@@ -133,24 +133,14 @@ async fn asked(
         family: Family::Native,
         ..Request::default()
     };
-    let now = Instant::now();
     // Which model sums up is the operator's choice, not the key's.
     let rights = Rights { models: None, endpoints: None, ..(*caller.rights).clone() };
+    let caller = Caller { rights: Arc::new(rights), ..caller.clone() };
+    let id = Uuid::now_v7().hyphenated().to_string();
     let context = Context {
-        id: Uuid::now_v7().hyphenated().to_string().into(),
-        endpoint: ENDPOINT,
-        caller: Caller { rights: Arc::new(rights), ..caller.clone() },
         session: Some(session.clone()),
-        remember: false,
-        trace: Trace::default(),
-        began: now,
-        deadline: now + CLAIM,
         priority: Priority::Low,
-        use_cache: false,
-        cache_ttl: None,
-        last_resort: false,
-        explain: None,
-        trail: Trail::default(),
+        ..Context::new(id, ENDPOINT, caller, CLAIM)
     };
     let call = Call::new(context, chat);
     let trail = call.trail().clone();

@@ -196,14 +196,28 @@ impl Sql {
         })
     }
 
-    /// Takes what was deleted out of the log in front of an SQLite file, as far as nobody reads there right now.
-    /// Postgres looks after its own.
-    pub async fn scrub(&self) -> Result<(), Failed> {
-        if self.0.kind != Kind::Sqlite {
-            return Ok(());
+    /// Takes what was deleted out of the log in front of an SQLite file, as far as nobody reads there right now;
+    /// in Postgres, has these tables vacuumed, as far as the gateway may.
+    ///
+    /// # Errors
+    /// The file's log could not be emptied.
+    pub async fn scrub(&self, tables: &str) -> Result<(), Failed> {
+        match self.0.kind {
+            Kind::Memory => Ok(()),
+            Kind::Sqlite => {
+                let truncate = sqlx::raw_sql("PRAGMA wal_checkpoint(TRUNCATE)").execute(self.pool());
+                self.within(truncate).await.map(|_| ())
+            }
+            Kind::Postgres => {
+                // Names of our own tables.
+                let vacuum = sqlx::AssertSqlSafe(format!("VACUUM {tables}"));
+                let vacuum = sqlx::raw_sql(vacuum).execute(self.pool());
+                if let Err(error) = self.within(vacuum).await {
+                    tracing::warn!(%error, "the space of what was erased is left to Postgres's own vacuum");
+                }
+                Ok(())
+            }
         }
-        let truncate = sqlx::raw_sql("PRAGMA wal_checkpoint(TRUNCATE)").execute(self.pool());
-        self.within(truncate).await.map(|_| ())
     }
 
     /// Waits for what is under way and closes the connections.

@@ -6,40 +6,12 @@ use std::{
 
 use serde_json::{Value, json};
 use sluice::{
-    audit::{
-        self, Answer, Archive, Ends, Filing, Key, Mask, Masking, Record, Settings, Spelling, Ticket, Writer,
-        anchor::Anchor,
-    },
-    call::{Caller, Context, Priority, Trace, Trail},
-    chat::{Message, Request, Role},
+    audit::{self, Archive, Ends, Filing, Key, Record, Settings, Spelling, Ticket, Writer, anchor::Anchor},
     observe::Metrics,
-    settings::SecretFrom,
-    store::{self, sql::Sql},
+    store::sql::Sql,
 };
-use tempfile::TempDir;
 
-use crate::support::servers;
-
-/// Masks nothing.
-struct Plain;
-
-impl Mask for Plain {
-    fn mask<'t>(&mut self, text: &'t str) -> std::borrow::Cow<'t, str> {
-        text.into()
-    }
-}
-
-impl Masking for Plain {
-    fn masker(&self) -> Box<dyn Mask + '_> {
-        Box::new(Self)
-    }
-}
-
-struct Place {
-    folder: TempDir,
-    stores: store::Settings,
-    _server: Option<servers::Postgres>,
-}
+use crate::support::records::{Place, Word, record};
 
 /// An audit that runs.
 struct Running {
@@ -49,75 +21,23 @@ struct Running {
     sql: Sql,
 }
 
-impl Place {
-    async fn each() -> Vec<Self> {
-        let of = |server: Option<servers::Postgres>| {
-            let folder = tempfile::tempdir().unwrap();
-            let postgres = server.as_ref().map(|server| {
-                let path = folder.path().join("url");
-                std::fs::write(&path, server.url()).unwrap();
-                SecretFrom::File(path)
-            });
-            let sqlite = folder.path().join("sluice.db");
-            let stores = store::Settings { sqlite, postgres, ..store::Settings::default() };
-            Self { folder, stores, _server: server }
-        };
-        vec![of(None), of(Some(servers::Postgres::start().await))]
-    }
-
-    fn settings(&self, gateway: &str) -> Settings {
-        Settings { folder: self.folder.path().join(gateway), ..Settings::default() }
-    }
-
-    async fn open(&self, gateway: &str) -> Running {
-        let metrics = Arc::new(Metrics::new().unwrap());
-        let sql = Sql::open(&self.stores, &[audit::TABLES], &metrics).await.unwrap();
-        let archive = Archive::new(sql.clone(), Arc::new(Key::new(b"a key")));
-        let ends = Ends {
-            settle: Arc::new(|_| unreachable!("all is counted")),
-            done: Arc::new(|_, _| {}),
-            anchored: Arc::new(|_: Anchor| {}),
-        };
-        let settings = self.settings(gateway);
-        let spelling = Spelling { settings: &settings, log: None, masks: Arc::new(Plain) };
-        let (writer, filing) = audit::open(&spelling, ends, archive.clone(), metrics).await.unwrap();
-        Running { writer, filing: filing.unwrap(), archive, sql }
-    }
+fn settings(place: &Place, gateway: &str) -> Settings {
+    Settings { folder: place.folder.path().join(gateway), ..Settings::default() }
 }
 
-fn record(id: &str, user: &str, text: &str, at: SystemTime) -> Record {
-    let context = Context {
-        id: id.into(),
-        endpoint: "/query",
-        caller: Caller { user: Some(user.into()), ..Caller::named("key", "tenant") },
-        session: None,
-        remember: false,
-        trace: Trace::default(),
-        began: Instant::now(),
-        deadline: Instant::now(),
-        priority: Priority::Normal,
-        use_cache: false,
-        cache_ttl: None,
-        last_resort: false,
-        explain: None,
-        trail: Trail::default(),
+async fn open(place: &Place, gateway: &str) -> Running {
+    let metrics = Arc::new(Metrics::new().unwrap());
+    let sql = Sql::open(&place.stores, &[audit::TABLES], &metrics).await.unwrap();
+    let archive = Archive::new(sql.clone(), Arc::new(Key::new(b"a key")));
+    let ends = Ends {
+        settle: Arc::new(|_| unreachable!("all is counted")),
+        done: Arc::new(|_, _| {}),
+        anchored: Arc::new(|_: Anchor| {}),
     };
-    let messages = vec![Message::new(Role::User, text)];
-    Record {
-        at,
-        took: Duration::from_millis(7),
-        first_token: None,
-        context: Arc::new(context),
-        chat: Some(Arc::new(Request { model: "m".into(), messages, ..Request::default() })),
-        status: 200,
-        outcome: "complete",
-        error: None,
-        answer: Some(Answer { text: "yes".into(), length: 3 }),
-        sources: None,
-        versions: None,
-        review: false,
-        more: 0,
-    }
+    let settings = settings(place, gateway);
+    let spelling = Spelling { settings: &settings, log: None, masks: Arc::new(Word(None)) };
+    let (writer, filing) = audit::open(&spelling, ends, archive.clone(), metrics).await.unwrap();
+    Running { writer, filing: filing.unwrap(), archive, sql }
 }
 
 impl Running {
@@ -132,7 +52,7 @@ impl Running {
 
     async fn faults(&self, place: &Place, gateway: &str) -> Vec<String> {
         let reports =
-            audit::verify::verify(&self.archive, Some(&place.settings(gateway).folder), &[]).await.unwrap();
+            audit::verify::verify(&self.archive, Some(&settings(place, gateway).folder), &[]).await.unwrap();
         reports.into_iter().flat_map(|report| report.faults).collect()
     }
 
@@ -148,7 +68,7 @@ const DAY: Duration = Duration::from_secs(86_400);
 #[tokio::test]
 async fn records_are_moved_found_cut_and_erased_on_every_database() {
     for place in Place::each().await {
-        let one = place.open("one").await;
+        let one = open(&place, "one").await;
         let now = SystemTime::now();
         // More than a block of them, the first half old.
         let tickets: Vec<Ticket> = (0..600)
@@ -171,11 +91,16 @@ async fn records_are_moved_found_cut_and_erased_on_every_database() {
         one.filing.flush().await.unwrap();
         assert_eq!(one.find(&own).await.unwrap()["request_id"], json!(own));
         assert!(one.archive.find(&own, |tenant| tenant == "other").await.unwrap().is_none());
+        // What was given once more has a record of its own, and does not hide the first.
+        let again = Record { replay_of: Some((&*own).into()), ..record(&own, "bob", "", now) };
+        one.writer.record(one.writer.reserve().unwrap(), again).wait().await.unwrap();
+        one.filing.flush().await.unwrap();
+        assert!(one.find(&own).await.unwrap()["replay_of"].is_null());
         assert_eq!(one.faults(&place, "one").await, [""; 0]);
 
         // Another gateway with its own chain erases what both have.
-        let following = one.filing.tidy(None);
-        let two = place.open("two").await;
+        let following = one.filing.tidy(None, Arc::new(|_, _| Box::pin(async { Ok(()) })));
+        let two = open(&place, "two").await;
         two.write("t-1", "anna", now).wait().await.unwrap();
         one.write("r-last", "anna", now).wait().await.unwrap();
         let erased = two.filing.erase("tenant", "anna").await.unwrap();
@@ -203,7 +128,7 @@ async fn records_are_moved_found_cut_and_erased_on_every_database() {
         one.close().await;
 
         // A record that is taken out of the middle, or erased by nobody, is missed.
-        let one = place.open("one").await;
+        let one = open(&place, "one").await;
         let rows = "SELECT first FROM audit_blocks WHERE chain = 1 ORDER BY first";
         let rows = sqlx::query(rows).fetch_all(one.sql.pool()).await.unwrap();
         let firsts: Vec<i64> = rows.iter().map(|row| sqlx::Row::get(row, 0)).collect();

@@ -59,6 +59,11 @@ async fn feedback_is_kept_counted_by_the_week_and_a_bad_one_is_looked_at() {
     // Said twice, the last word counts, and it is one item.
     rate(&gateway, "sk-app", &json!({"request_id": ids[1], "rating": 2, "feedback": "still wrong"}), 201)
         .await;
+    // Others have a word of their own: it takes the place of nobody's.
+    for rater in ["u1", "u2"] {
+        let other = json!({"request_id": ids[1], "rating": 4, "user_id": rater});
+        rate(&gateway, "sk-app", &other, 201).await;
+    }
     let found = items(&gateway, "sk-ada", "reason=feedback").await;
     assert_eq!(found.len(), 1, "{found:?}");
     assert_eq!((&found[0]["rating"], &found[0]["feedback"]), (&json!(2), &json!("still wrong")));
@@ -75,7 +80,7 @@ async fn feedback_is_kept_counted_by_the_week_and_a_bad_one_is_looked_at() {
     assert_eq!(missing["errors"].as_array().unwrap().len(), 2, "{missing}");
     let summary = gateway.get_as("sk-boss", "/summary").await.expect(200);
     let week = &summary["feedback_by_week"][0];
-    assert_eq!((&week["rated"], &week["positive_share"]), (&json!(2), &json!(0.5)), "{summary}");
+    assert_eq!((&week["rated"], &week["positive_share"]), (&json!(4), &json!(0.75)), "{summary}");
     assert!(week["week"].as_str().unwrap().parse::<jiff::civil::Date>().is_ok());
 }
 
@@ -107,7 +112,7 @@ async fn a_fallback_waits_for_a_reviewer_who_claims_and_decides_it() {
         (&edited["corrected_answer"], &edited["note"]),
         (&json!("Some of it."), &json!("from the handbook"))
     );
-    decide(&gateway, "sk-ada", id, &json!({"decision": "reject"}), 409).await;
+    decide(&gateway, "sk-ada", id, &json!({"decision": "approve"}), 409).await;
     assert_eq!(
         gateway.get_as("sk-ada", &format!("/review/{}", id.as_str().unwrap())).await.expect(200)["status"],
         "edited"
@@ -122,6 +127,9 @@ async fn a_fallback_waits_for_a_reviewer_who_claims_and_decides_it() {
     assert_eq!(gateway.sluice(&["golden", "export", "--tenant", "t2"]).1, "");
     gateway.restart().await;
     assert_eq!(items(&gateway, "sk-ada", "status=edited").await.len(), 1);
+    // Who edited too early takes it back.
+    decide(&gateway, "sk-ada", id, &json!({"decision": "reject"}), 200).await;
+    assert_eq!(gateway.sluice(&["golden", "export", "--tenant", "t1"]).1, "");
 }
 
 #[tokio::test]

@@ -2,6 +2,7 @@
 //! follows a script, and a client that sees each byte.
 pub mod client;
 pub mod gateway;
+pub mod records;
 pub mod reply;
 pub mod servers;
 pub mod upstream;
