@@ -13,6 +13,7 @@ weights. With --measure nothing is trained: it prints the tables of docs/guards.
 """
 
 import argparse
+import ast
 import collections
 import glob
 import hashlib
@@ -41,15 +42,19 @@ BUCKETS = 1 << 16
 SLOT = 1.0
 STRENGTH = 4.0
 # The share of harmless texts of families not trained on that may score above the threshold.
-FALSE_ALARMS = 0.005
+FALSE_ALARMS = 0.0075
 
 # What weights depend on: the test in src/guard/injection/tests.rs hashes the same files.
 INPUTS = [
+    "tools/injection/more.py",
     "tools/injection/texts.py",
     "tools/injection/train.py",
     "src/guard/injection/decode.rs",
     "src/guard/injection/decode/codes.rs",
     "src/guard/injection/decode/common.txt",
+    "src/guard/injection/decode/hidden.rs",
+    "src/guard/injection/decode/leet.rs",
+    "src/guard/injection/decode/torn.rs",
     "src/guard/injection/decode/words.rs",
     "src/guard/injection/fold.rs",
     "src/guard/injection/lexicon.rs",
@@ -94,9 +99,33 @@ def public_training():
         if path.name != "guards.md":
             parts = path.read_text().split("\n\n")
             rows += [row("\n\n".join(parts[i : i + 4]), False, "docs", "document") for i in range(0, len(parts), 4)]
+    rows += docstrings("scikit-learn", 900) + docstrings("scipy", 700) + docstrings("garak", 500)
     rng = random.Random(7)
     rng.shuffle(rows)
     return [r for r in rows if len(r["text"].strip()) > 3]
+
+
+HARD = re.compile(r"ignor|overrid|previous|instruct|\brules?\b|system|forget|secret|reveal|prompt|bypass|disabl|disregard|above|must|send|print|attack|inject|jailbreak|\brole|restrict|without", re.I)
+
+
+def docstrings(package, many):
+    """Paragraphs of a package's documentation with words that attacks have."""
+    found = []
+    for path in files(package, r"\.py$"):
+        if re.search(r"/tests?/|/data/", str(path)):
+            continue
+        try:
+            nodes = ast.walk(ast.parse(path.read_text()))
+        except (SyntaxError, UnicodeDecodeError):
+            continue
+        for node in nodes:
+            if isinstance(node, (ast.Module, ast.ClassDef, ast.FunctionDef)):
+                for part in (ast.get_docstring(node) or "").split("\n\n"):
+                    if 60 < len(part) < 1200 and len(HARD.findall(part)) >= 2:
+                        found.append(part)
+    found = sorted(set(found))
+    random.Random(5).shuffle(found)
+    return [row(t, False, "docs_%s_%d" % (package, n % 10), "document" if n % 2 else "user") for n, t in enumerate(found[:many])]
 
 
 def public_test(training):
@@ -160,18 +189,28 @@ def best(scores, starts):
     return [a + int(numpy.argmax(scores[a:b])) for a, b in zip(starts, starts[1:])]
 
 
-def fit(windows, starts, labels, allowed, rounds=3):
-    """Learns from the window of an attack that looks most like one, and from all windows of harmless texts."""
+def highest(scores, starts, many):
+    """The indices of each text's highest windows."""
+    picked = []
+    for a, b in zip(starts, starts[1:]):
+        order = numpy.argsort(-scores[a:b], kind="stable")[:many]
+        picked.extend(a + order)
+    return numpy.array(picked)
+
+
+def fit(windows, starts, labels, allowed, rounds=3, most=6):
+    """Learns from the window of an attack that looks most like one, and from those of harmless texts."""
     owner = numpy.repeat(numpy.arange(len(labels)), numpy.diff(starts))
-    spoken = numpy.asarray(windows[:, BUCKETS:].sum(axis=1)).ravel()
-    scores, model = spoken, None
+    scores, model = numpy.asarray(windows[:, BUCKETS:].sum(axis=1)).ravel(), None
+    hard = numpy.array([], dtype=int)
     for _ in range(rounds):
         chosen = numpy.array(best(numpy.where(allowed, scores, -1e9), starts))
         attacks = chosen[labels]
-        harmless = numpy.flatnonzero(~labels[owner])
-        take = numpy.concatenate([attacks, harmless])
-        target = numpy.concatenate([numpy.ones(len(attacks)), numpy.zeros(len(harmless))])
-        model = LogisticRegression(C=STRENGTH, max_iter=400, class_weight={0: 1.0, 1: 1.0})
+        found = highest(scores, starts, most)
+        hard = numpy.union1d(hard, found[~labels[owner[found]]])
+        take = numpy.concatenate([attacks, hard])
+        target = numpy.concatenate([numpy.ones(len(attacks)), numpy.zeros(len(hard))])
+        model = LogisticRegression(C=STRENGTH, max_iter=300)
         model.fit(windows[take], target)
         scores = model.decision_function(windows)
     return model

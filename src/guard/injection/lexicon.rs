@@ -28,6 +28,8 @@ pub(super) struct Lexicon {
     seen: Box<[u64; 1024]>,
     /// Single words in Latin letters that tell of an attack: what decoders look for.
     pub(super) telling: Vec<String>,
+    /// What an address of e-mail is: somewhere to send things to.
+    pub(super) address: Classes,
 }
 
 static LEXICON: LazyLock<Lexicon> = LazyLock::new(|| Lexicon::read(include_str!("lexicon.txt")));
@@ -72,6 +74,7 @@ impl Lexicon {
             words: HashMap::default(),
             seen: Box::new([0; 1024]),
             telling: Vec::new(),
+            address: Classes::default(),
         };
         for line in text.lines().filter(|line| !line.starts_with('#')) {
             let words = match line.split_once(':').filter(|_| !line.starts_with(' ')) {
@@ -83,6 +86,7 @@ impl Lexicon {
             };
             words.split_whitespace().for_each(|word| lexicon.add(word));
         }
+        lexicon.address = lexicon.set("target").unwrap_or_default();
         lexicon.telling.sort_unstable();
         lexicon.telling.dedup();
         lexicon
@@ -102,7 +106,13 @@ impl Lexicon {
     }
 
     fn empty() -> Self {
-        Self { names: Vec::new(), words: HashMap::default(), seen: Box::new([0; 1024]), telling: Vec::new() }
+        Self {
+            names: Vec::new(),
+            words: HashMap::default(),
+            seen: Box::new([0; 1024]),
+            telling: Vec::new(),
+            address: Classes::default(),
+        }
     }
 
     /// The classes of a word or of an expression.

@@ -86,9 +86,9 @@ fn border(text: &str, at: usize) -> usize {
 fn judge_piece(text: &str, trust: Trust) -> Judgement {
     let mut best = Judgement { score: -1.0, ..Judgement::default() };
     let views = decode::views(text);
-    for (number, view) in views.iter().enumerate() {
-        let (tokens, hits, marks) = read(view, number, views.len(), trust);
-        let found = model::judge(&view.text, &tokens, &hits, &marks);
+    for view in &views {
+        let (tokens, hits) = read(view);
+        let found = model::judge(&view.text, &tokens, &hits, trust == Trust::Document);
         let score = 1.0 / (1.0 + (-found.logit).exp());
         if score > best.score {
             let mut reasons: Vec<&'static str> = Vec::new();
@@ -104,24 +104,14 @@ fn judge_piece(text: &str, trust: Trust) -> Judgement {
     best
 }
 
-/// A reading's tokens, the rules that apply, and what is known of it besides.
-fn read(
-    view: &decode::View,
-    number: usize,
-    views: usize,
-    trust: Trust,
-) -> (Vec<tokens::Token>, Vec<rules::Hit>, Vec<usize>) {
+/// A reading's tokens, and the rules that apply. A reading is judged as if it had been written so: what is
+/// hidden is no worse, and no better, than the same in plain words.
+fn read(view: &decode::View) -> (Vec<tokens::Token>, Vec<rules::Hit>) {
     let tokens = tokens::cut(&view.text, lexicon::Lexicon::get());
     let mut hits = Vec::new();
     rules::hits(&view.text, &tokens, &mut hits);
-    let mut marks: Vec<usize> = view.layers.iter().map(|layer| decode::mark(layer)).collect();
-    if number == 0 && views > 1 {
-        marks.push(6);
-    }
-    if trust == Trust::Document {
-        marks.push(7);
-    }
-    (tokens, hits, marks)
+    hits.sort_unstable_by_key(|hit| hit.token);
+    (tokens, hits)
 }
 
 /// The features of a text, a line of JSON: for `tools/injection/train.py`.
@@ -129,18 +119,16 @@ fn read(
 pub fn features(text: &str, trust: Trust) -> serde_json::Value {
     let views = decode::views(text);
     let mut rows = Vec::new();
-    for (number, view) in views.iter().enumerate() {
-        let (tokens, hits, marks) = read(view, number, views.len(), trust);
-        for window in model::windows(tokens.len()) {
+    let mut slots = Vec::new();
+    for view in &views {
+        let (tokens, hits) = read(view);
+        for window in model::windows(&view.text, &tokens) {
             let mut buckets = Vec::new();
             for index in window.clone() {
                 model::features(&view.text, &tokens, index, |bucket| buckets.push(bucket));
             }
-            rows.push(serde_json::json!({
-                "layers": view.layers,
-                "slots": model::slots(&hits, &window, &marks),
-                "buckets": buckets,
-            }));
+            model::slots(&hits, &window, trust == Trust::Document, &mut slots);
+            rows.push(serde_json::json!({"layers": view.layers, "slots": slots, "buckets": buckets}));
         }
     }
     serde_json::Value::Array(rows)

@@ -79,6 +79,9 @@ fn push(
 ) {
     let hash = hash(&text.as_bytes()[range.clone()]);
     let mut classes = lexicon.classes(hash);
+    if range.start > 0 && text.as_bytes()[range.start - 1] == b'@' {
+        classes |= lexicon.address;
+    }
     let mut phrase = hash;
     for before in tokens.iter().rev().take(3).take_while(|before| before.word) {
         phrase = join(before.hash, phrase);
