@@ -790,7 +790,7 @@ def texts(seed, attacks, indirect, benign, many):
                 text = text.upper()
             elif rng.random() < 0.1:
                 text = text.lower()
-            if rng.random() < 0.15:
+            if rng.random() < 0.3:
                 other = filler(expand(rng.choice(benign[rng.choice(sorted(k for k in benign if benign[k]))]), rng), rng)
                 text = rng.choice([f"{other} {text}", f"{text} {other}", f"{other}\n\n{text}"])
             add(text, True, f"{family}_{number // 3}" if "languages" in family or "split" in family or "turns" in family else family)

@@ -42,7 +42,7 @@ BUCKETS = 1 << 16
 SLOT = 1.0
 STRENGTH = 4.0
 # The share of harmless texts of families not trained on that may score above the threshold.
-FALSE_ALARMS = 0.0075
+FALSE_ALARMS = 0.006
 
 # What weights depend on: the test in src/guard/injection/tests.rs hashes the same files.
 INPUTS = [

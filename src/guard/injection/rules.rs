@@ -194,7 +194,7 @@ pub(super) fn hits(text: &str, tokens: &[Token], hits: &mut Vec<Hit>) {
             continue;
         }
         near(rule, tokens, |token| {
-            let about = is_mention(tokens, token, discussing);
+            let about = is_mention(text, tokens, token, discussing);
             if hits.len() < MOST {
                 hits.push(Hit { slot: number * 2 + usize::from(about), token });
             }
@@ -239,11 +239,18 @@ fn before(rule: &Rule, tokens: &[Token], left: u32, earliest: u32) -> bool {
 }
 
 /// Whether a token is spoken about rather than said: in quotation marks, or
-/// shortly after words about attacks, examples, translations.
-fn is_mention(tokens: &[Token], token: usize, discussing: Classes) -> bool {
-    let from = token.saturating_sub(24);
-    let about = || tokens[from..token].iter().any(|before| before.classes.any(discussing));
-    tokens[token].quoted || about()
+/// shortly after words about attacks, examples, translations in the same sentence.
+fn is_mention(text: &str, tokens: &[Token], token: usize, discussing: Classes) -> bool {
+    let ends = |at: usize| {
+        let between = &text.as_bytes()[tokens[at].end..tokens[at + 1].start];
+        let full_stop = memchr::memchr(b'.', between).is_some_and(|dot| between.len() > dot + 1);
+        full_stop || between.starts_with(b"\n\n")
+    };
+    tokens[token].quoted
+        || (token.saturating_sub(24)..token)
+            .rev()
+            .take_while(|at| !ends(*at))
+            .any(|at| tokens[at].classes.any(discussing))
 }
 
 /// Markup and speakers: found by their letters.
@@ -251,7 +258,7 @@ fn literal(text: &str, tokens: &[Token], discussing: Classes, hits: &mut Vec<Hit
     let mut add = |rule: usize, byte: usize| {
         let token = tokens.partition_point(|token| token.end <= byte).min(tokens.len().saturating_sub(1));
         if !tokens.is_empty() && hits.len() < MOST {
-            let about = is_mention(tokens, token, discussing);
+            let about = is_mention(text, tokens, token, discussing);
             hits.push(Hit { slot: (RULES.len() + rule) * 2 + usize::from(about), token });
         }
     };

@@ -17,8 +17,6 @@ pub(super) type HashSet = std::collections::HashSet<u64, foldhash::fast::FixedSt
 
 /// What telling words look like when they are hidden, each to the word itself.
 pub(super) struct Hidden {
-    /// Spelled backwards.
-    pub(super) reversed: HashMap<usize>,
     /// In any alphabet shift: the distances between letters stay.
     pub(super) shifted: HashMap<usize>,
     /// With `a` for `z`, `b` for `y`.
@@ -46,9 +44,6 @@ pub(super) static HIDDEN: LazyLock<Hidden> = LazyLock::new(|| {
         words.iter().enumerate().map(|(at, word)| (spell(word.as_bytes()), at)).collect()
     };
     let first = words.len() - telling.len();
-    let told = |spell: &dyn Fn(&[u8]) -> u64| -> HashMap<usize> {
-        telling.iter().enumerate().map(|(at, word)| (spell(word.as_bytes()), first + at)).collect()
-    };
     let whole = || COMMON.split_whitespace().chain(words.iter().map(String::as_str));
     let mut lengths = vec![0_u32; 26 * 26];
     for word in whole().filter(|word| (2..=LONGEST_WORD).contains(&word.len())) {
@@ -59,9 +54,8 @@ pub(super) static HIDDEN: LazyLock<Hidden> = LazyLock::new(|| {
     Hidden {
         lengths,
         tells: telling.iter().map(|word| hash(word.as_bytes())).collect(),
-        reversed: told(&|word| hash(&backwards(word))),
         shifted: each(&words, &shape),
-        mirrored: telling.iter().map(|word| hash(&mirror(word.as_bytes()))).collect(),
+        mirrored: words.iter().filter(|word| word.len() > 4).map(|word| hash(&mirror(word.as_bytes()))).collect(),
         scrambled: each(&words, &mess),
         whole: whole().map(|word| hash(word.as_bytes())).collect(),
         telling: first,
@@ -85,6 +79,15 @@ fn first_two(word: &[u8]) -> Option<usize> {
 
 pub(super) fn backwards(word: &[u8]) -> Vec<u8> {
     word.iter().rev().copied().collect()
+}
+
+/// The hash of a word spelled backwards.
+pub(super) fn hash_backwards(word: &[u8]) -> u64 {
+    let mut letters = [0; LONGEST_WORD];
+    let Some(letters) = letters.get_mut(..word.len()) else { return 0 };
+    letters.copy_from_slice(word);
+    letters.reverse();
+    hash(letters)
 }
 
 pub(super) fn mirror(word: &[u8]) -> Vec<u8> {

@@ -28,8 +28,8 @@ pub(super) fn gathered(text: &str, least: usize) -> Option<String> {
         while at < letters.len() && alone(at) {
             many += 1;
             let gap = letters[at + 1..].iter().take_while(|c| !c.is_alphanumeric()).count();
-            let goes_on = (1..=7).contains(&gap) && at + 1 + gap < letters.len() && alone(at + 1 + gap);
-            row.push((letters[at], if goes_on { gap } else { 0 }));
+            let goes_on = (1..=9).contains(&gap) && at + 1 + gap < letters.len() && alone(at + 1 + gap);
+            row.push((letters[at], if goes_on { &letters[at + 1..=at + gap] } else { &[] }));
             at += 1;
             if !goes_on {
                 break;
@@ -38,20 +38,7 @@ pub(super) fn gathered(text: &str, least: usize) -> Option<String> {
         }
         if many >= least {
             found = true;
-            // The commonest gap is the one between letters; after a wider one another word begins.
-            let commonest = (1..=7_usize).max_by_key(|gap| (row.iter().filter(|(_, g)| g == gap).count(), 8 - gap));
-            let within = commonest.unwrap_or(1);
-            let slash = |at: usize| letters.get(at) == Some(&'/');
-            let mut place = begins;
-            let mut joined = String::with_capacity(many + 8);
-            for (letter, gap) in &row {
-                joined.push(*letter);
-                let apart = *gap > within || *gap == 1 && slash(place + 1) && !slash(begins + 1);
-                if apart {
-                    joined.push(' ');
-                }
-                place += 1 + gap;
-            }
+            let joined = put_together(&row);
             match joined.trim_end().contains(' ') {
                 true => out.push_str(&joined),
                 false => out.push_str(&segmented(joined.trim_end()).0),
@@ -62,6 +49,31 @@ pub(super) fn gathered(text: &str, least: usize) -> Option<String> {
         }
     }
     found.then_some(out)
+}
+
+/// A row of single letters, each with what stands before the next. The commonest gap is the one between letters;
+/// after a wider one, or a space instead of a sign, another word begins.
+fn put_together(row: &[(char, &[char])]) -> String {
+    let count = |gap: &[char]| row.iter().filter(|(_, other)| *other == gap).count();
+    let gaps = row.iter().map(|(_, gap)| *gap).filter(|gap| !gap.is_empty()).take(40);
+    let within = gaps.max_by_key(|gap| (count(gap), 99 - gap.len())).unwrap_or_default();
+    let mut out = String::with_capacity(row.len() + 8);
+    for (letter, gap) in row {
+        out.push(*letter);
+        if *gap == within || gap.is_empty() {
+            continue;
+        }
+        // Signs that say something: not those that only keep letters apart.
+        let says = |c: char| matches!(c, '.' | ',' | '?' | '!' | ':' | ';' | '@' | '\'' | '"') && !within.contains(&c);
+        let before = out.len();
+        out.extend(gap.iter().filter(|c| says(**c)));
+        let signs = out.len() - before;
+        let wide = gap.len() - signs > within.len() * if signs > 0 { 2 } else { 1 };
+        if wide || gap.len() == within.len() && gap.contains(&' ') {
+            out.push(' ');
+        }
+    }
+    out
 }
 
 /// Pieces tied by signs put together: `ig-no-re`.

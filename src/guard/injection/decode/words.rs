@@ -2,8 +2,9 @@
 //! by what they would be, so that plain text costs a few lookups.
 use super::{
     super::{lexicon::Lexicon, tokens::hash},
-    hidden::{HIDDEN, backwards, mess, mirror, shape, shape_backwards},
+    hidden::{HIDDEN, backwards, hash_backwards, mess, mirror, shape, shape_backwards},
     leet::{is_leet, unleet, unleeted},
+    telling,
     torn::{LONGEST_JOINED, apart, gathered, joined, squeezed, untorn},
 };
 
@@ -13,7 +14,7 @@ pub(super) fn find(text: &str, lexicon: &Lexicon, told: &mut dyn FnMut(String, &
     if let Some(shift) = seen.shift_backwards() {
         told(rotated(&text.chars().rev().collect::<String>(), shift), "reversed");
     }
-    if seen.reversed >= 2 || seen.reversed == 1 && seen.words < 5 {
+    if seen.reversed >= 2 {
         told(text.chars().rev().collect(), "reversed");
         told(each_word(text, |word| String::from_utf8_lossy(&backwards(word)).into_owned()), "reversed");
     }
@@ -44,10 +45,13 @@ pub(super) fn find(text: &str, lexicon: &Lexicon, told: &mut dyn FnMut(String, &
         if let Some(plain) = gathered(text, 8) {
             told(plain, "spaced");
         }
-    } else if seen.torn >= 5 {
-        told(untorn(text), "torn");
+    } else if seen.torn >= 3 {
+        let plain = untorn(text);
+        if seen.torn >= 5 || telling(&plain, lexicon) > telling(text, lexicon) {
+            told(plain, "torn");
+        }
     }
-    if seen.longest >= 18
+    if seen.longest >= 14
         && let Some(plain) = apart(text)
     {
         told(plain, "torn");
@@ -136,11 +140,11 @@ impl Seen {
             }
             seen.stretched +=
                 usize::from(word.windows(3).any(|three| three[0] == three[1] && three[1] == three[2]));
-            if word.len() < 5 || lexicon.classes(hash(word)).0 != 0 || hidden.whole.contains(&hash(word)) {
+            if word.len() < 4 || lexicon.classes(hash(word)).0 != 0 || hidden.whole.contains(&hash(word)) {
                 continue;
             }
-            seen.reversed += usize::from(hidden.reversed.contains_key(&hash(word)));
             seen.scrambled += usize::from(hidden.scrambled.contains_key(&mess(word)));
+            seen.reversed += usize::from(hidden.whole.contains(&hash_backwards(word)));
             if word.len() >= 5 {
                 seen.mirrored += usize::from(hidden.mirrored.contains(&hash(word)));
                 if let Some(known) = hidden.shifted.get(&shape(word)) {
@@ -149,8 +153,8 @@ impl Seen {
                     seen.shifts[shift as usize] = seen.shifts[shift as usize].saturating_add(1);
                 } else if let Some(known) = hidden.shifted.get(&shape_backwards(word)) {
                     let shift = (hidden.words[*known].as_bytes()[0] + 26 - word[word.len() - 1]) % 26;
-                    let many = &mut seen.shifts_backwards[shift as usize];
-                    *many = many.saturating_add(u8::from(*known >= hidden.telling));
+                    seen.shifts_backwards[shift as usize] =
+                        seen.shifts_backwards[shift as usize].saturating_add(1);
                 }
             }
         }
