@@ -30,6 +30,8 @@ pub(super) struct Lexicon {
     pub(super) telling: Vec<String>,
     /// What an address of e-mail is: somewhere to send things to.
     pub(super) address: Classes,
+    /// Words about attacks, translation, examples: what follows is spoken about.
+    pub(super) discuss: Classes,
 }
 
 static LEXICON: LazyLock<Lexicon> = LazyLock::new(|| Lexicon::read(include_str!("lexicon.txt")));
@@ -75,6 +77,7 @@ impl Lexicon {
             seen: Box::new([0; 1024]),
             telling: Vec::new(),
             address: Classes::default(),
+            discuss: Classes::default(),
         };
         for line in text.lines().filter(|line| !line.starts_with('#')) {
             let words = match line.split_once(':').filter(|_| !line.starts_with(' ')) {
@@ -87,6 +90,7 @@ impl Lexicon {
             words.split_whitespace().for_each(|word| lexicon.add(word));
         }
         lexicon.address = lexicon.set("target").unwrap_or_default();
+        lexicon.discuss = lexicon.set("discuss").unwrap_or_default();
         lexicon.telling.sort_unstable();
         lexicon.telling.dedup();
         lexicon
@@ -112,6 +116,7 @@ impl Lexicon {
             seen: Box::new([0; 1024]),
             telling: Vec::new(),
             address: Classes::default(),
+            discuss: Classes::default(),
         }
     }
 

@@ -81,12 +81,21 @@ pub(super) struct Found {
     pub(super) slots: Vec<usize>,
 }
 
+/// What judging needs room for; kept from one text to the next.
+#[derive(Debug, Default)]
+pub(super) struct Room {
+    sums: Vec<(i32, u32)>,
+    windows: Vec<Range<usize>>,
+    on: Vec<usize>,
+}
+
 /// Judges a text: the highest log-odds of its windows. The hits are in the order of their tokens.
-pub(super) fn judge(text: &str, tokens: &[Token], hits: &[Hit], document: bool) -> Found {
+pub(super) fn judge(text: &str, tokens: &[Token], hits: &[Hit], document: bool, room: &mut Room) -> Found {
     let weights = Weights::get();
+    let Room { sums, windows: ranges, on } = room;
     // Sums up to each token, so that a window's is a difference.
-    let mut sums: Vec<(i32, u32)> = Vec::with_capacity(tokens.len() + 1);
     let (mut sum, mut count) = (0_i32, 0_u32);
+    sums.clear();
     sums.push((0, 0));
     for index in 0..tokens.len() {
         features(text, tokens, index, |bucket| {
@@ -95,27 +104,28 @@ pub(super) fn judge(text: &str, tokens: &[Token], hits: &[Hit], document: bool) 
         });
         sums.push((sum, count));
     }
-    let mut best = Found { logit: f32::MIN, ..Found::default() };
-    let mut on = Vec::new();
-    for range in windows(text, tokens) {
+    windows(text, tokens, ranges);
+    let (mut logit, mut best) = (f32::MIN, 0..0);
+    for range in &*ranges {
         let (from, to) = (sums[range.start], sums[range.end]);
         let many = (to.1 - from.1).max(1) as f32;
-        slots(hits, &range, document, &mut on);
+        slots(hits, range, document, on);
         let said: f32 = on.iter().map(|slot| weights.slots[*slot]).sum();
-        let logit = weights.bias + (to.0 - from.0) as f32 * weights.scale / many.sqrt() + said;
-        if logit > best.logit {
-            best = Found { logit, slots: on.clone() };
+        let odds = weights.bias + (to.0 - from.0) as f32 * weights.scale / many.sqrt() + said;
+        if odds > logit {
+            (logit, best) = (odds, range.clone());
         }
     }
-    best
+    slots(hits, &best, document, on);
+    Found { logit, slots: on.clone() }
 }
 
 /// The windows of a text: [`WINDOW`] tokens at a time, and besides each sentence, alone and with the next, so that a
 /// sentence weighs as much between others as alone.
-pub(super) fn windows(text: &str, tokens: &[Token]) -> Vec<Range<usize>> {
+pub(super) fn windows(text: &str, tokens: &[Token], windows: &mut Vec<Range<usize>>) {
+    windows.clear();
     let last = tokens.len().saturating_sub(WINDOW).div_ceil(STEP);
-    let mut windows: Vec<_> =
-        (0..=last).map(|step| step * STEP..(step * STEP + WINDOW).min(tokens.len())).collect();
+    windows.extend((0..=last).map(|step| step * STEP..(step * STEP + WINDOW).min(tokens.len())));
     let bytes = text.as_bytes();
     let (mut before, mut begins) = (0, 0);
     for at in 1..=tokens.len() {
@@ -130,7 +140,6 @@ pub(super) fn windows(text: &str, tokens: &[Token]) -> Vec<Range<usize>> {
         }
         (before, begins) = (begins, at);
     }
-    windows
 }
 
 /// Whether a sentence or a line ends between two tokens.

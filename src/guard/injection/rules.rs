@@ -11,11 +11,16 @@ use super::{
 struct Rule {
     /// The classes, each a set of alternatives.
     steps: Vec<Classes>,
+    /// The same, as many for all rules: a text without one of them is not looked at.
+    needs: [u64; LONGEST],
     /// The longest span, in half words (see [`Token::at`]).
     span: u32,
     /// Whether the steps come in this order.
     ordered: bool,
 }
+
+/// The most steps of a rule.
+const LONGEST: usize = 4;
 
 /// The rules: a name, the steps, the span in words, whether in order.
 const RULES: &[(&str, &str, u32, bool)] = &[
@@ -157,7 +162,9 @@ static COMPILED: LazyLock<Vec<Rule>> = LazyLock::new(|| {
     let lexicon = Lexicon::get();
     let compile = |&(_, steps, words, ordered): &(&'static str, &str, u32, bool)| {
         let steps: Option<Vec<_>> = steps.split(' ').map(|names| lexicon.set(names)).collect();
-        Some(Rule { steps: steps?, span: words * 2, ordered })
+        let steps = steps?;
+        let needs = std::array::from_fn(|at| steps.get(at).map_or(u64::MAX, |step| step.0));
+        Some(Rule { steps, needs, span: words * 2, ordered })
     };
     RULES.iter().filter_map(compile).collect()
 });
@@ -186,11 +193,12 @@ const MOST: usize = 512;
 
 /// All hits in a text, in no order.
 pub(super) fn hits(text: &str, tokens: &[Token], hits: &mut Vec<Hit>) {
-    let lexicon = Lexicon::get();
-    let discussing = lexicon.set("discuss").unwrap_or_default();
-    let any = tokens.iter().fold(0, |all, token| all | token.classes.0);
-    for (number, rule) in COMPILED.iter().enumerate() {
-        if rule.steps.iter().any(|step| step.0 & any == 0) {
+    let discussing = Lexicon::get().discuss;
+    let any = tokens.iter().fold(0_u64, |all, token| all | token.classes.0);
+    let compiled = if any == 0 { &[][..] } else { &COMPILED[..] };
+    for (number, rule) in compiled.iter().enumerate() {
+        let [a, b, c, d] = rule.needs.map(|need| need & any != 0);
+        if !(a & b & c & d) {
             continue;
         }
         near(rule, tokens, |token| {
@@ -253,6 +261,10 @@ fn is_mention(text: &str, tokens: &[Token], token: usize, discussing: Classes) -
             .any(|at| tokens[at].classes.any(discussing))
 }
 
+/// What else markup has.
+static FINDERS: LazyLock<[memchr::memmem::Finder<'static>; 2]> =
+    LazyLock::new(|| ["system", "---"].map(memchr::memmem::Finder::new));
+
 /// Markup and speakers: found by their letters.
 fn literal(text: &str, tokens: &[Token], discussing: Classes, hits: &mut Vec<Hit>) {
     let mut add = |rule: usize, byte: usize| {
@@ -263,8 +275,7 @@ fn literal(text: &str, tokens: &[Token], discussing: Classes, hits: &mut Vec<Hit
         }
     };
     if memchr::memchr3(b'<', b'[', b'#', text.as_bytes()).is_some()
-        || text.contains("system")
-        || text.contains("---")
+        || FINDERS.iter().any(|finder| finder.find(text.as_bytes()).is_some())
     {
         for mark in MARKUP {
             if let Some(at) = memchr::memmem::find(text.as_bytes(), mark.as_bytes()) {
@@ -272,7 +283,7 @@ fn literal(text: &str, tokens: &[Token], discussing: Classes, hits: &mut Vec<Hit
             }
         }
     }
-    if text.contains(':') {
+    if memchr::memchr(b':', text.as_bytes()).is_some() {
         for line in text.split_inclusive('\n') {
             let begins = line.as_ptr() as usize - text.as_ptr() as usize;
             let said = line.trim_start_matches(|c: char| !c.is_alphanumeric());
@@ -286,5 +297,5 @@ fn literal(text: &str, tokens: &[Token], discussing: Classes, hits: &mut Vec<Hit
 /// Whether every rule is made of classes that the lexicon has.
 #[cfg(test)]
 pub(super) fn are_whole() -> bool {
-    COMPILED.len() == RULES.len() && COMPILED.iter().all(|rule| (1..=4).contains(&rule.steps.len()))
+    COMPILED.len() == RULES.len() && COMPILED.iter().all(|rule| (1..=LONGEST).contains(&rule.steps.len()))
 }

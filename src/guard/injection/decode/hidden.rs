@@ -12,17 +12,61 @@ pub(super) const LONGEST_WORD: usize = 18;
 /// Plain words, for cutting text without spaces apart; with the telling ones of the lexicon.
 const COMMON: &str = include_str!("common.txt");
 
-pub(super) type HashMap<V> = std::collections::HashMap<u64, V, foldhash::fast::FixedState>;
-pub(super) type HashSet = std::collections::HashSet<u64, foldhash::fast::FixedState>;
+type State = foldhash::fast::FixedState;
+
+/// A set of hashes. Most that are not in it are told by one look at a bit.
+pub(super) struct HashSet {
+    bits: Box<[u64; 1024]>,
+    all: std::collections::HashSet<u64, State>,
+}
+
+impl HashSet {
+    pub(super) fn contains(&self, hash: &u64) -> bool {
+        self.bits[(hash >> 6) as usize & 1023] >> (hash & 63) & 1 == 1 && self.all.contains(hash)
+    }
+}
+
+impl FromIterator<u64> for HashSet {
+    fn from_iter<I: IntoIterator<Item = u64>>(hashes: I) -> Self {
+        let mut set = Self { bits: Box::new([0; 1024]), all: hashes.into_iter().collect() };
+        for hash in &set.all {
+            set.bits[(hash >> 6) as usize & 1023] |= 1 << (hash & 63);
+        }
+        set
+    }
+}
+
+/// Hashes, each of a word.
+pub(super) struct HashMap {
+    known: HashSet,
+    words: std::collections::HashMap<u64, usize, State>,
+}
+
+impl HashMap {
+    pub(super) fn get(&self, hash: &u64) -> Option<&usize> {
+        if self.known.contains(hash) { self.words.get(hash) } else { None }
+    }
+
+    pub(super) fn contains_key(&self, hash: &u64) -> bool {
+        self.known.contains(hash)
+    }
+}
+
+impl FromIterator<(u64, usize)> for HashMap {
+    fn from_iter<I: IntoIterator<Item = (u64, usize)>>(hashes: I) -> Self {
+        let words: std::collections::HashMap<u64, usize, State> = hashes.into_iter().collect();
+        Self { known: words.keys().copied().collect(), words }
+    }
+}
 
 /// What telling words look like when they are hidden, each to the word itself.
 pub(super) struct Hidden {
     /// In any alphabet shift: the distances between letters stay.
-    pub(super) shifted: HashMap<usize>,
+    pub(super) shifted: HashMap,
     /// With `a` for `z`, `b` for `y`.
     pub(super) mirrored: HashSet,
     /// The inner letters in any order.
-    pub(super) scrambled: HashMap<usize>,
+    pub(super) scrambled: HashMap,
     /// All words that text without spaces may be made of.
     pub(super) whole: HashSet,
     /// The telling ones of them.
@@ -40,7 +84,7 @@ pub(super) static HIDDEN: LazyLock<Hidden> = LazyLock::new(|| {
         COMMON.split_whitespace().filter(|word| word.len() >= 4).map(String::from).collect();
     words.extend(telling.iter().cloned());
     // The telling ones come last, and so win where two look the same.
-    let each = |words: &[String], spell: &dyn Fn(&[u8]) -> u64| -> HashMap<usize> {
+    let each = |words: &[String], spell: &dyn Fn(&[u8]) -> u64| -> HashMap {
         words.iter().enumerate().map(|(at, word)| (spell(word.as_bytes()), at)).collect()
     };
     let first = words.len() - telling.len();
@@ -64,6 +108,12 @@ pub(super) static HIDDEN: LazyLock<Hidden> = LazyLock::new(|| {
 });
 
 impl Hidden {
+    /// Whether a word is a plain one.
+    pub(super) fn known(&self, word: &[u8], lexicon: &Lexicon) -> bool {
+        let hash = hash(word);
+        self.whole.contains(&hash) || lexicon.classes(hash).0 != 0
+    }
+
     /// How long the words may be that some letters begin with: a bit for each length.
     pub(super) fn lengths(&self, letters: &[u8]) -> u32 {
         first_two(letters).map_or(0, |two| self.lengths[two])

@@ -140,7 +140,7 @@ impl Seen {
             }
             seen.stretched +=
                 usize::from(word.windows(3).any(|three| three[0] == three[1] && three[1] == three[2]));
-            if word.len() < 4 || lexicon.classes(hash(word)).0 != 0 || hidden.whole.contains(&hash(word)) {
+            if word.len() < 4 || hidden.known(word, lexicon) {
                 continue;
             }
             seen.scrambled += usize::from(hidden.scrambled.contains_key(&mess(word)));
