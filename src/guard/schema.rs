@@ -75,7 +75,10 @@ pub fn check(schema: &Value) -> Result<(), String> {
         _ => {
             let place = wrong.instance_path().to_string();
             let place = if place.is_empty() { "/" } else { &place };
-            Err(shortened(&format!("must be a valid JSON Schema: at `{place}`, this is not valid: {}", wrong.instance())))
+            Err(shortened(&format!(
+                "must be a valid JSON Schema: at `{place}`, this is not valid: {}",
+                wrong.instance()
+            )))
         }
     }
 }
@@ -95,8 +98,9 @@ pub fn judge(schema: &Value, text: &str) -> Form {
         Err(why) => return Form::Unknown(shortened(&why.to_string())),
     };
     let mistakes = |text: &str| -> Result<Option<String>, String> {
-        let value: Value = serde_json::from_str(text)
-            .map_err(|why| format!("it is not JSON (wrong from line {}, column {} on)", why.line(), why.column()))?;
+        let value: Value = serde_json::from_str(text).map_err(|why| {
+            format!("it is not JSON (wrong from line {}, column {} on)", why.line(), why.column())
+        })?;
         if !size.allows(depth(&value)) {
             return Ok(Some("the answer is too deep for a schema that refers to itself so often".into()));
         }
@@ -162,7 +166,8 @@ impl<'s> Walk<'s> {
         if self.values > LARGEST || depth > DEEPEST {
             return Err("it has too many values, or too many within each other");
         }
-        let named = ["$anchor", "$dynamicAnchor", "$id", "id"].iter().filter_map(|key| value.get(key)?.as_str());
+        let named =
+            ["$anchor", "$dynamicAnchor", "$id", "id"].iter().filter_map(|key| value.get(key)?.as_str());
         self.names.extend(named.map(|name| (name, value)));
         children(value).try_for_each(|child| self.values(child, depth + 1))
     }
@@ -173,7 +178,9 @@ impl<'s> Walk<'s> {
         if self.referred > MOST_REFERRED || depth > DEEPEST {
             return Err("its references lead to too much");
         }
-        for reference in ["$ref", "$dynamicRef", "$recursiveRef"].iter().filter_map(|key| value.get(key)?.as_str()) {
+        for reference in
+            ["$ref", "$dynamicRef", "$recursiveRef"].iter().filter_map(|key| value.get(key)?.as_str())
+        {
             let target = self.target(reference).ok_or("a reference in it leads to nothing in it")?;
             if self.within.iter().any(|known| std::ptr::eq(*known, target)) {
                 self.recursions += 1;
@@ -280,7 +287,10 @@ mod tests {
     fn a_schema_that_cannot_be_used_is_told_so_and_what_is_only_not_checked_passes() {
         for (schema, said) in [
             (json!({"type": "nonsense"}), "at `/type`"),
-            (json!({"type": "object", "properties": {"age": {"type": "intger"}}}), "at `/properties/age/type`"),
+            (
+                json!({"type": "object", "properties": {"age": {"type": "intger"}}}),
+                "at `/properties/age/type`",
+            ),
             (json!({"required": "name"}), "at `/required`"),
             (json!({"pattern": "(("}), "at `/pattern`"),
             (json!({"$ref": "#/$defs/nowhere"}), "leads to nothing"),

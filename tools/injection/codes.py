@@ -1,14 +1,6 @@
-"""How well what is hidden is read: attacks that are found in plain words, in every code and disguise.
-
-    venv/bin/python tools/injection/train.py --sluice target/release/sluice --codes
-
-For each code: of the attacks that are found in plain words, the share that is
-found in the code, alone and with harmless words around it.
-"""
+"""Attacks and harmless texts in every code and disguise, some of which the training does not know."""
 
 import base64
-import codecs
-import quopri
 import random
 import re
 

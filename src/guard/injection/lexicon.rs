@@ -32,6 +32,9 @@ pub(super) struct Lexicon {
     pub(super) address: Classes,
     /// Words about attacks, translation, examples: what follows is spoken about.
     pub(super) discuss: Classes,
+    /// Instructions, and words between them and what they are about.
+    pub(super) instructions: Classes,
+    pub(super) about: Classes,
 }
 
 static LEXICON: LazyLock<Lexicon> = LazyLock::new(|| Lexicon::read(include_str!("lexicon.txt")));
@@ -78,6 +81,8 @@ impl Lexicon {
             telling: Vec::new(),
             address: Classes::default(),
             discuss: Classes::default(),
+            instructions: Classes::default(),
+            about: Classes::default(),
         };
         for line in text.lines().filter(|line| !line.starts_with('#')) {
             let words = match line.split_once(':').filter(|_| !line.starts_with(' ')) {
@@ -91,6 +96,8 @@ impl Lexicon {
         }
         lexicon.address = lexicon.set("target").unwrap_or_default();
         lexicon.discuss = lexicon.set("discuss").unwrap_or_default();
+        lexicon.instructions = lexicon.set("instr|instrw").unwrap_or_default();
+        lexicon.about = lexicon.set("about").unwrap_or_default();
         lexicon.telling.sort_unstable();
         lexicon.telling.dedup();
         lexicon
@@ -117,6 +124,8 @@ impl Lexicon {
             telling: Vec::new(),
             address: Classes::default(),
             discuss: Classes::default(),
+            instructions: Classes::default(),
+            about: Classes::default(),
         }
     }
 

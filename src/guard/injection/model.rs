@@ -129,7 +129,8 @@ pub(super) fn windows(text: &str, tokens: &[Token], windows: &mut Vec<Range<usiz
     let bytes = text.as_bytes();
     let (mut before, mut begins) = (0, 0);
     for at in 1..=tokens.len() {
-        let ends = at == tokens.len() || at - begins >= SENTENCE && is_break(bytes, &tokens[at - 1], &tokens[at]);
+        let ends =
+            at == tokens.len() || at - begins >= SENTENCE && is_break(bytes, &tokens[at - 1], &tokens[at]);
         if !ends {
             continue;
         }

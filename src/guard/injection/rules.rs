@@ -68,6 +68,8 @@ const RULES: &[(&str, &str, u32, bool)] = &[
     ("undo_instructions", "undo instr yours|prior", 7, false),
     ("undo_limits", "undo limits yours|ai", 7, false),
     ("instructions_about", "instr about", 3, true),
+    ("words_between_us", "given", 1, false),
+    ("instructions_between_us", "instr|prompt given", 4, false),
     ("prior_notice", "prior notice", 6, false),
     ("leak_question", "asks secret yours prompt", 9, false),
     ("leak_told", "asks yours said|instr|authority", 7, false),
@@ -254,7 +256,14 @@ fn is_mention(text: &str, tokens: &[Token], token: usize, discussing: Classes) -
         let full_stop = memchr::memchr(b'.', between).is_some_and(|dot| between.len() > dot + 1);
         full_stop || between.starts_with(b"\n\n")
     };
-    tokens[token].quoted
+    // Instructions about something are not those of a model.
+    let lexicon = Lexicon::get();
+    let near = &tokens[token.saturating_sub(7)..tokens.len().min(token + 2)];
+    let of_something = near
+        .windows(2)
+        .any(|two| two[0].classes.any(lexicon.instructions) && two[1].classes.any(lexicon.about));
+    of_something
+        || tokens[token].quoted
         || (token.saturating_sub(24)..token)
             .rev()
             .take_while(|at| !ends(*at))

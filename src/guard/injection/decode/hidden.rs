@@ -99,7 +99,11 @@ pub(super) static HIDDEN: LazyLock<Hidden> = LazyLock::new(|| {
         lengths,
         tells: telling.iter().map(|word| hash(word.as_bytes())).collect(),
         shifted: each(&words, &shape),
-        mirrored: words.iter().filter(|word| word.len() > 4).map(|word| hash(&mirror(word.as_bytes()))).collect(),
+        mirrored: words
+            .iter()
+            .filter(|word| word.len() > 4)
+            .map(|word| hash(&mirror(word.as_bytes())))
+            .collect(),
         scrambled: each(&words, &mess),
         whole: whole().map(|word| hash(word.as_bytes())).collect(),
         telling: first,

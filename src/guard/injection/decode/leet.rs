@@ -77,7 +77,10 @@ pub(super) fn unleeted(text: &str) -> String {
         // A sign at the end may end the sentence.
         let bare = word.trim_end_matches(['!', '|', '+']);
         let plain = word.bytes().all(|b| b.is_ascii_lowercase());
-        match unleet(bare.as_bytes()).map(|known| (known, bare)).or_else(|| Some((unleet(word.as_bytes())?, word))) {
+        match unleet(bare.as_bytes())
+            .map(|known| (known, bare))
+            .or_else(|| Some((unleet(word.as_bytes())?, word)))
+        {
             _ if plain => out.push_str(word),
             Some((known, read)) => {
                 out.push_str(&known);

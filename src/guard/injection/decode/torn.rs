@@ -64,7 +64,9 @@ fn put_together(row: &[(char, &[char])]) -> String {
             continue;
         }
         // Signs that say something: not those that only keep letters apart.
-        let says = |c: char| matches!(c, '.' | ',' | '?' | '!' | ':' | ';' | '@' | '\'' | '"') && !within.contains(&c);
+        let says = |c: char| {
+            matches!(c, '.' | ',' | '?' | '!' | ':' | ';' | '@' | '\'' | '"') && !within.contains(&c)
+        };
         let before = out.len();
         out.extend(gap.iter().filter(|c| says(**c)));
         let signs = out.len() - before;
@@ -124,7 +126,8 @@ fn segmented(row: &str) -> (String, bool) {
     for begin in 0..bytes.len() {
         let so_far = cost[begin].0;
         let mut reach = |length: usize, price: u32| {
-            if let Some(end) = cost.get_mut(begin + length).filter(|end| so_far + price < end.0) {
+            // Of two ways that cost the same, the one with the longer word first.
+            if let Some(end) = cost.get_mut(begin + length).filter(|end| so_far + price <= end.0) {
                 *end = (so_far + price, begin);
             }
         };

@@ -163,7 +163,8 @@ impl Seen {
 
     /// The shift that turns at least two words, read backwards, into telling ones.
     fn shift_backwards(&self) -> Option<u8> {
-        let (shift, many) = self.shifts_backwards.iter().enumerate().skip(1).max_by_key(|(_, many)| **many)?;
+        let (shift, many) =
+            self.shifts_backwards.iter().enumerate().skip(1).max_by_key(|(_, many)| **many)?;
         (*many >= 2).then_some(shift as u8)
     }
 
