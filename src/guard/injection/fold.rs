@@ -57,7 +57,7 @@ pub(super) fn undressed(text: &str) -> String {
             _ if letter.is_ascii() => plain.push(letter),
             '\u{3000}' => plain.push(' '),
             '\u{ff01}'..='\u{ff5e}' | '\u{1d400}'..='\u{1d7ff}' => {
-                plain.extend(std::iter::once(letter).nfkd())
+                plain.extend(std::iter::once(letter).nfkd());
             }
             _ => plain.push(latin_like(letter).unwrap_or(letter)),
         }
