@@ -115,7 +115,8 @@ async fn a_schema_that_cannot_be_used_is_refused_by_name_in_each_api() {
     let gateway = Setup::one(Wire::OpenAi, &upstream).start().await;
     let messages = json!([{"role": "user", "content": "How old?"}]);
     let twice = |to: usize| json!({"anyOf": [{"$ref": format!("#/$defs/d{to}")}, {"$ref": format!("#/$defs/d{to}")}]});
-    let doubling: serde_json::Map<_, _> = (0..40).map(|at| (format!("d{at}"), twice((at + 1) % 40))).collect();
+    let doubling: serde_json::Map<_, _> =
+        (0..40).map(|at| (format!("d{at}"), twice((at + 1) % 40))).collect();
     for wrong in [
         json!({"type": "nonsense"}),
         json!({"properties": {"age": {"type": "intger"}}}),
@@ -133,8 +134,12 @@ async fn a_schema_that_cannot_be_used_is_refused_by_name_in_each_api() {
         let config = json!({"format": {"type": "json_schema", "schema": wrong}});
         let asked = json!({"model": "main", "max_tokens": 9, "messages": messages, "output_config": config});
         let error = gateway.post("/v1/messages", &asked).await.expect(400);
-        assert!(error["error"]["message"].as_str().unwrap().contains("output_config.format.schema"), "{error}");
-        let asked = json!({"model": "main", "question": "How old?", "user_id": "u", "response_schema": wrong});
+        assert!(
+            error["error"]["message"].as_str().unwrap().contains("output_config.format.schema"),
+            "{error}"
+        );
+        let asked =
+            json!({"model": "main", "question": "How old?", "user_id": "u", "response_schema": wrong});
         let problem = gateway.post("/query", &asked).await.expect(422);
         assert_eq!(problem["errors"][0]["field"], "response_schema", "{problem}");
     }
