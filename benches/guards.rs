@@ -1,4 +1,4 @@
-//! What the search for personal data costs a question and an answer.
+//! What the search for personal data costs a question and an answer, and what judging a question does.
 use std::{collections::VecDeque, sync::Arc};
 
 use divan::Bencher;
@@ -7,7 +7,9 @@ use sluice::{
     chat::{Event, Finish, Request},
     guard::{
         hold::Judging,
+        injection::{self, Trust},
         pii::{Answers, Pii, Settings},
+        safety,
     },
     reply::Rewrite,
 };
@@ -57,4 +59,26 @@ fn a_stream(bencher: Bencher<'_, '_>, text: usize) {
     let (pii, chat) = (pii(), Arc::default());
     let pieces: Vec<&str> = TEXTS[text].split_inclusive(' ').collect();
     bencher.bench_local(|| judged(&pii, &chat, false, &pieces));
+}
+
+/// A short question, a longer one, 2 kB of prose, and 2 kB of what looks like codes.
+fn questions() -> [String; 4] {
+    let noise = (0..2048_u32).map(|n| {
+        char::from(b"0rjcGJvUanmmvV7KPwWTg2bG/ysxVFLg iKRK4ew3yVp4Q+b"[(n * n * 7 + n) as usize % 48])
+    });
+    let short = "How do I reset my password, and how long does it take? Thx";
+    [short.to_owned(), TEXTS[0].to_owned(), TEXTS[0].repeat(11)[..2048].to_owned(), noise.collect()]
+}
+
+#[divan::bench(args = [0, 1, 2, 3])]
+fn prompt_injection(bencher: Bencher<'_, '_>, text: usize) {
+    let text = &questions()[text];
+    bencher.bench_local(|| injection::judge(text, Trust::User));
+}
+
+#[divan::bench(args = [0, 1, 2, 3])]
+fn unsafe_content(bencher: Bencher<'_, '_>, text: usize) {
+    let rules = safety::Rules::new(&safety::Settings::default()).expect("the defaults are good");
+    let text = &questions()[text];
+    bencher.bench_local(|| rules.find_lower(&injection::folded(text)));
 }

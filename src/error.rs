@@ -153,7 +153,9 @@ pub enum Error {
     #[error("the model's answer broke off")]
     Broken(#[source] Cause),
     /// The model's answer does not follow the schema that was asked for, not even when it was told.
-    #[error("the model's answer does not follow the JSON schema: {0}")]
+    #[error(
+        "the model's answer does not follow the JSON schema of the request: {0}; ask again, or ask for less"
+    )]
     WrongForm(String),
     /// The provider is limited or overloaded.
     #[error("the model is temporarily over its capacity; try again shortly")]

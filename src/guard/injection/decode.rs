@@ -4,6 +4,9 @@
 //! looked at again, so that layers come off one by one: at most [`DEEPEST`],
 //! at most [`MOST`] readings, at most [`LARGEST`] bytes of them.
 mod codes;
+mod hidden;
+mod leet;
+mod torn;
 mod words;
 
 use super::{fold, lexicon::Lexicon, tokens};
@@ -24,18 +27,6 @@ pub(super) struct View {
     pub(super) layers: Vec<&'static str>,
 }
 
-/// How a reading was found, by what that says about it.
-pub(super) fn mark(layer: &str) -> usize {
-    match layer {
-        "confusables" | "leetspeak" => 1,
-        "hidden" => 2,
-        "spaced" | "torn" => 3,
-        "scrambled" | "reversed" | "rotated" | "flipped" => 4,
-        "joined" => 5,
-        _ => 0,
-    }
-}
-
 /// All readings of a text, the text itself first.
 pub(super) fn views(text: &str) -> Vec<View> {
     let mut views: Vec<View> = Vec::with_capacity(1);
@@ -49,10 +40,18 @@ pub(super) fn views(text: &str) -> Vec<View> {
     if !folded.smuggled.is_empty() {
         queue.push_back((folded.smuggled.clone(), vec!["hidden"]));
     }
-    let first = View { text: folded.text, layers };
+    let first = View { text: folded.text, layers: layers.clone() };
+    let mut add = |found, layer| {
+        if queue.len() < MOST {
+            queue.push_back((found, layers.iter().copied().chain([layer]).collect()));
+        }
+    };
     // Codes are sensitive to case: they are looked for in the text as it is.
-    codes::find(text, &mut |found, layer| queue.push_back((found, vec![layer])));
-    words::find(&first.text, Lexicon::get(), &mut |found, layer| queue.push_back((found, vec![layer])));
+    codes::find(text, &mut add);
+    if folded.hidden > 0 || folded.alike > 0 {
+        codes::find(&fold::undressed(text), &mut add);
+    }
+    words::find(&first.text, Lexicon::get(), &mut add);
     views.push(first);
     while let Some((found, layers)) = queue.pop_front() {
         if views.len() >= MOST || found.len() > left || layers.len() > DEEPEST {
@@ -71,6 +70,9 @@ pub(super) fn views(text: &str) -> Vec<View> {
             }
         };
         codes::find(&found, &mut deeper);
+        if folded.hidden > 0 || folded.alike > 0 {
+            codes::find(&fold::undressed(&found), &mut deeper);
+        }
         words::find(&folded.text, Lexicon::get(), &mut deeper);
         if !folded.smuggled.is_empty() {
             deeper(folded.smuggled.clone(), "hidden");
@@ -90,10 +92,21 @@ fn readable(bytes: &[u8]) -> Option<&str> {
             letter if letter.is_alphabetic() || letter == ' ' => letters += 1,
             '\n' | '\r' | '\t' => {}
             letter if letter.is_control() => return None,
+            letter if fold::is_hidden(letter) => {}
             _ => others += 1,
         }
     }
     (letters >= 6 && letters > others * 2).then_some(text)
+}
+
+/// The same, or signs that are no text but may be another code: nothing that is only noise is so long and has no
+/// byte beyond ASCII.
+fn sensible(bytes: &[u8]) -> Option<&str> {
+    let sign = |byte: &u8| matches!(byte, b' '..=b'~' | b'\n' | b'\r' | b'\t');
+    if bytes.len() >= 12 && bytes.iter().all(sign) {
+        return std::str::from_utf8(bytes).ok();
+    }
+    readable(bytes)
 }
 
 /// How many words of a text tell of an attack.

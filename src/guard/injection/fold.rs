@@ -49,6 +49,22 @@ pub(super) fn fold(text: &str) -> Folded {
     folded
 }
 
+/// The text without what is hidden, and with letters in another dress as what they are; upper case stays.
+pub(super) fn undressed(text: &str) -> String {
+    let mut plain = String::with_capacity(text.len());
+    for letter in text.chars().filter(|letter| !is_hidden(*letter) && smuggled(*letter).is_none()) {
+        match letter {
+            _ if letter.is_ascii() => plain.push(letter),
+            '\u{3000}' => plain.push(' '),
+            '\u{ff01}'..='\u{ff5e}' | '\u{1d400}'..='\u{1d7ff}' => {
+                plain.extend(std::iter::once(letter).nfkd());
+            }
+            _ => plain.push(latin_like(letter).unwrap_or(letter)),
+        }
+    }
+    plain
+}
+
 /// The folded text alone.
 pub(super) fn plain(text: &str) -> String {
     fold(text).text
@@ -62,7 +78,8 @@ fn spell(letter: char, out: &mut String) {
         {
             out.push('"');
         }
-        '，' | '、' | '。' | '．' => out.push(' '),
+        '，' | '、' | '．' => out.push(' '),
+        '。' => out.push_str(". "),
         '\u{a0}' | '\u{2000}'..='\u{200a}' | '\u{202f}' | '\u{205f}' | '\u{3000}' => out.push(' '),
         '\u{1f1e6}'..='\u{1f1ff}' => out.push((b'a' + (letter as u32 - 0x1f1e6) as u8) as char),
         '\u{1f150}'..='\u{1f169}' => out.push((b'a' + (letter as u32 - 0x1f150) as u8) as char),
@@ -111,7 +128,7 @@ fn is_dress(letter: char) -> bool {
 }
 
 /// Characters that nobody sees: of no width, or only for the direction of text.
-fn is_hidden(letter: char) -> bool {
+pub(super) fn is_hidden(letter: char) -> bool {
     matches!(letter, '\u{ad}' | '\u{34f}' | '\u{61c}' | '\u{115f}' | '\u{1160}' | '\u{17b4}' | '\u{17b5}'
         | '\u{180b}'..='\u{180f}' | '\u{200b}'..='\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2060}'..='\u{206f}'
         | '\u{3164}' | '\u{feff}' | '\u{ffa0}' | '\u{fff9}'..='\u{fffb}')

@@ -28,6 +28,13 @@ pub(super) struct Lexicon {
     seen: Box<[u64; 1024]>,
     /// Single words in Latin letters that tell of an attack: what decoders look for.
     pub(super) telling: Vec<String>,
+    /// What an address of e-mail is: somewhere to send things to.
+    pub(super) address: Classes,
+    /// Words about attacks, translation, examples: what follows is spoken about.
+    pub(super) discuss: Classes,
+    /// Instructions, and words between them and what they are about.
+    pub(super) instructions: Classes,
+    pub(super) about: Classes,
 }
 
 static LEXICON: LazyLock<Lexicon> = LazyLock::new(|| Lexicon::read(include_str!("lexicon.txt")));
@@ -72,6 +79,10 @@ impl Lexicon {
             words: HashMap::default(),
             seen: Box::new([0; 1024]),
             telling: Vec::new(),
+            address: Classes::default(),
+            discuss: Classes::default(),
+            instructions: Classes::default(),
+            about: Classes::default(),
         };
         for line in text.lines().filter(|line| !line.starts_with('#')) {
             let words = match line.split_once(':').filter(|_| !line.starts_with(' ')) {
@@ -83,6 +94,10 @@ impl Lexicon {
             };
             words.split_whitespace().for_each(|word| lexicon.add(word));
         }
+        lexicon.address = lexicon.set("target").unwrap_or_default();
+        lexicon.discuss = lexicon.set("discuss").unwrap_or_default();
+        lexicon.instructions = lexicon.set("instr|instrw").unwrap_or_default();
+        lexicon.about = lexicon.set("about").unwrap_or_default();
         lexicon.telling.sort_unstable();
         lexicon.telling.dedup();
         lexicon
@@ -102,7 +117,16 @@ impl Lexicon {
     }
 
     fn empty() -> Self {
-        Self { names: Vec::new(), words: HashMap::default(), seen: Box::new([0; 1024]), telling: Vec::new() }
+        Self {
+            names: Vec::new(),
+            words: HashMap::default(),
+            seen: Box::new([0; 1024]),
+            telling: Vec::new(),
+            address: Classes::default(),
+            discuss: Classes::default(),
+            instructions: Classes::default(),
+            about: Classes::default(),
+        }
     }
 
     /// The classes of a word or of an expression.

@@ -15,6 +15,8 @@ mod tokens;
 #[cfg(test)]
 mod tests;
 
+use std::cell::RefCell;
+
 use serde::Serialize;
 
 /// From which score on a text is taken for an attack, unless the configuration says otherwise.
@@ -83,64 +85,72 @@ fn border(text: &str, at: usize) -> usize {
     at
 }
 
+/// What judging needs room for; a thread keeps it from one text to the next.
+#[derive(Default)]
+struct Room {
+    tokens: Vec<tokens::Token>,
+    hits: Vec<rules::Hit>,
+    model: model::Room,
+}
+
+/// Room for more tokens than this is given back.
+const KEPT: usize = 2048;
+
+thread_local! {
+    static ROOM: RefCell<Room> = RefCell::default();
+}
+
 fn judge_piece(text: &str, trust: Trust) -> Judgement {
     let mut best = Judgement { score: -1.0, ..Judgement::default() };
     let views = decode::views(text);
-    for (number, view) in views.iter().enumerate() {
-        let (tokens, hits, marks) = read(view, number, views.len(), trust);
-        let found = model::judge(&view.text, &tokens, &hits, &marks);
-        let score = 1.0 / (1.0 + (-found.logit).exp());
-        if score > best.score {
-            let mut reasons: Vec<&'static str> = Vec::new();
-            for slot in found.slots.iter().filter(|slot| **slot < rules::SLOTS) {
-                let (name, _) = rules::slot_name(*slot);
-                if !reasons.contains(&name) {
-                    reasons.push(name);
+    ROOM.with_borrow_mut(|room| {
+        for view in views {
+            read(&view.text, &mut room.tokens, &mut room.hits);
+            let document = trust == Trust::Document;
+            let found = model::judge(&view.text, &room.tokens, &room.hits, document, &mut room.model);
+            let score = 1.0 / (1.0 + (-found.logit).exp());
+            if score > best.score {
+                let mut reasons: Vec<&'static str> = Vec::new();
+                for slot in found.slots.iter().filter(|slot| **slot < rules::SLOTS) {
+                    let (name, _) = rules::slot_name(*slot);
+                    if !reasons.contains(&name) {
+                        reasons.push(name);
+                    }
                 }
+                best = Judgement { score, reasons, layers: view.layers };
             }
-            best = Judgement { score, reasons, layers: view.layers.clone() };
         }
-    }
+        if room.tokens.capacity() > KEPT {
+            *room = Room::default();
+        }
+    });
     best
 }
 
-/// A reading's tokens, the rules that apply, and what is known of it besides.
-fn read(
-    view: &decode::View,
-    number: usize,
-    views: usize,
-    trust: Trust,
-) -> (Vec<tokens::Token>, Vec<rules::Hit>, Vec<usize>) {
-    let tokens = tokens::cut(&view.text, lexicon::Lexicon::get());
-    let mut hits = Vec::new();
-    rules::hits(&view.text, &tokens, &mut hits);
-    let mut marks: Vec<usize> = view.layers.iter().map(|layer| decode::mark(layer)).collect();
-    if number == 0 && views > 1 {
-        marks.push(6);
-    }
-    if trust == Trust::Document {
-        marks.push(7);
-    }
-    (tokens, hits, marks)
+/// A reading's tokens, and the rules that apply. A reading is judged as if it had been written so: what is
+/// hidden is no worse, and no better, than the same in plain words.
+fn read(text: &str, tokens: &mut Vec<tokens::Token>, hits: &mut Vec<rules::Hit>) {
+    tokens::cut_into(text, lexicon::Lexicon::get(), tokens);
+    hits.clear();
+    rules::hits(text, tokens, hits);
+    hits.sort_unstable_by_key(|hit| hit.token);
 }
 
 /// The features of a text, a line of JSON: for `tools/injection/train.py`.
 /// For each window of each reading, the slots that are on and the buckets of its words.
 pub fn features(text: &str, trust: Trust) -> serde_json::Value {
-    let views = decode::views(text);
-    let mut rows = Vec::new();
-    for (number, view) in views.iter().enumerate() {
-        let (tokens, hits, marks) = read(view, number, views.len(), trust);
-        for window in model::windows(tokens.len()) {
+    let (mut rows, mut slots) = (Vec::new(), Vec::new());
+    let (mut tokens, mut hits, mut windows) = (Vec::new(), Vec::new(), Vec::new());
+    for view in &decode::views(text) {
+        read(&view.text, &mut tokens, &mut hits);
+        model::windows(&view.text, &tokens, &mut windows);
+        for window in &windows {
             let mut buckets = Vec::new();
             for index in window.clone() {
                 model::features(&view.text, &tokens, index, |bucket| buckets.push(bucket));
             }
-            rows.push(serde_json::json!({
-                "layers": view.layers,
-                "slots": model::slots(&hits, &window, &marks),
-                "buckets": buckets,
-            }));
+            model::slots(&hits, window, trust == Trust::Document, &mut slots);
+            rows.push(serde_json::json!({"layers": view.layers, "slots": slots, "buckets": buckets}));
         }
     }
     serde_json::Value::Array(rows)

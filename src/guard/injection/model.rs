@@ -3,7 +3,7 @@
 //!
 //! The weights are made by `tools/injection/train.py`, from features that this
 //! file makes, so that training and judging cannot differ.
-use std::sync::LazyLock;
+use std::{ops::Range, sync::LazyLock};
 
 use super::{
     rules::{self, Hit},
@@ -16,12 +16,15 @@ pub(super) const BUCKETS: usize = 1 << 16;
 const WINDOW: usize = 72;
 /// How far the window moves.
 const STEP: usize = 36;
+/// What is shorter is no sentence of its own, in tokens.
+const SENTENCE: usize = 4;
 
-/// What is known of a view besides its words: a slot each, after the rules'.
-pub(super) const MARKS: &[&str] =
-    &["encoded", "disguised", "hidden", "spelled_out", "scrambled", "joined", "has_encoding", "document"];
+/// What is known of a text besides its words: a slot each, after the rules'.
+pub(super) const MARKS: &[&str] = &["document"];
 /// All slots.
 pub(super) const SLOTS: usize = rules::SLOTS + MARKS.len();
+/// The slot of a document.
+const DOCUMENT: usize = rules::SLOTS;
 
 /// The learned weights.
 pub(super) struct Weights {
@@ -78,12 +81,21 @@ pub(super) struct Found {
     pub(super) slots: Vec<usize>,
 }
 
-/// Judges a text: the highest log-odds of its windows.
-pub(super) fn judge(text: &str, tokens: &[Token], hits: &[Hit], marks: &[usize]) -> Found {
+/// What judging needs room for; kept from one text to the next.
+#[derive(Debug, Default)]
+pub(super) struct Room {
+    sums: Vec<(i32, u32)>,
+    windows: Vec<Range<usize>>,
+    on: Vec<usize>,
+}
+
+/// Judges a text: the highest log-odds of its windows. The hits are in the order of their tokens.
+pub(super) fn judge(text: &str, tokens: &[Token], hits: &[Hit], document: bool, room: &mut Room) -> Found {
     let weights = Weights::get();
+    let Room { sums, windows: ranges, on } = room;
     // Sums up to each token, so that a window's is a difference.
-    let mut sums: Vec<(i32, u32)> = Vec::with_capacity(tokens.len() + 1);
     let (mut sum, mut count) = (0_i32, 0_u32);
+    sums.clear();
     sums.push((0, 0));
     for index in 0..tokens.len() {
         features(text, tokens, index, |bucket| {
@@ -92,37 +104,72 @@ pub(super) fn judge(text: &str, tokens: &[Token], hits: &[Hit], marks: &[usize])
         });
         sums.push((sum, count));
     }
-    let mut best = Found { logit: f32::MIN, ..Found::default() };
-    for range in windows(tokens.len()) {
+    windows(text, tokens, ranges);
+    let (mut logit, mut best) = (f32::MIN, 0..0);
+    for range in &*ranges {
         let (from, to) = (sums[range.start], sums[range.end]);
         let many = (to.1 - from.1).max(1) as f32;
-        let slots = slots(hits, &range, marks);
-        let said: f32 = slots.iter().map(|slot| weights.slots[*slot]).sum();
-        let logit = weights.bias + (to.0 - from.0) as f32 * weights.scale / many.sqrt() + said;
-        if logit > best.logit {
-            best = Found { logit, slots };
+        slots(hits, range, document, on);
+        let said: f32 = on.iter().map(|slot| weights.slots[*slot]).sum();
+        let odds = weights.bias + (to.0 - from.0) as f32 * weights.scale / many.sqrt() + said;
+        if odds > logit {
+            (logit, best) = (odds, range.clone());
         }
     }
-    best
+    slots(hits, &best, document, on);
+    Found { logit, slots: on.clone() }
 }
 
-/// The windows of a text of so many tokens.
-pub(super) fn windows(tokens: usize) -> impl Iterator<Item = std::ops::Range<usize>> {
-    let last = tokens.saturating_sub(WINDOW).div_ceil(STEP);
-    (0..=last).map(move |step| step * STEP..(step * STEP + WINDOW).min(tokens))
+/// The windows of a text: [`WINDOW`] tokens at a time, and besides each sentence, alone and with the next, so that a
+/// sentence weighs as much between others as alone.
+pub(super) fn windows(text: &str, tokens: &[Token], windows: &mut Vec<Range<usize>>) {
+    windows.clear();
+    let last = tokens.len().saturating_sub(WINDOW).div_ceil(STEP);
+    windows.extend((0..=last).map(|step| step * STEP..(step * STEP + WINDOW).min(tokens.len())));
+    let bytes = text.as_bytes();
+    let (mut before, mut begins) = (0, 0);
+    for at in 1..=tokens.len() {
+        let ends =
+            at == tokens.len() || at - begins >= SENTENCE && is_break(bytes, &tokens[at - 1], &tokens[at]);
+        if !ends {
+            continue;
+        }
+        if begins > 0 {
+            windows.extend([begins..at, before..at]);
+        } else if at < tokens.len() {
+            windows.push(0..at);
+        }
+        (before, begins) = (begins, at);
+    }
+}
+
+/// Whether a sentence or a line ends between two tokens.
+fn is_break(bytes: &[u8], before: &Token, after: &Token) -> bool {
+    let between = &bytes[before.end..after.start];
+    let sign = |byte: u8| matches!(byte, b'?' | b'!' | b':');
+    !before.word && sign(bytes[before.start])
+        || between.contains(&b'\n')
+        || between.windows(2).any(|two| two == b". " || two == b"; ")
 }
 
 /// The slots that are on in a window, once each, in order.
-pub(super) fn slots(hits: &[Hit], window: &std::ops::Range<usize>, marks: &[usize]) -> Vec<usize> {
-    let mut slots: Vec<usize> =
-        hits.iter().filter(|hit| window.contains(&hit.token)).map(|hit| hit.slot).collect();
-    slots.extend(marks.iter().map(|mark| rules::SLOTS + mark));
-    slots.sort_unstable();
-    slots.dedup();
+pub(super) fn slots(hits: &[Hit], window: &Range<usize>, document: bool, on: &mut Vec<usize>) {
+    on.clear();
+    let begins = hits.partition_point(|hit| hit.token < window.start);
+    on.extend(hits[begins..].iter().take_while(|hit| hit.token < window.end).map(|hit| hit.slot));
+    on.sort_unstable();
+    on.dedup();
     // Said plainly once, a mention of the same adds nothing.
-    let plain = slots.clone();
-    slots.retain(|slot| *slot >= rules::SLOTS || slot % 2 == 0 || !plain.contains(&(slot - 1)));
-    slots
+    let mut said = usize::MAX;
+    on.retain(|slot| {
+        if slot % 2 == 0 {
+            said = *slot;
+        }
+        slot % 2 == 0 || slot - 1 != said
+    });
+    if document {
+        on.push(DOCUMENT);
+    }
 }
 
 /// The buckets of a token: the word, with the one and two before it, and its pieces of four letters.

@@ -11,11 +11,16 @@ use super::{
 struct Rule {
     /// The classes, each a set of alternatives.
     steps: Vec<Classes>,
+    /// The same, as many for all rules: a text without one of them is not looked at.
+    needs: [u64; LONGEST],
     /// The longest span, in half words (see [`Token::at`]).
     span: u32,
     /// Whether the steps come in this order.
     ordered: bool,
 }
+
+/// The most steps of a rule.
+const LONGEST: usize = 4;
 
 /// The rules: a name, the steps, the span in words, whether in order.
 const RULES: &[(&str, &str, u32, bool)] = &[
@@ -60,6 +65,27 @@ const RULES: &[(&str, &str, u32, bool)] = &[
     ("fiction_harm", "fiction|role harm", 40, false),
     ("unbound_harm", "unbound|refuse harm", 40, false),
     ("threat", "tokens refuse|yours neg", 14, false),
+    ("undo_instructions", "undo instr yours|prior", 7, false),
+    ("undo_limits", "undo limits yours|ai", 7, false),
+    ("instructions_about", "instr about", 3, true),
+    ("words_between_us", "given", 1, false),
+    ("instructions_between_us", "instr|prompt given", 4, false),
+    ("prior_notice", "prior notice", 6, false),
+    ("leak_question", "asks secret yours prompt", 9, false),
+    ("leak_told", "asks yours said|instr|authority", 7, false),
+    ("leak_secret", "show|asks secret data|words|decode", 6, false),
+    ("others_data", "show|send|asks others", 9, false),
+    ("secret_files", "show|send|input files", 7, false),
+    ("send_to_target", "send target", 10, true),
+    ("says_only", "only", 1, false),
+    ("says_praise", "only|address|ai|instr praise", 10, false),
+    ("not_told", "neg hide|show", 4, true),
+    ("tells_user", "show|hide user target|data", 12, false),
+    ("moves_money", "send money target|stealth|neg", 12, false),
+    ("how_to_harm", "howto harm", 7, true),
+    ("asks_harm_freely", "howto harm refuse|limits|unbound|stealth", 24, false),
+    ("obeys_me", "obey|follow iam|only|authority", 5, false),
+    ("concat_pieces", "concat variable obey", 16, false),
 ];
 
 /// Signs of a chat's own markup, which no person writes by hand.
@@ -138,7 +164,9 @@ static COMPILED: LazyLock<Vec<Rule>> = LazyLock::new(|| {
     let lexicon = Lexicon::get();
     let compile = |&(_, steps, words, ordered): &(&'static str, &str, u32, bool)| {
         let steps: Option<Vec<_>> = steps.split(' ').map(|names| lexicon.set(names)).collect();
-        Some(Rule { steps: steps?, span: words * 2, ordered })
+        let steps = steps?;
+        let needs = std::array::from_fn(|at| steps.get(at).map_or(u64::MAX, |step| step.0));
+        Some(Rule { steps, needs, span: words * 2, ordered })
     };
     RULES.iter().filter_map(compile).collect()
 });
@@ -167,15 +195,16 @@ const MOST: usize = 512;
 
 /// All hits in a text, in no order.
 pub(super) fn hits(text: &str, tokens: &[Token], hits: &mut Vec<Hit>) {
-    let lexicon = Lexicon::get();
-    let discussing = lexicon.set("discuss").unwrap_or_default();
-    let any = tokens.iter().fold(0, |all, token| all | token.classes.0);
-    for (number, rule) in COMPILED.iter().enumerate() {
-        if rule.steps.iter().any(|step| step.0 & any == 0) {
+    let discussing = Lexicon::get().discuss;
+    let any = tokens.iter().fold(0_u64, |all, token| all | token.classes.0);
+    let compiled = if any == 0 { &[][..] } else { &COMPILED[..] };
+    for (number, rule) in compiled.iter().enumerate() {
+        let [a, b, c, d] = rule.needs.map(|need| need & any != 0);
+        if !(a & b & c & d) {
             continue;
         }
         near(rule, tokens, |token| {
-            let about = is_mention(tokens, token, discussing);
+            let about = is_mention(text, tokens, token, discussing);
             if hits.len() < MOST {
                 hits.push(Hit { slot: number * 2 + usize::from(about), token });
             }
@@ -220,25 +249,42 @@ fn before(rule: &Rule, tokens: &[Token], left: u32, earliest: u32) -> bool {
 }
 
 /// Whether a token is spoken about rather than said: in quotation marks, or
-/// shortly after words about attacks, examples, translations.
-fn is_mention(tokens: &[Token], token: usize, discussing: Classes) -> bool {
-    let from = token.saturating_sub(24);
-    let about = || tokens[from..token].iter().any(|before| before.classes.any(discussing));
-    tokens[token].quoted || about()
+/// shortly after words about attacks, examples, translations in the same sentence.
+fn is_mention(text: &str, tokens: &[Token], token: usize, discussing: Classes) -> bool {
+    let ends = |at: usize| {
+        let between = &text.as_bytes()[tokens[at].end..tokens[at + 1].start];
+        let full_stop = memchr::memchr(b'.', between).is_some_and(|dot| between.len() > dot + 1);
+        full_stop || between.starts_with(b"\n\n")
+    };
+    // Instructions about something are not those of a model.
+    let lexicon = Lexicon::get();
+    let near = &tokens[token.saturating_sub(7)..tokens.len().min(token + 2)];
+    let of_something = near
+        .windows(2)
+        .any(|two| two[0].classes.any(lexicon.instructions) && two[1].classes.any(lexicon.about));
+    of_something
+        || tokens[token].quoted
+        || (token.saturating_sub(24)..token)
+            .rev()
+            .take_while(|at| !ends(*at))
+            .any(|at| tokens[at].classes.any(discussing))
 }
+
+/// What else markup has.
+static FINDERS: LazyLock<[memchr::memmem::Finder<'static>; 2]> =
+    LazyLock::new(|| ["system", "---"].map(memchr::memmem::Finder::new));
 
 /// Markup and speakers: found by their letters.
 fn literal(text: &str, tokens: &[Token], discussing: Classes, hits: &mut Vec<Hit>) {
     let mut add = |rule: usize, byte: usize| {
         let token = tokens.partition_point(|token| token.end <= byte).min(tokens.len().saturating_sub(1));
         if !tokens.is_empty() && hits.len() < MOST {
-            let about = is_mention(tokens, token, discussing);
+            let about = is_mention(text, tokens, token, discussing);
             hits.push(Hit { slot: (RULES.len() + rule) * 2 + usize::from(about), token });
         }
     };
     if memchr::memchr3(b'<', b'[', b'#', text.as_bytes()).is_some()
-        || text.contains("system")
-        || text.contains("---")
+        || FINDERS.iter().any(|finder| finder.find(text.as_bytes()).is_some())
     {
         for mark in MARKUP {
             if let Some(at) = memchr::memmem::find(text.as_bytes(), mark.as_bytes()) {
@@ -246,7 +292,7 @@ fn literal(text: &str, tokens: &[Token], discussing: Classes, hits: &mut Vec<Hit
             }
         }
     }
-    if text.contains(':') {
+    if memchr::memchr(b':', text.as_bytes()).is_some() {
         for line in text.split_inclusive('\n') {
             let begins = line.as_ptr() as usize - text.as_ptr() as usize;
             let said = line.trim_start_matches(|c: char| !c.is_alphanumeric());
@@ -260,5 +306,5 @@ fn literal(text: &str, tokens: &[Token], discussing: Classes, hits: &mut Vec<Hit
 /// Whether every rule is made of classes that the lexicon has.
 #[cfg(test)]
 pub(super) fn are_whole() -> bool {
-    COMPILED.len() == RULES.len() && COMPILED.iter().all(|rule| (1..=4).contains(&rule.steps.len()))
+    COMPILED.len() == RULES.len() && COMPILED.iter().all(|rule| (1..=LONGEST).contains(&rule.steps.len()))
 }

@@ -26,46 +26,105 @@ const SIGNS: &[u8] = b"?!:\"<>[]{}#|=*/";
 /// More words than this are not looked at: at most a megabyte of text.
 const MOST: usize = 200_000;
 
+/// What a byte is to [`cut`].
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    /// It only separates words.
+    Gap,
+    Letter,
+    Digit,
+    /// Of a character beyond ASCII.
+    High,
+    /// A sign that is a token.
+    Sign,
+    /// A quotation mark that is none.
+    Mark,
+}
+
+const KINDS: [Kind; 256] = {
+    let mut kinds = [Kind::Gap; 256];
+    let mut byte = 0;
+    while byte < 256 {
+        kinds[byte] = match byte as u8 {
+            b'a'..=b'z' | b'A'..=b'Z' => Kind::Letter,
+            b'0'..=b'9' => Kind::Digit,
+            0x80.. => Kind::High,
+            b'\'' | b'`' => Kind::Mark,
+            _ => Kind::Gap,
+        };
+        byte += 1;
+    }
+    let mut sign = 0;
+    while sign < SIGNS.len() {
+        kinds[SIGNS[sign] as usize] = Kind::Sign;
+        sign += 1;
+    }
+    kinds
+};
+
 /// Cuts a folded text into tokens.
 pub(super) fn cut(text: &str, lexicon: &Lexicon) -> Vec<Token> {
+    let mut tokens = Vec::with_capacity(text.len() / 5 + 4);
+    cut_into(text, lexicon, &mut tokens);
+    tokens
+}
+
+/// The same into a list that is there already.
+pub(super) fn cut_into(text: &str, lexicon: &Lexicon, tokens: &mut Vec<Token>) {
+    tokens.clear();
     let bytes = text.as_bytes();
-    let mut tokens: Vec<Token> = Vec::with_capacity(text.len() / 5 + 4);
     let (mut at, mut place) = (0, 0);
     let mut marks = Quotes::default();
     let mut sign_before = 0;
     while at < bytes.len() && tokens.len() < MOST {
         let byte = bytes[at];
         let start = at;
-        if byte.is_ascii_alphanumeric() || byte >= 0x80 {
-            at = word(text, at);
-            if at == start {
-                // Neither letter nor digit: a dash, a bullet, a picture.
-                at += text[at..].chars().next().map_or(1, char::len_utf8);
+        match KINDS[byte as usize] {
+            kind @ (Kind::Letter | Kind::Digit | Kind::High) => {
                 sign_before = 0;
-                continue;
+                at += 1;
+                while kind != Kind::High && bytes.get(at).is_some_and(|next| KINDS[*next as usize] == kind) {
+                    at += 1;
+                }
+                if kind == Kind::High || bytes.get(at).is_some_and(|next| *next >= 0x80) {
+                    at = word(text, start);
+                }
+                if at == start {
+                    // Neither letter nor digit: a dash, a bullet, a picture.
+                    at += text[at..].chars().next().map_or(1, char::len_utf8);
+                    continue;
+                }
+                let single = byte >= 0x80 && text[start..at].chars().next().is_some_and(is_dense);
+                place += if single { 1 } else { 2 };
+                push(tokens, text, start..at, place, marks.open, lexicon);
             }
-            let single = byte >= 0x80 && text[start..at].chars().next().is_some_and(is_dense);
-            place += if single { 1 } else { 2 };
-            push(&mut tokens, text, start..at, place, marks.open, lexicon);
-            sign_before = 0;
-        } else {
-            at += 1;
-            marks.see(bytes, start);
-            // A row of equal signs is one sign.
-            if SIGNS.contains(&byte) && byte != sign_before {
-                place += 1;
-                let hash = mix(u64::from(byte));
-                let classes = Classes::default();
-                let quoted = marks.open;
-                tokens.push(Token { start, end: at, at: place, classes, quoted, word: false, hash });
-                sign_before = byte;
-            } else if byte != b' ' && !SIGNS.contains(&byte) {
+            Kind::Gap => {
+                at += 1;
+                sign_before = if byte == b' ' { sign_before } else { 0 };
+            }
+            Kind::Mark => {
+                at += 1;
+                marks.see(bytes, start);
                 sign_before = 0;
+            }
+            Kind::Sign => {
+                at += 1;
+                if byte == b'"' {
+                    marks.see(bytes, start);
+                }
+                // A row of equal signs is one sign.
+                if byte != sign_before {
+                    place += 1;
+                    let hash = mix(u64::from(byte));
+                    let classes = Classes::default();
+                    let quoted = marks.open;
+                    tokens.push(Token { start, end: at, at: place, classes, quoted, word: false, hash });
+                    sign_before = byte;
+                }
             }
         }
     }
-    marks.close(&mut tokens);
-    tokens
+    marks.close(tokens);
 }
 
 /// Adds a word with what the lexicon knows of it and of the expression that it ends.
@@ -79,6 +138,9 @@ fn push(
 ) {
     let hash = hash(&text.as_bytes()[range.clone()]);
     let mut classes = lexicon.classes(hash);
+    if range.start > 0 && text.as_bytes()[range.start - 1] == b'@' {
+        classes |= lexicon.address;
+    }
     let mut phrase = hash;
     for before in tokens.iter().rev().take(3).take_while(|before| before.word) {
         phrase = join(before.hash, phrase);

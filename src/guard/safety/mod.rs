@@ -112,22 +112,20 @@ impl Rules {
 
     /// All that is found in a text, in the order of the rules; at most one of each category.
     pub fn find(&self, text: &str) -> Vec<Found> {
-        self.find_from(text, 0)
+        self.find_lower(&text.to_ascii_lowercase())
     }
 
-    /// The same from a byte on; what is before it is only seen for the borders of words.
-    pub fn find_from(&self, text: &str, from: usize) -> Vec<Found> {
-        // Patterns are in lower case; ASCII's case changes no position.
-        let lower = text.to_ascii_lowercase();
+    /// The same in a text that is in lower case already, as patterns are.
+    pub fn find_lower(&self, lower: &str) -> Vec<Found> {
         let mut found: Vec<Found> = Vec::new();
-        if self.any.as_ref().is_none_or(|any| any.find_at(&lower, from).is_none()) {
+        if self.any.as_ref().is_none_or(|any| !any.is_match(lower)) {
             return found;
         }
         for rule in &self.each {
             if found.iter().any(|found| found.category == rule.category) {
                 continue;
             }
-            if let Some(hit) = rule.pattern.find_at(&lower, from) {
+            if let Some(hit) = rule.pattern.find(lower) {
                 let (category, mode) = (rule.category.clone(), rule.mode);
                 found.push(Found { category, mode, range: hit.range() });
             }

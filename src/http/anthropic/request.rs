@@ -8,6 +8,7 @@ use super::blocks::parts;
 use crate::{
     chat::{Family, Format, Message, Reasoning, Request, Role, Tool, ToolChoice},
     error::Result,
+    guard,
     http::read::{
         self, At, Checks, Object, TextOr, maybe_flag, maybe_object, maybe_text, no_arguments, take, text,
     },
@@ -214,12 +215,12 @@ fn output_config(
     let format = match maybe_object(&mut map, "format", &at)? {
         None => None,
         Some(mut format) => match text(&mut format, "type", &place)?.as_str() {
-            "json_schema" => Some(Format::Schema {
-                name: SCHEMA_NAME.to_owned(),
-                schema: take(&mut format, "schema").ok_or_else(|| place.then("schema").missing())?,
-                description: None,
-                strict: None,
-            }),
+            "json_schema" => {
+                let place = place.then("schema");
+                let schema = take(&mut format, "schema").ok_or_else(|| place.missing())?;
+                guard::schema::check(&schema).map_err(|why| place.wrong(why))?;
+                Some(Format::Schema { name: SCHEMA_NAME.to_owned(), schema, description: None, strict: None })
+            }
             _ => return Err(place.then("type").wrong("must be `json_schema`")),
         },
     };

@@ -5,6 +5,7 @@ use serde_json::{Map, Value};
 use crate::{
     chat::{Format, Tool, ToolChoice},
     error::Result,
+    guard,
     http::read::{At, TextOr, maybe_flag, maybe_object, maybe_text, no_arguments, object, take, text},
 };
 
@@ -97,9 +98,12 @@ pub(super) fn format(mut map: Map<String, Value>, at: &At<'_>, spelling: Spellin
 }
 
 fn schema_of(map: &mut Map<String, Value>, at: &At<'_>) -> Result<Format> {
+    let name = text(map, "name", at)?;
+    let schema = take(map, "schema").unwrap_or_else(|| Value::Object(Map::new()));
+    guard::schema::check(&schema).map_err(|why| at.then("schema").wrong(why))?;
     Ok(Format::Schema {
-        name: text(map, "name", at)?,
-        schema: take(map, "schema").unwrap_or_else(|| Value::Object(Map::new())),
+        name,
+        schema,
         description: maybe_text(map, "description", at)?,
         strict: maybe_flag(map, "strict", at)?,
     })

@@ -4,7 +4,7 @@ use base64::{
     engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig},
 };
 
-use super::readable;
+use super::{readable, sensible};
 
 /// Tells each readable text that is encoded within `text`, and by what.
 pub(super) fn find(text: &str, told: &mut dyn FnMut(String, &'static str)) {
@@ -83,25 +83,31 @@ fn runs(text: &str, told: &mut dyn FnMut(String, &'static str)) {
 }
 
 fn decoded(run: &str, told: &mut dyn FnMut(String, &'static str)) -> bool {
+    // A code may be spelled backwards.
+    let backwards = || forwards(&run.bytes().rev().map(char::from).collect::<String>());
+    let Some((plain, layer)) = forwards(run).or_else(backwards) else { return false };
+    told(plain, layer);
+    true
+}
+
+/// What a run of letters and digits says in the first code that makes sense of it.
+fn forwards(run: &str) -> Option<(String, &'static str)> {
     let run = run.trim_start_matches(['=', '-', '_', '/']);
     let bare = run.trim_end_matches('=');
-    let mut tell = |bytes: Option<Vec<u8>>, layer| match bytes.as_deref().and_then(readable) {
-        Some(plain) => {
-            told(plain.to_owned(), layer);
-            true
-        }
-        None => false,
+    let plain = |bytes: Option<Vec<u8>>, layer| {
+        bytes.as_deref().and_then(sensible).map(|plain| (plain.to_owned(), layer))
     };
-    if run.len().is_multiple_of(2) && run.bytes().all(|b| b.is_ascii_hexdigit()) && tell(hex(run), "hex") {
-        return true;
-    }
-    if bare.bytes().all(|b| matches!(b, b'A'..=b'Z' | b'2'..=b'7')) && tell(base32(bare), "base32") {
-        return true;
-    }
+    let digits = || run.len().is_multiple_of(2) && run.bytes().all(|b| b.is_ascii_hexdigit());
+    let upper = || bare.bytes().all(|b| matches!(b, b'A'..=b'Z' | b'2'..=b'7'));
     // A remainder of one letter is no code: without its last letter it may be.
     let even = if bare.len() % 4 == 1 { &bare[..bare.len() - 1] } else { bare };
-    // Words alone decode to noise; a slash or a dash may be of the text around.
-    tell(STANDARD.decode(even).ok(), "base64") || tell(URL_SAFE.decode(even).ok(), "base64")
+    digits()
+        .then(|| plain(hex(run), "hex"))
+        .flatten()
+        .or_else(|| upper().then(|| plain(base32(bare), "base32")).flatten())
+        // Words alone decode to noise; a slash or a dash may be of the text around.
+        .or_else(|| plain(STANDARD.decode(even).ok(), "base64"))
+        .or_else(|| plain(URL_SAFE.decode(even).ok(), "base64"))
 }
 
 fn hex(run: &str) -> Option<Vec<u8>> {
