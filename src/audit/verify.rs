@@ -6,7 +6,7 @@
 use std::{
     collections::{BTreeMap, HashMap},
     fmt,
-    path::Path,
+    path::{Path, PathBuf},
 };
 
 use uuid::Uuid;
@@ -264,11 +264,19 @@ pub async fn verify(
         reports.push(walk.report);
     }
     claims.hold(&mut reports);
-    for path in
-        folder.filter(|folder| folder.exists()).map_or(Ok(Vec::new()), journal::damaged).map_err(broken)?
-    {
-        let chain = journal::head(&path).ok().flatten().map_or(Uuid::nil(), |(chain, _)| chain);
-        let what = format!("`{}` holds records that could not all be read", path.display());
+    let aside = folder.filter(|folder| folder.exists()).map_or(Ok(Vec::new()), journal::damaged);
+    damaged(&aside.map_err(broken)?, &segments, &mut reports);
+    Ok(reports)
+}
+
+/// Tells of segments that were put aside, and of those whose beginning cannot be read: a segment gets its
+/// name when its beginning is on the disk.
+fn damaged(aside: &[PathBuf], segments: &[(u64, PathBuf)], reports: &mut Vec<Report>) {
+    let headless =
+        segments.iter().map(|(_, path)| path).filter(|path| matches!(journal::head(path), Ok(None)));
+    for path in aside.iter().chain(headless) {
+        let chain = journal::head(path).ok().flatten().map_or(Uuid::nil(), |(chain, _)| chain);
+        let what = format!("`{}` holds records that cannot all be read", path.display());
         if let Some(report) = reports.iter_mut().find(|report| report.chain == chain) {
             report.wrong += 1;
             report.faults.push(what);
@@ -276,15 +284,10 @@ pub async fn verify(
             reports.push(Report { chain, records: 0, erased: 0, span: (0, 0), faults: vec![what], wrong: 1 });
         }
     }
-    Ok(reports)
 }
 
 /// Goes on in the journal. Tells whether it begins further on: then the records in between have been moved meanwhile.
-fn journal_of(
-    walk: &mut Walk<'_>,
-    chain: Uuid,
-    segments: &[(u64, std::path::PathBuf)],
-) -> std::io::Result<bool> {
+fn journal_of(walk: &mut Walk<'_>, chain: Uuid, segments: &[(u64, PathBuf)]) -> std::io::Result<bool> {
     let mut paths = segments.iter().map(|(_, path)| path).peekable();
     while let Some(path) = paths.next() {
         let segment = match Segment::read(path) {

@@ -2,7 +2,7 @@
 //! stands for one now.
 //!
 //! The values of a call are forgotten with it. In a conversation a value has
-//! the same number in every turn, made by a key: `[EMAIL_48213]` (see
+//! the same number in every turn, made by a key: `[EMAIL_482136597]` (see
 //! `guard/pii/mask.rs`); there is nothing to tell apart. Others are counted
 //! from 1 in each call: those that a model or a person made up, and those of
 //! turns from before there were keys. So in the history such a one of the
@@ -43,7 +43,7 @@ fn placeholder(inside: &str) -> Option<(&str, &str)> {
     let upper = |byte: u8| byte.is_ascii_uppercase() || byte.is_ascii_digit() || byte == b'_';
     let is_label = label.starts_with(|c: char| c.is_ascii_uppercase()) && label.bytes().all(upper);
     let is_old = label.rsplit_once('_').is_some_and(|(_, turn)| turn.strip_prefix('T').is_some_and(digits));
-    let is_keyed = number.len() == 5 && !number.starts_with('0');
+    let is_keyed = number.len() == 9 && !number.starts_with('0');
     (is_label && digits(number) && !is_old && !is_keyed).then_some((label, number))
 }
 
@@ -59,7 +59,7 @@ mod tests {
         assert_eq!(named("[EMAIL_1], [UK_NHS_12]."), "[EMAIL_T3_1], [UK_NHS_T3_12].");
         assert_eq!(named("[EMAIL_T1_1] and [PHONE_2]"), "[EMAIL_T1_1] and [PHONE_T3_2]");
         for plain in [
-            "[EMAIL_48213]",
+            "[EMAIL_482136597]",
             "",
             "[",
             "[x_1]",

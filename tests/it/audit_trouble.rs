@@ -173,6 +173,23 @@ async fn a_torn_end_is_left_out_and_the_start_is_quick() {
     assert_eq!(exported(&gateway).len(), 21);
 }
 
+#[tokio::test]
+async fn a_segment_whose_beginning_is_damaged_is_told() {
+    let upstream = Upstream::answering().await;
+    let mut gateway = setup(&upstream).start().await;
+    asked(&gateway, "r-1", &chat("Hi", false)).send().await.expect(200);
+    sound(&gateway);
+    gateway.kill();
+    let folder = gateway.folder().join("audit");
+    let segments = std::fs::read_dir(&folder).unwrap().map(|entry| entry.unwrap().path());
+    let segment = segments.filter(|path| path.extension().is_some_and(|ext| ext == "segment")).max().unwrap();
+    let mut bytes = std::fs::read(&segment).unwrap();
+    bytes[3] ^= 1;
+    std::fs::write(&segment, bytes).unwrap();
+    let (is_sound, told) = gateway.sluice(&["audit", "verify"]);
+    assert!(!is_sound && told.contains("cannot all be read"), "{told}");
+}
+
 /// `SLUICE_START_RECORDS` makes it more records.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_start_does_not_wait_for_what_is_still_to_be_moved() {

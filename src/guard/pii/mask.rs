@@ -26,8 +26,11 @@ pub struct Vault {
     key: Option<[u8; 32]>,
 }
 
-/// The numbers that are made by a key: five digits, never those that are counted in the first ten thousand.
-const KEYED: std::ops::Range<u32> = 10_000..100_000;
+/// No placeholder's number has more digits.
+pub(super) const MOST_DIGITS: usize = 9;
+/// The numbers that are made by a key: nine digits, so that two values of one conversation hardly ever have the
+/// same (of a hundred values, in one of 180,000 conversations).
+const KEYED: std::ops::Range<u32> = 100_000_000..1_000_000_000;
 
 /// A value.
 pub(super) struct Entry {
@@ -134,8 +137,9 @@ impl Tags {
 
 /// The number of a value under a key: the same each time, and nothing tells the value by it.
 fn keyed(key: &[u8; 32], label: &str, value: &str) -> u32 {
-    let [a, b, c, d, ..] = tag(key, &[label, value]);
-    KEYED.start + u32::from_be_bytes([a, b, c, d]) % KEYED.len() as u32
+    let tag = tag(key, &[label, value]);
+    let number = tag.first_chunk().copied().map_or(0, u64::from_be_bytes);
+    KEYED.start + (number % KEYED.len() as u64) as u32
 }
 
 /// A keyed digest in which no part can be taken for the end of another.

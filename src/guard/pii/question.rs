@@ -4,7 +4,11 @@ use std::collections::HashMap;
 
 use aho_corasick::{AhoCorasick, MatchKind};
 
-use super::{Finding, Kind, Mode, Pii, mask::Vault, texts};
+use super::{
+    Finding, Kind, Mode, Pii,
+    mask::{MOST_DIGITS, Vault},
+    texts,
+};
 use crate::chat::Request;
 
 /// How texts of a question are to be taken.
@@ -134,7 +138,7 @@ impl<'p> Survey<'p> {
             let label = self.pii.rules.names(*kind).1;
             for at in own(text, label) {
                 let rest = text[at..].trim_start_matches(['\\', '_', ' ', '-']);
-                let digits = rest.bytes().take(8).take_while(u8::is_ascii_digit).count();
+                let digits = rest.bytes().take(MOST_DIGITS).take_while(u8::is_ascii_digit).count();
                 if let Ok(number) = rest[..digits].parse() {
                     self.vault.reserve(*kind, number);
                 }

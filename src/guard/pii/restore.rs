@@ -1,7 +1,10 @@
 //! Gives callers their own values back, wherever a model writes a placeholder.
 use std::sync::Arc;
 
-use super::{Kind, mask::Vault};
+use super::{
+    Kind,
+    mask::{MOST_DIGITS, Vault},
+};
 use crate::guard::hold::{Act, Found, Guard};
 
 /// The longest spelling of a placeholder, in bytes: a label of 32, a number, brackets and their escapes.
@@ -138,7 +141,7 @@ impl Restore {
             Some(b' ' | b'-') if bracket.is_some() => at += 1,
             Some(_) => return Seen::Nothing,
         }
-        let digits = bytes[at..].iter().take(8).take_while(|b| b.is_ascii_digit()).count();
+        let digits = bytes[at..].iter().take(MOST_DIGITS).take_while(|b| b.is_ascii_digit()).count();
         let end = at + digits;
         if digits == 0 {
             return if end == bytes.len() { Seen::Open } else { Seen::Nothing };
