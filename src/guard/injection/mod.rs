@@ -8,6 +8,7 @@
 mod decode;
 mod fold;
 mod lexicon;
+mod lists;
 mod model;
 mod rules;
 mod tokens;
@@ -102,7 +103,8 @@ thread_local! {
 
 fn judge_piece(text: &str, trust: Trust) -> Judgement {
     let mut best = Judgement { score: -1.0, ..Judgement::default() };
-    let views = decode::views(text);
+    let text = lists::shortened(text);
+    let views = decode::views(&text);
     ROOM.with_borrow_mut(|room| {
         for view in views {
             read(&view.text, &mut room.tokens, &mut room.hits);
