@@ -27,17 +27,15 @@ pub(super) fn shortened(text: &str) -> Cow<'_, str> {
             }
             continue;
         };
-        let count = match kinds.iter_mut().find(|(known, _)| *known == kind) {
-            Some((_, count)) => {
-                *count += 1;
-                *count
+        let known = kinds.iter().position(|(known, _)| *known == kind);
+        let count = if let Some((_, count)) = known.and_then(|at| kinds.get_mut(at)) {
+            *count += 1;
+            *count
+        } else {
+            if kinds.len() < MOST_KINDS {
+                kinds.push((kind, 1));
             }
-            None => {
-                if kinds.len() < MOST_KINDS {
-                    kinds.push((kind, 1));
-                }
-                1
-            }
+            1
         };
         left_out = count > JUDGED;
         if !left_out {
