@@ -15,7 +15,7 @@
 //! - [`store`]: Redis and the database, for what is shared or must last.
 //! - [`replay`]: what is said twice without asking a model twice: repeats of a request, readers who come back.
 //! - [`http`]: bytes to types and back, one API family a folder.
-//! - [`observe`]: logs and metrics.
+//! - [`observe`]: logs and metrics. [`turn`]: when a connection writes.
 //! - [`config`] and [`settings`]: what can be set.
 //! - [`app`] and [`cli`]: puts the parts together and runs them.
 // The stack of stages is one nested future.
@@ -54,4 +54,5 @@ pub mod stage;
 pub mod store;
 pub mod summary;
 pub mod tokens;
+pub mod turn;
 pub mod wire;

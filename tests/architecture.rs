@@ -9,7 +9,7 @@ use std::{
 /// The levels of the house, lowest first. A module imports modules of lower
 /// levels, and of its own level only those that its row names.
 const LEVELS: &[&[(&str, &[&str])]] = &[
-    &[("chat", &[]), ("settings", &[])],
+    &[("chat", &[]), ("settings", &[]), ("turn", &[])],
     &[
         ("error", &[]),
         ("call", &["caller", "purse"]),

@@ -29,7 +29,10 @@ use parking_lot::Mutex;
 use tokio::{net::TcpStream, sync::OnceCell, task, time};
 use tower::Service;
 
-use crate::error::{Error, Result};
+use crate::{
+    error::{Error, Result},
+    turn::Turn,
+};
 
 type Sent = Full<Bytes>;
 type Stream = MaybeHttpsStream<TokioIo<TcpStream>>;
@@ -72,6 +75,7 @@ impl Connections {
         if let Some(shared) = shared {
             return Box::pin(multiplexed(shared, request())).await;
         }
+        Turn::wait().await;
         while let Some(line) = self.idle.take() {
             match line.ask(self.single(request())).await {
                 Err(error) if hung_up(&error) => {}
