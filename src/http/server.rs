@@ -10,6 +10,7 @@ use std::{
     time::Duration,
 };
 
+use futures_util::{FutureExt as _, StreamExt as _, future::BoxFuture, stream::FuturesUnordered};
 use hyper::service::service_fn;
 use hyper_util::{
     rt::{TokioExecutor, TokioIo, TokioTimer},
@@ -19,7 +20,6 @@ use prometheus::IntGauge;
 use tokio::{
     net::{TcpListener, TcpStream},
     sync::Semaphore,
-    time::Instant,
 };
 use tokio_io_timeout::TimeoutStream;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
@@ -78,10 +78,7 @@ impl Server {
             };
             self.tracker.spawn(async move {
                 open.inc();
-                tokio::select! {
-                    () = serve(stream, address, edge, &builder, &bounds, stop) => {}
-                    () = cut.cancelled() => {}
-                }
+                serve(stream, address, edge, &builder, &bounds, [stop, cut]).await;
                 open.dec();
                 drop(place);
             });
@@ -116,7 +113,7 @@ async fn serve(
     edge: Edge,
     builder: &auto::Builder<TokioExecutor>,
     settings: &Bounds,
-    stop: CancellationToken,
+    [stop, cut]: [CancellationToken; 2],
 ) {
     let _ = stream.set_nodelay(true);
     let mut stream = TimeoutStream::new(stream);
@@ -129,18 +126,30 @@ async fn serve(
     });
     let io = TokioIo::new(InTurn::new(Box::pin(stream)));
     let mut connection = pin!(builder.serve_connection(io, service));
-    // hyper's own bounds begin once it is known which HTTP a client speaks,
-    // and an HTTP/2 client may be silent for as long as it answers pings.
-    let mut look = pin!(tokio::time::sleep(settings.idle));
-    let (mut seen, mut leaving) = (0, false);
+    // Each is polled only when it has something to say, not with every piece of every answer.
+    let mut asides = FuturesUnordered::from_iter([
+        stop.cancelled_owned().map(|()| Aside::Stop).boxed(),
+        cut.cancelled_owned().map(|()| Aside::Cut).boxed(),
+        // hyper's own bounds begin once it is known which HTTP a client speaks,
+        // and an HTTP/2 client may be silent for as long as it answers pings.
+        after(settings.idle),
+    ]);
+    let (mut seen, mut leaving, mut stopping) = (0, false, false);
     let served = loop {
-        tokio::select! {
+        let aside = tokio::select! {
+            biased;
             served = connection.as_mut() => break served,
-            () = stop.cancelled(), if !leaving => {
+            Some(aside) = asides.next() => aside,
+        };
+        match aside {
+            Aside::Cut => return,
+            Aside::Stop => {
                 connection.as_mut().graceful_shutdown();
-                break connection.await;
+                stopping = true;
             }
-            () = look.as_mut() => {
+            // What is under way may come to its end until it is cut.
+            Aside::Look if stopping => {}
+            Aside::Look => {
                 let now = requests.load(Ordering::Relaxed);
                 if now == 0 || leaving {
                     // Silent from the start, or longer under way than any call may be.
@@ -153,7 +162,7 @@ async fn serve(
                     (leaving, next) = (true, settings.longest);
                 }
                 seen = now;
-                look.as_mut().reset(Instant::now() + next);
+                asides.push(after(next));
             }
         }
     };
@@ -161,6 +170,20 @@ async fn serve(
         // Clients come and go; what they do wrong on the way is no news.
         tracing::debug!(%error, "a connection ended early");
     }
+}
+
+/// What a connection hears from beside it.
+enum Aside {
+    /// No new request from here on.
+    Stop,
+    /// What is under way is dropped.
+    Cut,
+    /// It is time to see whether anything came.
+    Look,
+}
+
+fn after(time: Duration) -> BoxFuture<'static, Aside> {
+    tokio::time::sleep(time).map(|()| Aside::Look).boxed()
 }
 
 /// How long a connection may take.
