@@ -122,7 +122,8 @@ async fn serve(
     let requests = AtomicUsize::new(0);
     let service = service_fn(|request| {
         requests.fetch_add(1, Ordering::Relaxed);
-        edge.clone().answer(request, address)
+        // Boxed, so that what is needed to the head of an answer is not held to its end.
+        edge.clone().answer(request, address).boxed()
     });
     let io = TokioIo::new(InTurn::new(Box::pin(stream)));
     let mut connection = pin!(builder.serve_connection(io, service));

@@ -166,7 +166,8 @@ pub fn parse(body: &[u8]) -> Result<Parsed> {
 
 fn message(raw: RawMessage, at: &At<'_>) -> Result<Message> {
     let RoleName(role) = raw.role;
-    let mut parts = Vec::new();
+    // Nearly always there is one, and it is held for as long as the answer takes.
+    let mut parts = Vec::with_capacity(1);
     if let Some(text) = raw.reasoning_content.filter(|text| !text.is_empty() && role == Role::Assistant) {
         parts.push(Part::Reasoning { text, signature: None, redacted: None });
     }
