@@ -153,6 +153,7 @@ mod tests {
 
     use tokio::{
         io::{AsyncReadExt, AsyncWriteExt},
+        sync::Barrier,
         task::LocalSet,
     };
 
@@ -161,15 +162,16 @@ mod tests {
     /// What `tasks` do that are all ready at once, `rounds` times.
     async fn done(tasks: usize, rounds: usize) -> Vec<&'static str> {
         let done = Rc::new(RefCell::new(Vec::new()));
+        let ready = Rc::new(Barrier::new(tasks));
         let set = LocalSet::new();
         for _ in 0..tasks {
-            let done = done.clone();
+            let (done, ready) = (done.clone(), ready.clone());
             set.spawn_local(async move {
                 for _ in 0..rounds {
+                    ready.wait().await;
                     done.borrow_mut().push("reads");
                     Turn::wait().await;
                     done.borrow_mut().push("writes");
-                    yield_now().await;
                 }
             });
         }
@@ -212,7 +214,7 @@ mod tests {
             near.shutdown().await.unwrap();
         };
         let mut read = Vec::new();
-        let (_, got) = tokio::join!(write, far.read_to_end(&mut read));
+        let ((), got) = tokio::join!(write, far.read_to_end(&mut read));
         assert_eq!((got.unwrap(), read), (5000, expected));
     }
 }
