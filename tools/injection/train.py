@@ -44,7 +44,7 @@ STRENGTH = 4.0
 # An attack that most people try counts as this many.
 OFTEN = 2.0
 # The share of harmless texts of families not trained on that may score above the threshold.
-FALSE_ALARMS = 0.005
+FALSE_ALARMS = 0.0065
 
 # What weights depend on: the test in src/guard/injection/tests.rs hashes the same files.
 INPUTS = [
@@ -54,6 +54,7 @@ INPUTS = [
     "src/guard/injection/decode.rs",
     "src/guard/injection/decode/codes.rs",
     "src/guard/injection/decode/common.txt",
+    "src/guard/injection/decode/finds.rs",
     "src/guard/injection/decode/hidden.rs",
     "src/guard/injection/decode/leet.rs",
     "src/guard/injection/decode/torn.rs",

@@ -26,10 +26,10 @@ pub(super) const MOST: usize = 24;
 /// What it costs to judge a reading, by its length: as much as making four of them.
 const JUDGING: usize = 4;
 
-/// What may be spent on the readings of a text of so many bytes besides the text itself. One is about a hundred
-/// instructions: a byte of a reading is made for 1 to 4, and judged for [`JUDGING`].
+/// What may be spent on the readings of a text of so many bytes besides the text itself. One is at most a hundred
+/// instructions: a byte of a reading is made for 1 to 3, and judged for [`JUDGING`].
 pub(super) const fn work(bytes: usize) -> usize {
-    (16 << 10) + 24 * bytes
+    (16 << 10) + 28 * bytes
 }
 
 /// How much of what is around something hidden is read with it, in bytes: a sentence or two.
@@ -61,8 +61,8 @@ pub(super) fn each_view(text: &str, tokens: &mut Vec<Token>, mut told: impl FnMu
     }
     let mut views = vec![first];
     while let Some((found, layers)) = finds.next() {
-        if views.len() >= MOST || !finds.spend(found.len() * JUDGING) {
-            continue;
+        if views.len() >= MOST {
+            break;
         }
         let folded = fold::fold(&found);
         if views.iter().any(|view| view.text == folded.text) {

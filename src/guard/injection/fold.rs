@@ -92,6 +92,10 @@ pub(super) fn plain(text: &str) -> String {
     fold(text).text
 }
 
+/// A character that stands for more letters than this, such as a whole blessing in Arabic, is cut: a folded text is
+/// not much longer than the text.
+const MOST_PARTS: usize = 6;
+
 /// Adds what a character outside ASCII is spelled as.
 fn spell(letter: char, out: &mut String) {
     match letter {
@@ -107,7 +111,8 @@ fn spell(letter: char, out: &mut String) {
         '\u{1f150}'..='\u{1f169}' => out.push((b'a' + (letter as u32 - 0x1f150) as u8) as char),
         '\u{1f170}'..='\u{1f189}' => out.push((b'a' + (letter as u32 - 0x1f170) as u8) as char),
         _ => {
-            for part in std::iter::once(letter).nfkd().filter(|part| !is_combining_mark(*part)) {
+            let parts = std::iter::once(letter).nfkd().filter(|part| !is_combining_mark(*part));
+            for part in parts.take(MOST_PARTS) {
                 match dressed(part) {
                     Some(plain) => out.push(plain),
                     None => out.extend(part.to_lowercase().filter(|part| !is_combining_mark(*part))),

@@ -356,3 +356,51 @@ pub(super) fn are_whole() -> bool {
         && COMPILED.len() == RULES.len()
         && COMPILED.iter().all(|rule| (1..=LONGEST).contains(&rule.steps.len()))
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    /// The same as [`Rule::applies`], by trying everything.
+    fn found(rule: &Rule, before: &[Telling], left: u32, earliest: u32) -> bool {
+        let wanted = if rule.ordered && left > 0 { 1 << left.ilog2() } else { left };
+        left == 0
+            || before.iter().enumerate().rev().take_while(|(_, token)| token.at >= earliest).any(
+                |(at, token)| {
+                    (0..rule.steps.len()).any(|step| {
+                        wanted >> step & 1 == 1
+                            && token.classes & rule.steps[step].0 != 0
+                            && found(rule, &before[..at], left & !(1 << step), earliest)
+                    })
+                },
+            )
+    }
+
+    proptest! {
+        #[test]
+        fn steps_are_met_each_by_a_token_of_its_own(
+            steps in prop::collection::vec(1_u64..32, 1..=LONGEST),
+            classes in prop::collection::vec(0_u64..32, 1..12),
+            span in 1_u32..20,
+            ordered: bool,
+        ) {
+            let steps: Vec<Classes> = steps.into_iter().map(Classes).collect();
+            let all = classes.iter().zip((2..).step_by(2));
+            let all: Vec<Telling> =
+                all.enumerate().map(|(token, (classes, at))| Telling { classes: *classes, at, token }).collect();
+            let rule = Rule { steps, needs: [0; LONGEST], ends: 0, span, ordered };
+            let count = rule.steps.len();
+            let (last, before) = all.split_last().unwrap();
+            let earliest = (last.at + 1).saturating_sub(span);
+            let ends = if ordered { count - 1..count } else { 0..count };
+            let whole = (1 << count) - 1;
+            let slow = ends
+                .filter(|step| last.classes & rule.steps[*step].0 != 0)
+                .any(|step| found(&rule, before, whole & !(1 << step), earliest));
+            let ends = if ordered { rule.steps[count - 1].0 } else { u64::MAX };
+            prop_assert_eq!(last.classes & ends != 0 && rule.applies(last, before), slow);
+        }
+    }
+}

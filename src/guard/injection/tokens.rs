@@ -337,3 +337,42 @@ pub(super) const fn mix(hash: u64) -> u64 {
     let hash = (hash ^ (hash >> 32)).wrapping_mul(0xd6e8_feb8_6659_fd93);
     hash ^ (hash >> 32)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    proptest::proptest! {
+        #[test]
+        fn short_words_are_hashed_as_others(text in "[a-z{`@0 é]{0,12}", at in 0_usize..12) {
+            let bytes = text.as_bytes();
+            let rest = &bytes[at.min(bytes.len())..];
+            let some = eight(bytes, bytes.len() - rest.len());
+            let many = letters(some);
+            let slow = rest.iter().take(8).take_while(|byte| byte.is_ascii_lowercase()).count();
+            proptest::prop_assert_eq!(many, slow);
+            if (1..8).contains(&many) {
+                proptest::prop_assert_eq!(short_hash(some & ((1 << (many * 8)) - 1), many), hash(&rest[..many]));
+            }
+        }
+    }
+
+    #[test]
+    fn sentences_and_lines_break() {
+        let breaks = |text: &str| -> String {
+            let tokens = cut(text, Lexicon::get());
+            let begins = tokens.iter().filter(|token| token.breaks);
+            begins.map(|token| &text[token.start..token.end]).collect::<Vec<_>>().join(" ")
+        };
+        assert_eq!(
+            breaks("one. two; three, four\nfive? six ! seven: eight.nine"),
+            "two three five six seven eight"
+        );
+        assert_eq!(breaks("a.  b e.g.x"), "b");
+    }
+
+    #[test]
+    fn quotations_are_what_stands_between_marks() {
+        assert_eq!(quotations("it's 'ig' + 'no re' and \"don't\" or `x"), ["ig", "no re", "don't"]);
+    }
+}

@@ -377,3 +377,23 @@ fn morse(text: &str, finds: &mut Finds) {
         finds.tell(plain, "morse");
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    proptest::proptest! {
+        #[test]
+        fn a_run_is_seen_wherever_it_stands(text in "[a ]{0,40}([A-Za-z0-9+=\n]{0,30}[ .]{0,3}){0,4}") {
+            let bytes = text.as_bytes();
+            let lines = bytes.split(|byte| IN_RUN[usize::from(*byte)] == 0);
+            let slow = lines.map(|line| line.iter().filter(|byte| IN_RUN[usize::from(**byte)] == 1).count());
+            proptest::prop_assert_eq!(has_run(bytes), slow.max() >= Some(RUN));
+        }
+    }
+
+    #[test]
+    fn many_bytes_are_counted() {
+        assert_eq!(count(&[b'1'; 1000], |byte| byte == b'1'), 1000);
+    }
+}

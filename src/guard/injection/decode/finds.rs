@@ -1,7 +1,7 @@
 //! What decoders have found and nobody has read yet, and how much more of it may be looked for.
 use std::collections::VecDeque;
 
-use super::{DEEPEST, MOST};
+use super::{DEEPEST, JUDGING, MOST};
 
 /// A queue of readings: those of the text itself come first, then what was found in them.
 pub(super) struct Finds {
@@ -25,21 +25,17 @@ impl Finds {
 
     /// Whether another reading is wanted, and so much work may be done for it; then it counts as done.
     pub(super) fn wants(&mut self, work: usize) -> bool {
-        self.layers.len() < DEEPEST && self.queue.len() < MOST && self.spend(work)
-    }
-
-    /// Whether so much work may be done; then it counts as done.
-    pub(super) fn spend(&mut self, work: usize) -> bool {
-        let enough = work <= self.left;
-        if enough {
+        let wanted = self.layers.len() < DEEPEST && self.queue.len() < MOST && work <= self.left;
+        if wanted {
             self.left -= work;
         }
-        enough
+        wanted
     }
 
-    /// Takes in a text that was found.
+    /// Takes in a text that was found, if it may still be judged. That is paid at once, so that nothing deeper is
+    /// looked for at the cost of what lies above it.
     pub(super) fn tell(&mut self, found: String, layer: &'static str) {
-        if self.queue.len() < MOST && self.layers.len() < DEEPEST {
+        if self.wants(found.len() * JUDGING) {
             let layers = self.layers.iter().copied().chain([layer]).collect();
             self.queue.push_back((found, layers));
         }
