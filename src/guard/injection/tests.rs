@@ -1,5 +1,5 @@
 use base64::Engine;
-use proptest::prelude::{Strategy, prop, prop_assert};
+use proptest::prelude::{ProptestConfig, Strategy, prop, prop_assert};
 use sha2::{Digest, Sha256};
 
 use super::*;
@@ -172,6 +172,7 @@ fn mixed() -> impl Strategy<Value = String> {
 }
 
 proptest::proptest! {
+    #![proptest_config(ProptestConfig::with_cases(48))]
     #[test]
     fn no_text_takes_more_work_than_its_length_allows(text in mixed()) {
         let (views, spent) = views(&text);
