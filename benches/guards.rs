@@ -61,22 +61,31 @@ fn a_stream(bencher: Bencher<'_, '_>, text: usize) {
     bencher.bench_local(|| judged(&pii, &chat, false, &pieces));
 }
 
-/// A short question, a longer one, 2 kB of prose, and 2 kB of what looks like codes.
-fn questions() -> [String; 4] {
+/// A short question, a longer one, 2 kB of prose, 2 kB of what looks like codes, and 2 kB that mix a dozen of them.
+fn questions() -> [String; 5] {
     let noise = (0..2048_u32).map(|n| {
         char::from(b"0rjcGJvUanmmvV7KPwWTg2bG/ysxVFLg iKRK4ew3yVp4Q+b"[(n * n * 7 + n) as usize % 48])
     });
     let short = "How do I reset my password, and how long does it take? Thx";
-    [short.to_owned(), TEXTS[0].to_owned(), TEXTS[0].repeat(11)[..2048].to_owned(), noise.collect()]
+    let mixed = "The code: QSBoYXJtbGVzcyB0ZXh0Li4u is 41206861726d6c657373 %61%20%68%61%72%6d 65 32 104 97 114 109 108 \
+                 101 gur tneqra ybbxf terra, S.h.e b.o.u.g.h.t i-t, n0 b1cycl3 h3r3, retaw dna daerb, &#104;&#97;&#114;\
+                 thetrainleavesatnine 'br'+'ead' waaater aaand saaand .- -... -.-. -.. . ..-. --. .... а \u{200b}";
+    [
+        short.to_owned(),
+        TEXTS[0].to_owned(),
+        TEXTS[0].repeat(11)[..2048].to_owned(),
+        noise.collect(),
+        mixed.repeat(8).chars().take(2000).collect(),
+    ]
 }
 
-#[divan::bench(args = [0, 1, 2, 3])]
+#[divan::bench(args = [0, 1, 2, 3, 4])]
 fn prompt_injection(bencher: Bencher<'_, '_>, text: usize) {
     let text = &questions()[text];
     bencher.bench_local(|| injection::judge(text, Trust::User));
 }
 
-#[divan::bench(args = [0, 1, 2, 3])]
+#[divan::bench(args = [0, 1, 2, 3, 4])]
 fn unsafe_content(bencher: Bencher<'_, '_>, text: usize) {
     let rules = safety::Rules::new(&safety::Settings::default()).expect("the defaults are good");
     let text = &questions()[text];

@@ -54,6 +54,7 @@ INPUTS = [
     "src/guard/injection/decode.rs",
     "src/guard/injection/decode/codes.rs",
     "src/guard/injection/decode/common.txt",
+    "src/guard/injection/decode/finds.rs",
     "src/guard/injection/decode/hidden.rs",
     "src/guard/injection/decode/leet.rs",
     "src/guard/injection/decode/torn.rs",

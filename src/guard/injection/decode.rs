@@ -1,25 +1,42 @@
 //! Finds what a text hides: the same words encoded, spelled backwards, shifted, torn apart or dressed up.
 //!
-//! A [`View`] is another reading of the text. Whatever turns up is folded and
-//! looked at again, so that layers come off one by one: at most [`DEEPEST`],
-//! at most [`MOST`] readings, at most [`LARGEST`] bytes of them.
+//! A [`View`] is another reading of the text, or of that part of it in which
+//! something is hidden. Whatever turns up is folded and looked at again, so that
+//! layers come off one by one: at most [`DEEPEST`], at most [`MOST`] readings.
+//! Making and judging them is paid for in [`work`], so that no text, whatever it
+//! mixes, costs more than so many times its length.
 mod codes;
+mod finds;
 mod hidden;
 mod leet;
 mod torn;
 mod words;
 
-use super::{fold, lexicon::Lexicon, tokens};
+use super::{
+    fold,
+    lexicon::Lexicon,
+    tokens::{self, Token},
+};
+use finds::Finds;
 
 /// The most layers.
 pub(super) const DEEPEST: usize = 4;
 /// The most readings of one text.
-const MOST: usize = 24;
-/// The most bytes of all readings together, besides the text itself.
-const LARGEST: usize = 256 << 10;
+pub(super) const MOST: usize = 24;
+/// What it costs to judge a reading, by its length: as much as making four of them.
+const JUDGING: usize = 4;
+
+/// What may be spent on the readings of a text of so many bytes besides the text itself. One is at most a hundred
+/// instructions: a byte of a reading is made for 1 to 3, and judged for [`JUDGING`].
+pub(super) const fn work(bytes: usize) -> usize {
+    (16 << 10) + 28 * bytes
+}
+
+/// How much of what is around something hidden is read with it, in bytes: a sentence or two.
+const AROUND: usize = 240;
 
 /// A reading of a text.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub(super) struct View {
     /// Folded.
     pub(super) text: String,
@@ -27,59 +44,60 @@ pub(super) struct View {
     pub(super) layers: Vec<&'static str>,
 }
 
-/// All readings of a text, the text itself first.
-pub(super) fn views(text: &str) -> Vec<View> {
-    let mut views: Vec<View> = Vec::with_capacity(1);
-    let mut left = LARGEST;
+/// Tells all readings of a text, the text itself first, each with its tokens. Gives back the work that it took.
+pub(super) fn each_view(text: &str, tokens: &mut Vec<Token>, mut told: impl FnMut(&View, &[Token])) -> usize {
+    let lexicon = Lexicon::get();
+    let all = work(text.len());
+    let mut finds = Finds::new(all);
     let folded = fold::fold(text);
-    let mut queue = std::collections::VecDeque::new();
     let mut layers = Vec::new();
     if folded.hidden > 1 || folded.alike > 2 {
         layers.push(if folded.hidden > 1 { "hidden" } else { "confusables" });
     }
-    if !folded.smuggled.is_empty() {
-        queue.push_back((folded.smuggled.clone(), vec!["hidden"]));
+    let first = look(text, folded, layers, lexicon, tokens, &mut finds);
+    told(&first, tokens);
+    if finds.is_empty() {
+        return all - finds.left();
     }
-    let first = View { text: folded.text, layers: layers.clone() };
-    let mut add = |found, layer| {
-        if queue.len() < MOST {
-            queue.push_back((found, layers.iter().copied().chain([layer]).collect()));
+    let mut views = vec![first];
+    while let Some((found, layers)) = finds.next() {
+        if views.len() >= MOST {
+            break;
         }
-    };
-    // Codes are sensitive to case: they are looked for in the text as it is.
-    codes::find(text, &mut add);
-    if folded.hidden > 0 || folded.alike > 0 {
-        codes::find(&fold::undressed(text), &mut add);
-    }
-    words::find(&first.text, Lexicon::get(), &mut add);
-    views.push(first);
-    while let Some((found, layers)) = queue.pop_front() {
-        if views.len() >= MOST || found.len() > left || layers.len() > DEEPEST {
-            continue;
-        }
-        left -= found.len();
         let folded = fold::fold(&found);
         if views.iter().any(|view| view.text == folded.text) {
             continue;
         }
-        let mut deeper = |more: String, layer| {
-            if queue.len() < MOST {
-                let mut all = layers.clone();
-                all.push(layer);
-                queue.push_back((more, all));
-            }
-        };
-        codes::find(&found, &mut deeper);
-        if folded.hidden > 0 || folded.alike > 0 {
-            codes::find(&fold::undressed(&found), &mut deeper);
-        }
-        words::find(&folded.text, Lexicon::get(), &mut deeper);
-        if !folded.smuggled.is_empty() {
-            deeper(folded.smuggled.clone(), "hidden");
-        }
-        views.push(View { text: folded.text, layers });
+        let view = look(&found, folded, layers, lexicon, tokens, &mut finds);
+        told(&view, tokens);
+        views.push(view);
     }
-    views
+    all - finds.left()
+}
+
+/// Cuts a text into tokens, and looks for what is hidden in it.
+fn look(
+    text: &str,
+    folded: fold::Folded,
+    layers: Vec<&'static str>,
+    lexicon: &Lexicon,
+    tokens: &mut Vec<Token>,
+    finds: &mut Finds,
+) -> View {
+    if !folded.smuggled.is_empty() {
+        finds.within(if layers == ["hidden"] { &[] } else { &layers });
+        finds.tell(folded.smuggled, "hidden");
+    }
+    finds.within(&layers);
+    // Codes are sensitive to case: they are looked for in the text as it is, but without its dress.
+    if folded.hidden > 0 || folded.alike > 0 {
+        codes::find(&fold::undressed(text), finds);
+    } else {
+        codes::find(text, finds);
+    }
+    let quotations = tokens::cut_into(&folded.text, lexicon, tokens);
+    words::find(&folded.text, tokens, quotations, lexicon, finds);
+    View { text: folded.text, layers }
 }
 
 /// Whether bytes are text that somebody could have written, not noise.
@@ -110,6 +128,26 @@ fn sensible(bytes: &[u8]) -> Option<&str> {
 }
 
 /// How many words of a text tell of an attack.
-fn telling(text: &str, lexicon: &Lexicon) -> usize {
-    tokens::cut(text, lexicon).iter().filter(|token| token.classes.0 != 0).count()
+fn telling(tokens: &[Token]) -> usize {
+    tokens.iter().filter(|token| token.classes.0 != 0).count()
+}
+
+/// The part of a text from one byte to another, with [`AROUND`] bytes on each side: what is around was read before,
+/// and need not be read again.
+fn around(text: &str, range: std::ops::Range<usize>) -> &str {
+    let mut begins = range.start.saturating_sub(AROUND);
+    let mut ends = (range.end + AROUND).min(text.len());
+    if begins < AROUND / 2 {
+        begins = 0;
+    }
+    if ends + AROUND / 2 > text.len() {
+        ends = text.len();
+    }
+    while !text.is_char_boundary(begins) {
+        begins -= 1;
+    }
+    while !text.is_char_boundary(ends) {
+        ends += 1;
+    }
+    &text[begins..ends]
 }

@@ -1,8 +1,10 @@
 //! Brings a text into the form in which it is judged: lower case, no accents,
 //! no hidden characters, look-alikes as the letters that they look like.
-use std::borrow::Cow;
+use std::{borrow::Cow, sync::LazyLock};
 
 use unicode_normalization::{UnicodeNormalization, char::is_combining_mark};
+
+use super::{table::Table, tokens::mix};
 
 /// A folded text, and what folding met.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -24,9 +26,16 @@ pub(super) fn fold(text: &str) -> Folded {
     }
     let mut folded = Folded { text: String::with_capacity(text.len()), ..Folded::default() };
     let mut bytes = Vec::new();
+    // Most texts beyond ASCII are mostly ASCII, or mostly letters of two bytes.
+    let near = &*NEAR;
     for letter in text.chars() {
         if letter.is_ascii() {
             folded.text.push(letter.to_ascii_lowercase());
+        } else if let Some(spelled) = near.get((letter as usize).wrapping_sub(0x80)).filter(|s| !s.is_empty())
+        {
+            folded.text.push_str(spelled);
+            // The rest of them is none: see the test.
+            folded.alike += usize::from(matches!(letter, '\u{250}'..='\u{2af}') && spelled.is_ascii());
         } else if let Some(byte) = smuggled(letter) {
             folded.hidden += 1;
             bytes.push(byte);
@@ -49,6 +58,19 @@ pub(super) fn fold(text: &str) -> Folded {
     folded
 }
 
+/// What the letters of two bytes are spelled as, from U+0080 on: Latin, Greek, Cyrillic, Armenian. Empty for those that
+/// are hidden or only an accent.
+static NEAR: LazyLock<Vec<Box<str>>> = LazyLock::new(|| {
+    let spelled = |letter: char| {
+        let mut out = String::new();
+        if !is_hidden(letter) {
+            spell(letter, &mut out);
+        }
+        out.into()
+    };
+    ('\u{80}'..='\u{58f}').map(spelled).collect()
+});
+
 /// The text without what is hidden, and with letters in another dress as what they are; upper case stays.
 pub(super) fn undressed(text: &str) -> String {
     let mut plain = String::with_capacity(text.len());
@@ -70,6 +92,10 @@ pub(super) fn plain(text: &str) -> String {
     fold(text).text
 }
 
+/// A character that stands for more letters than this, such as a whole blessing in Arabic, is cut: a folded text is
+/// not much longer than the text.
+const MOST_PARTS: usize = 6;
+
 /// Adds what a character outside ASCII is spelled as.
 fn spell(letter: char, out: &mut String) {
     match letter {
@@ -85,7 +111,8 @@ fn spell(letter: char, out: &mut String) {
         '\u{1f150}'..='\u{1f169}' => out.push((b'a' + (letter as u32 - 0x1f150) as u8) as char),
         '\u{1f170}'..='\u{1f189}' => out.push((b'a' + (letter as u32 - 0x1f170) as u8) as char),
         _ => {
-            for part in std::iter::once(letter).nfkd().filter(|part| !is_combining_mark(*part)) {
+            let parts = std::iter::once(letter).nfkd().filter(|part| !is_combining_mark(*part));
+            for part in parts.take(MOST_PARTS) {
                 match dressed(part) {
                     Some(plain) => out.push(plain),
                     None => out.extend(part.to_lowercase().filter(|part| !is_combining_mark(*part))),
@@ -100,24 +127,26 @@ fn spell(letter: char, out: &mut String) {
 fn dressed(letter: char) -> Option<char> {
     const PAIRS: &str = "ᴀaʙbᴄcᴅdᴇeꜰfɢgʜhɪiᴊjᴋkʟlᴍmɴnᴏoᴘpʀrꜱsᴛtᴜuᴠvᴡwʏyᴢz\
         øołlđdħhŧtıiɑaɡgɩiɾjʋuɐaɔcəeǝeɛeɟfƃgɥhᴉiɯmɹrʇtʌvʍwʎyȷjßsɨiʉuƀbɓbɗdɖdɠgɦhɱmɲnŋnɵoɸpʂsʈtʐzƙkƥpƭtⱱvʞk";
+    static TABLE: LazyLock<Table> = LazyLock::new(|| pairs(PAIRS));
     match letter {
         '\u{df}'..='\u{2af}'
         | '\u{1d00}'..='\u{1dbf}'
         | '\u{2c60}'..='\u{2c7f}'
-        | '\u{a700}'..='\u{a7ff}' => paired(PAIRS, letter),
+        | '\u{a700}'..='\u{a7ff}' => paired(&TABLE, letter),
         _ => None,
     }
 }
 
-/// The character that follows `letter` in a text of pairs.
-fn paired(pairs: &str, letter: char) -> Option<char> {
-    let mut pairs = pairs.chars();
-    while let (Some(from), to @ Some(_)) = (pairs.next(), pairs.next()) {
-        if from == letter {
-            return to;
-        }
-    }
-    None
+/// A text of pairs as a table: of two letters the second, by the first.
+fn pairs(text: &str) -> Table {
+    let letters: Vec<u64> = text.chars().map(u64::from).collect();
+    let all: Vec<(u64, u64)> = letters.chunks_exact(2).map(|two| (mix(two[0]), two[1])).collect();
+    Table::new(&all, |first, _| first)
+}
+
+/// The character that a table has for `letter`.
+fn paired(table: &Table, letter: char) -> Option<char> {
+    u32::try_from(table.get(mix(u64::from(letter)))).ok().filter(|to| *to > 0).and_then(char::from_u32)
 }
 
 /// Whether a letter that became ASCII was a letter in disguise, not one with an accent.
@@ -152,12 +181,18 @@ fn unmixed<'a>(text: &'a str, alike: &mut usize) -> Cow<'a, str> {
         return Cow::Borrowed(text);
     }
     let mut clean = String::with_capacity(text.len());
+    // Letters that look like no Latin ones: then those that do are what they are.
+    let other = text.chars().any(|c| suspect(c) && latin_like(c).is_none());
     for word in text.split_inclusive(|letter: char| !letter.is_alphanumeric()) {
+        if word.is_ascii() {
+            clean.push_str(word);
+            continue;
+        }
         let latin = word.bytes().filter(u8::is_ascii_alphabetic).count();
         let foreign = word.chars().filter(|letter| suspect(*letter)).count();
         // `а` alone, or a word of look-alikes only, is told by its neighbours at best: it stays.
         let all = latin == 0 && foreign >= 2 && word.chars().all(|c| !c.is_alphabetic() || TWINS.contains(c));
-        if foreign > 0 && latin > 0 || all && !text.chars().any(|c| suspect(c) && latin_like(c).is_none()) {
+        if foreign > 0 && latin > 0 || all && !other {
             for letter in word.chars() {
                 // Only what was one is counted: the `µ` of a unit looks like no Latin letter.
                 *alike += usize::from(latin_like(letter).is_some());
@@ -179,5 +214,42 @@ fn latin_like(letter: char) -> Option<char> {
         αaβbεeηnιiκkνvοoρpτtυuχxωwϲcϳjγyσoδd\
         ոnսuհhօoցgքfտtյjլlզq\
         ꭰdꭱrꭲtꮃwꮇmꮋhꮍyꮓzꮪsꮯcꮲpꭺaꭻjꮢrꮞsꮖtꭼe";
-    paired(PAIRS, letter)
+    static TABLE: LazyLock<Table> = LazyLock::new(|| pairs(PAIRS));
+    paired(&TABLE, letter)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn letters_of_two_bytes_are_spelled_alike_by_the_table() {
+        for letter in '\u{80}'..='\u{58f}' {
+            let mut slow = String::new();
+            spell(letter, &mut slow);
+            let dress = usize::from(!slow.is_empty() && slow.is_ascii() && is_dress(letter));
+            let folded = fold(&format!("{letter} "));
+            let hidden = is_hidden(letter);
+            let text = if hidden { " ".to_owned() } else { format!("{slow} ") };
+            assert_eq!(
+                (folded.text, folded.hidden, folded.alike),
+                (text, usize::from(hidden), dress),
+                "{letter}"
+            );
+        }
+    }
+
+    #[test]
+    fn look_alikes_are_what_they_look_like() {
+        for (text, plain) in [
+            ("Ignоrе", "ignore"),
+            ("ѕсоре", "scope"),
+            ("привет ѕсоре", "привет ѕсоре"),
+            ("ÉCOLE Straße", "ecole strase"),
+            ("ᴅᴇʙᴜɢ", "debug"),
+            ("ｉｇｎｏｒｅ 𝐚𝐥𝐥", "ignore all"),
+        ] {
+            assert_eq!(super::plain(text), plain);
+        }
+    }
 }

@@ -1,7 +1,11 @@
 //! What words do in a sentence: `lexicon.txt`, read once.
-use std::{collections::HashMap, ops::BitOrAssign, sync::LazyLock};
+use std::{ops::BitOrAssign, sync::LazyLock};
 
-use super::{fold, tokens};
+use super::{
+    fold,
+    table::{Sieve, Table},
+    tokens,
+};
 
 /// A set of classes of the lexicon.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -21,11 +25,12 @@ impl BitOrAssign for Classes {
 }
 
 /// The words, and what rules and decoders need to know of them.
+#[derive(Default)]
 pub(super) struct Lexicon {
     names: Vec<&'static str>,
-    words: HashMap<u64, Classes, foldhash::fast::FixedState>,
-    /// A bit for each hash that may be there: most words are told by one look at it.
-    seen: Box<[u64; 1024]>,
+    words: Table,
+    /// The words with which expressions end.
+    ends: Sieve,
     /// Single words in Latin letters that tell of an attack: what decoders look for.
     pub(super) telling: Vec<String>,
     /// What an address of e-mail is: somewhere to send things to.
@@ -74,26 +79,21 @@ impl Lexicon {
     }
 
     fn read(text: &'static str) -> Self {
-        let mut lexicon = Self {
-            names: Vec::new(),
-            words: HashMap::default(),
-            seen: Box::new([0; 1024]),
-            telling: Vec::new(),
-            address: Classes::default(),
-            discuss: Classes::default(),
-            instructions: Classes::default(),
-            about: Classes::default(),
-        };
+        let mut lexicon = Self::default();
+        // Words are cut without knowing any.
+        let none = Self::default();
+        let mut words: Vec<(u64, u64)> = Vec::new();
         for line in text.lines().filter(|line| !line.starts_with('#')) {
-            let words = match line.split_once(':').filter(|_| !line.starts_with(' ')) {
+            let in_line = match line.split_once(':').filter(|_| !line.starts_with(' ')) {
                 Some((name, words)) => {
                     lexicon.names.push(name);
                     words
                 }
                 None => line,
             };
-            words.split_whitespace().for_each(|word| lexicon.add(word));
+            in_line.split_whitespace().for_each(|word| words.extend(lexicon.add(word, &none)));
         }
+        lexicon.words = Table::new(&words, |one, other| one | other);
         lexicon.address = lexicon.set("target").unwrap_or_default();
         lexicon.discuss = lexicon.set("discuss").unwrap_or_default();
         lexicon.instructions = lexicon.set("instr|instrw").unwrap_or_default();
@@ -103,38 +103,30 @@ impl Lexicon {
         lexicon
     }
 
-    fn add(&mut self, word: &str) {
+    /// Takes in a word or an expression; gives back its hash, and a bit for its class.
+    fn add(&mut self, word: &str, none: &Self) -> Option<(u64, u64)> {
         let folded = fold::plain(&word.replace('_', " "));
-        let hashes: Vec<u64> = tokens::cut(&folded, &Self::empty()).iter().map(|token| token.hash).collect();
-        let Some((last, before)) = hashes.split_last() else { return };
-        let hash = before.iter().rev().fold(*last, |phrase, before| tokens::join(*before, phrase));
-        self.words.entry(hash).or_default().0 |= 1 << (self.names.len() - 1);
-        self.seen[(hash >> 6) as usize & 1023] |= 1 << (hash & 63);
+        let hashes: Vec<u64> = tokens::cut(&folded, none).iter().map(|token| token.hash).collect();
+        let (last, before) = hashes.split_last()?;
+        if !before.is_empty() {
+            self.ends.insert(*last);
+        }
         let telling = self.names.last().is_some_and(|name| TELLING.contains(name));
         if telling && folded.len() >= 5 && folded.bytes().all(|b| b.is_ascii_lowercase()) {
             self.telling.push(folded);
         }
-    }
-
-    fn empty() -> Self {
-        Self {
-            names: Vec::new(),
-            words: HashMap::default(),
-            seen: Box::new([0; 1024]),
-            telling: Vec::new(),
-            address: Classes::default(),
-            discuss: Classes::default(),
-            instructions: Classes::default(),
-            about: Classes::default(),
-        }
+        let hash = before.iter().rev().fold(*last, |phrase, before| tokens::join(*before, phrase));
+        Some((hash, 1 << (self.names.len() - 1)))
     }
 
     /// The classes of a word or of an expression.
     pub(super) fn classes(&self, hash: u64) -> Classes {
-        if self.seen[(hash >> 6) as usize & 1023] >> (hash & 63) & 1 == 0 {
-            return Classes::default();
-        }
-        self.words.get(&hash).copied().unwrap_or_default()
+        Classes(self.words.get(hash))
+    }
+
+    /// Whether expressions may end with a word.
+    pub(super) fn ends_expression(&self, hash: u64) -> bool {
+        self.ends.may_have(hash)
     }
 
     /// The set of the classes that are named, joined by `|`.

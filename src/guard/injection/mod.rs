@@ -11,6 +11,7 @@ mod lexicon;
 mod lists;
 mod model;
 mod rules;
+mod table;
 mod tokens;
 
 #[cfg(test)]
@@ -90,6 +91,7 @@ fn border(text: &str, at: usize) -> usize {
 #[derive(Default)]
 struct Room {
     tokens: Vec<tokens::Token>,
+    telling: Vec<rules::Telling>,
     hits: Vec<rules::Hit>,
     model: model::Room,
 }
@@ -102,16 +104,13 @@ thread_local! {
 }
 
 fn judge_piece(text: &str, trust: Trust) -> Judgement {
-    let mut best = Judgement { score: -1.0, ..Judgement::default() };
+    let mut best = (f32::MIN, Judgement::default());
     let text = lists::shortened(text);
-    let views = decode::views(&text);
-    ROOM.with_borrow_mut(|room| {
-        for view in views {
-            read(&view.text, &mut room.tokens, &mut room.hits);
-            let document = trust == Trust::Document;
-            let found = model::judge(&view.text, &room.tokens, &room.hits, document, &mut room.model);
-            let score = 1.0 / (1.0 + (-found.logit).exp());
-            if score > best.score {
+    ROOM.with_borrow_mut(|Room { tokens, telling, hits, model }| {
+        decode::each_view(&text, tokens, |view, tokens| {
+            apply(&view.text, tokens, telling, hits);
+            let found = model::judge(&view.text, tokens, hits, trust == Trust::Document, model);
+            if found.logit > best.0 {
                 let mut reasons: Vec<&'static str> = Vec::new();
                 for slot in found.slots.iter().filter(|slot| **slot < rules::SLOTS) {
                     let (name, _) = rules::slot_name(*slot);
@@ -119,22 +118,27 @@ fn judge_piece(text: &str, trust: Trust) -> Judgement {
                         reasons.push(name);
                     }
                 }
-                best = Judgement { score, reasons, layers: view.layers };
+                best = (found.logit, Judgement { score: 0.0, reasons, layers: view.layers.clone() });
             }
-        }
-        if room.tokens.capacity() > KEPT {
-            *room = Room::default();
+        });
+        if tokens.capacity() > KEPT {
+            (*tokens, *telling, *hits, *model) = Default::default();
         }
     });
-    best
+    let (logit, found) = best;
+    Judgement { score: 1.0 / (1.0 + (-logit).exp()), ..found }
 }
 
-/// A reading's tokens, and the rules that apply. A reading is judged as if it had been written so: what is
-/// hidden is no worse, and no better, than the same in plain words.
-fn read(text: &str, tokens: &mut Vec<tokens::Token>, hits: &mut Vec<rules::Hit>) {
-    tokens::cut_into(text, lexicon::Lexicon::get(), tokens);
+/// The rules that apply to a reading, in the order of their tokens. A reading is judged as if it had been written so:
+/// what is hidden is no worse, and no better, than the same in plain words.
+fn apply(
+    text: &str,
+    tokens: &[tokens::Token],
+    telling: &mut Vec<rules::Telling>,
+    hits: &mut Vec<rules::Hit>,
+) {
     hits.clear();
-    rules::hits(text, tokens, hits);
+    rules::hits(text, tokens, telling, hits);
     hits.sort_unstable_by_key(|hit| hit.token);
 }
 
@@ -142,19 +146,19 @@ fn read(text: &str, tokens: &mut Vec<tokens::Token>, hits: &mut Vec<rules::Hit>)
 /// For each window of each reading, the slots that are on and the buckets of its words.
 pub fn features(text: &str, trust: Trust) -> serde_json::Value {
     let (mut rows, mut slots) = (Vec::new(), Vec::new());
-    let (mut tokens, mut hits, mut windows) = (Vec::new(), Vec::new(), Vec::new());
-    for view in &decode::views(text) {
-        read(&view.text, &mut tokens, &mut hits);
-        model::windows(&view.text, &tokens, &mut windows);
+    let (mut tokens, mut telling, mut hits, mut windows) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
+    decode::each_view(text, &mut tokens, |view, tokens| {
+        apply(&view.text, tokens, &mut telling, &mut hits);
+        model::windows(tokens, &mut windows);
         for window in &windows {
             let mut buckets = Vec::new();
             for index in window.clone() {
-                model::features(&view.text, &tokens, index, |bucket| buckets.push(bucket));
+                model::features(&view.text, tokens, index, |bucket| buckets.push(bucket));
             }
             model::slots(&hits, window, trust == Trust::Document, &mut slots);
             rows.push(serde_json::json!({"layers": view.layers, "slots": slots, "buckets": buckets}));
         }
-    }
+    });
     serde_json::Value::Array(rows)
 }
 

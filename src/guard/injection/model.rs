@@ -7,7 +7,7 @@ use std::{ops::Range, sync::LazyLock};
 
 use super::{
     rules::{self, Hit},
-    tokens::{Token, mix},
+    tokens::Token,
 };
 
 /// How many weights there are; a feature's hash is cut to this.
@@ -33,7 +33,7 @@ pub(super) struct Weights {
     bias: f32,
     scale: f32,
     slots: Vec<f32>,
-    words: Vec<i8>,
+    words: Box<[i8; BUCKETS]>,
 }
 
 static WEIGHTS: LazyLock<Weights> = LazyLock::new(|| {
@@ -43,7 +43,7 @@ static WEIGHTS: LazyLock<Weights> = LazyLock::new(|| {
         bias: 0.0,
         scale: 0.0,
         slots: vec![0.0; SLOTS],
-        words: vec![0; BUCKETS],
+        words: Box::new([0; BUCKETS]),
     })
 });
 
@@ -61,14 +61,14 @@ impl Weights {
         let (numbers, words) = rest.split_at_checked((2 + SLOTS) * 4)?;
         let mut numbers =
             numbers.chunks_exact(4).map(|four| f32::from_le_bytes(four.try_into().unwrap_or_default()));
-        let weights = Self {
+        let words: Vec<i8> = words.iter().map(|byte| byte.cast_signed()).collect();
+        Some(Self {
             inputs: inputs.try_into().ok()?,
             bias: numbers.next()?,
             scale: numbers.next()?,
             slots: numbers.collect(),
-            words: words.iter().map(|byte| byte.cast_signed()).collect(),
-        };
-        (weights.words.len() == BUCKETS).then_some(weights)
+            words: words.try_into().ok()?,
+        })
     }
 }
 
@@ -99,12 +99,12 @@ pub(super) fn judge(text: &str, tokens: &[Token], hits: &[Hit], document: bool, 
     sums.push((0, 0));
     for index in 0..tokens.len() {
         features(text, tokens, index, |bucket| {
-            sum += i32::from(weights.words[bucket]);
+            sum += i32::from(weights.words[usize::from(bucket)]);
             count += 1;
         });
         sums.push((sum, count));
     }
-    windows(text, tokens, ranges);
+    windows(tokens, ranges);
     let (mut logit, mut best) = (f32::MIN, 0..0);
     for range in &*ranges {
         let (from, to) = (sums[range.start], sums[range.end]);
@@ -122,15 +122,13 @@ pub(super) fn judge(text: &str, tokens: &[Token], hits: &[Hit], document: bool, 
 
 /// The windows of a text: [`WINDOW`] tokens at a time, and besides each sentence, alone and with the next, so that a
 /// sentence weighs as much between others as alone.
-pub(super) fn windows(text: &str, tokens: &[Token], windows: &mut Vec<Range<usize>>) {
+pub(super) fn windows(tokens: &[Token], windows: &mut Vec<Range<usize>>) {
     windows.clear();
     let last = tokens.len().saturating_sub(WINDOW).div_ceil(STEP);
     windows.extend((0..=last).map(|step| step * STEP..(step * STEP + WINDOW).min(tokens.len())));
-    let bytes = text.as_bytes();
     let (mut before, mut begins) = (0, 0);
     for at in 1..=tokens.len() {
-        let ends =
-            at == tokens.len() || at - begins >= SENTENCE && is_break(bytes, &tokens[at - 1], &tokens[at]);
+        let ends = tokens.get(at).is_none_or(|token| token.breaks && at - begins >= SENTENCE);
         if !ends {
             continue;
         }
@@ -141,15 +139,6 @@ pub(super) fn windows(text: &str, tokens: &[Token], windows: &mut Vec<Range<usiz
         }
         (before, begins) = (begins, at);
     }
-}
-
-/// Whether a sentence or a line ends between two tokens.
-fn is_break(bytes: &[u8], before: &Token, after: &Token) -> bool {
-    let between = &bytes[before.end..after.start];
-    let sign = |byte: u8| matches!(byte, b'?' | b'!' | b':');
-    !before.word && sign(bytes[before.start])
-        || between.contains(&b'\n')
-        || between.windows(2).any(|two| two == b". " || two == b"; ")
 }
 
 /// The slots that are on in a window, once each, in order.
@@ -172,9 +161,13 @@ pub(super) fn slots(hits: &[Hit], window: &Range<usize>, document: bool, on: &mu
     }
 }
 
+/// What a feature's hash is multiplied with; of the product, so many bits as [`BUCKETS`] needs are its bucket.
+const SPREAD: u64 = 0xd6e8_feb8_6659_fd93;
+
 /// The buckets of a token: the word, with the one and two before it, and its pieces of four letters.
-pub(super) fn features(text: &str, tokens: &[Token], index: usize, mut each: impl FnMut(usize)) {
-    let bucket = |hash: u64, kind: u64| (mix(hash ^ kind << 56) >> 20) as usize & (BUCKETS - 1);
+pub(super) fn features(text: &str, tokens: &[Token], index: usize, mut each: impl FnMut(u16)) {
+    // The highest bits of a product are mixed enough.
+    let bucket = |hash: u64, kind: u64| ((hash ^ kind << 56).wrapping_mul(SPREAD) >> 48) as u16;
     let token = tokens[index];
     let begins = index.saturating_sub(2);
     let before = &tokens[begins..index];
@@ -187,7 +180,7 @@ pub(super) fn features(text: &str, tokens: &[Token], index: usize, mut each: imp
         each(bucket(two.hash.rotate_left(31) ^ token.hash, 4));
     }
     let bytes = &text.as_bytes()[token.start..token.end];
-    if token.word && bytes.len() >= 4 && bytes.is_ascii() {
+    if token.is_latin() && bytes.len() >= 4 {
         for piece in bytes.windows(4) {
             let four = u32::from_le_bytes(piece.try_into().unwrap_or_default());
             each(bucket(u64::from(four), 5));
@@ -196,7 +189,7 @@ pub(super) fn features(text: &str, tokens: &[Token], index: usize, mut each: imp
         each(bucket(u64::from_le_bytes([*a, *b, *c, 0, 0, 0, 0, 1]), 5));
         let [.., a, b, c] = bytes else { return };
         each(bucket(u64::from_le_bytes([*a, *b, *c, 0, 0, 0, 0, 2]), 5));
-    } else if token.word && bytes.len() >= 8 {
+    } else if token.is_word() && bytes.len() >= 8 && !bytes.is_ascii() {
         // Other alphabets: pieces of about four letters, which are two bytes each.
         let stem = bytes.len().min(10);
         let mut eight = [0; 8];

@@ -2,6 +2,8 @@
 //! of the lexicon. What a rule weighs is learned, not set.
 use std::sync::LazyLock;
 
+use memchr::memmem::Finder;
+
 use super::{
     lexicon::{Classes, Lexicon},
     tokens::Token,
@@ -13,6 +15,8 @@ struct Rule {
     steps: Vec<Classes>,
     /// The same, as many for all rules: a text without one of them is not looked at.
     needs: [u64; LONGEST],
+    /// The classes of a token with which it may be complete.
+    ends: u64,
     /// The longest span, in half words (see [`Token::at`]).
     span: u32,
     /// Whether the steps come in this order.
@@ -136,7 +140,6 @@ const MARKUP: &[&str] = &[
     "[end of",
     "---end",
     "--- end",
-    "end of user",
     "###system",
     "[developer",
     "<developer",
@@ -166,7 +169,9 @@ static COMPILED: LazyLock<Vec<Rule>> = LazyLock::new(|| {
         let steps: Option<Vec<_>> = steps.split(' ').map(|names| lexicon.set(names)).collect();
         let steps = steps?;
         let needs = std::array::from_fn(|at| steps.get(at).map_or(u64::MAX, |step| step.0));
-        Some(Rule { steps, needs, span: words * 2, ordered })
+        let ending = if ordered { &steps[steps.len() - 1..] } else { &steps[..] };
+        let ends = ending.iter().fold(0, |all, step| all | step.0);
+        Some(Rule { steps, needs, ends, span: words * 2, ordered })
     };
     RULES.iter().filter_map(compile).collect()
 });
@@ -193,59 +198,70 @@ pub(super) struct Hit {
 /// The most hits of one text.
 const MOST: usize = 512;
 
-/// All hits in a text, in no order.
-pub(super) fn hits(text: &str, tokens: &[Token], hits: &mut Vec<Hit>) {
+/// A token that the lexicon has something to say of.
+pub(super) struct Telling {
+    classes: u64,
+    at: u32,
+    token: usize,
+}
+
+/// All hits in a text, in no order. `telling` is room for what it needs.
+pub(super) fn hits(text: &str, tokens: &[Token], telling: &mut Vec<Telling>, hits: &mut Vec<Hit>) {
     let discussing = Lexicon::get().discuss;
-    let any = tokens.iter().fold(0_u64, |all, token| all | token.classes.0);
+    telling.clear();
+    let mut any = 0;
+    for (index, token) in tokens.iter().enumerate().filter(|(_, token)| token.classes.0 != 0) {
+        any |= token.classes.0;
+        telling.push(Telling { classes: token.classes.0, at: token.at, token: index });
+    }
     let compiled = if any == 0 { &[][..] } else { &COMPILED[..] };
     for (number, rule) in compiled.iter().enumerate() {
-        let [a, b, c, d] = rule.needs.map(|need| need & any != 0);
-        if !(a & b & c & d) {
+        if rule.needs.iter().any(|need| need & any == 0) {
             continue;
         }
-        near(rule, tokens, |token| {
-            let about = is_mention(text, tokens, token, discussing);
-            if hits.len() < MOST {
-                hits.push(Hit { slot: number * 2 + usize::from(about), token });
+        for (index, last) in telling.iter().enumerate() {
+            if last.classes & rule.ends != 0 && hits.len() < MOST && rule.applies(last, &telling[..index]) {
+                let about = is_mention(text, tokens, last.token, discussing);
+                hits.push(Hit { slot: number * 2 + usize::from(about), token: last.token });
             }
-        });
+        }
     }
     literal(text, tokens, discussing, hits);
 }
 
-/// Tells each token at which a rule is complete.
-fn near(rule: &Rule, tokens: &[Token], mut told: impl FnMut(usize)) {
-    let all = rule.steps.iter().fold(0, |all, step| all | step.0);
-    for (index, token) in tokens.iter().enumerate().filter(|(_, token)| token.classes.0 & all != 0) {
-        let steps = rule.steps.len();
-        let last = if rule.ordered { steps - 1..steps } else { 0..steps };
-        let earliest = (token.at + 1).saturating_sub(rule.span);
-        let whole = (1_u32 << steps) - 1;
-        let mut ends = last.filter(|step| token.classes.any(rule.steps[*step]));
-        if ends.any(|step| before(rule, &tokens[..index], whole & !(1 << step), earliest)) {
-            told(index);
+impl Rule {
+    /// Whether the rule is complete with a token: its other steps are met before, each by a token of its own.
+    fn applies(&self, last: &Telling, before: &[Telling]) -> bool {
+        let earliest = (last.at + 1).saturating_sub(self.span);
+        let mut near = before.iter().rev().take_while(|token| token.at >= earliest);
+        if self.ordered {
+            // From the last step to the first, each as late as it can be.
+            let mut left = self.steps.len() - 1;
+            return left == 0
+                || near.any(|token| {
+                    left -= usize::from(token.classes & self.steps[left - 1].0 != 0);
+                    left == 0
+                });
         }
+        // Which sets of steps can be met so far: a bit for each set, of which each has a bit for each step.
+        let whole = 1_u32 << ((1 << self.steps.len()) - 1);
+        let mut met = self.with(1, last.classes) & !1;
+        met & whole != 0
+            || near.any(|token| {
+                met = self.with(met, token.classes);
+                met & whole != 0
+            })
     }
-}
 
-/// Whether the steps that are left (a bit each) are all met before, each by a token of its own.
-fn before(rule: &Rule, tokens: &[Token], left: u32, earliest: u32) -> bool {
-    if left == 0 {
-        return true;
+    /// The sets of steps that can be met with one more token.
+    fn with(&self, met: u32, classes: u64) -> u32 {
+        // For each step the sets without it.
+        const WITHOUT: [u32; LONGEST] = [0x5555, 0x3333, 0x0f0f, 0x00ff];
+        let steps = self.steps.iter().zip(WITHOUT).enumerate();
+        steps
+            .filter(|(_, (step, _))| step.0 & classes != 0)
+            .fold(met, |all, (number, (_, without))| all | (met & without) << (1 << number))
     }
-    // In order, the last step that is left is the next one on the way back.
-    let wanted = if rule.ordered { 1 << left.ilog2() } else { left };
-    let near = tokens.iter().enumerate().rev().take_while(|(_, token)| token.at >= earliest);
-    for (index, token) in near.filter(|(_, token)| token.classes.0 != 0) {
-        for step in (0..rule.steps.len()).filter(|step| wanted >> step & 1 == 1) {
-            if token.classes.any(rule.steps[step])
-                && before(rule, &tokens[..index], left & !(1 << step), earliest)
-            {
-                return true;
-            }
-        }
-    }
-    false
 }
 
 /// Whether a token is spoken about rather than said: in quotation marks, or
@@ -270,12 +286,33 @@ fn is_mention(text: &str, tokens: &[Token], token: usize, discussing: Classes) -
             .any(|at| tokens[at].classes.any(discussing))
 }
 
-/// What else markup has.
-static FINDERS: LazyLock<[memchr::memmem::Finder<'static>; 2]> =
-    LazyLock::new(|| ["system", "---"].map(memchr::memmem::Finder::new));
+/// What markup has: by its first sign, or by a part of it that is rare.
+struct Marks {
+    /// By the sign that they begin with.
+    signs: Vec<(u8, Vec<&'static [u8]>)>,
+    /// By a part, and where in the mark it stands.
+    parts: Vec<(Finder<'static>, Vec<Within>)>,
+}
+
+/// Where in a mark its part stands, and the mark.
+type Within = (usize, &'static [u8]);
+
+static MARKS: LazyLock<Marks> = LazyLock::new(|| {
+    let begins = |sign: u8| MARKUP.iter().map(|mark| mark.as_bytes()).filter(move |mark| mark[0] == sign);
+    let others = || MARKUP.iter().filter(|mark| !b"<[#".contains(&mark.as_bytes()[0]));
+    let part = |part: &'static str| {
+        let marks = others().filter_map(|mark| Some((mark.find(part)?, mark.as_bytes())));
+        (Finder::new(part), marks.collect())
+    };
+    Marks {
+        signs: b"<[#".iter().map(|sign| (*sign, begins(*sign).collect())).collect(),
+        parts: ["system", "---"].into_iter().map(part).collect(),
+    }
+});
 
 /// Markup and speakers: found by their letters.
 fn literal(text: &str, tokens: &[Token], discussing: Classes, hits: &mut Vec<Hit>) {
+    let bytes = text.as_bytes();
     let mut add = |rule: usize, byte: usize| {
         let token = tokens.partition_point(|token| token.end <= byte).min(tokens.len().saturating_sub(1));
         if !tokens.is_empty() && hits.len() < MOST {
@@ -283,12 +320,19 @@ fn literal(text: &str, tokens: &[Token], discussing: Classes, hits: &mut Vec<Hit
             hits.push(Hit { slot: (RULES.len() + rule) * 2 + usize::from(about), token });
         }
     };
-    if memchr::memchr3(b'<', b'[', b'#', text.as_bytes()).is_some()
-        || FINDERS.iter().any(|finder| finder.find(text.as_bytes()).is_some())
-    {
-        for mark in MARKUP {
-            if let Some(at) = memchr::memmem::find(text.as_bytes(), mark.as_bytes()) {
-                add(0, at);
+    for at in memchr::memchr3_iter(b'<', b'[', b'#', bytes) {
+        let marks = MARKS.signs.iter().find(|(sign, _)| *sign == bytes[at]);
+        if marks.is_some_and(|(_, marks)| marks.iter().any(|mark| bytes[at..].starts_with(mark))) {
+            add(0, at);
+        }
+    }
+    for (finder, marks) in &MARKS.parts {
+        for at in finder.find_iter(bytes) {
+            let begins = |(part, mark): &Within| {
+                at.checked_sub(*part).filter(|begins| bytes[*begins..].starts_with(mark))
+            };
+            if let Some(begins) = marks.iter().find_map(begins) {
+                add(0, begins);
             }
         }
     }
@@ -303,8 +347,60 @@ fn literal(text: &str, tokens: &[Token], discussing: Classes, hits: &mut Vec<Hit
     }
 }
 
-/// Whether every rule is made of classes that the lexicon has.
+/// Whether every rule is made of classes that the lexicon has, and every mark is looked for.
 #[cfg(test)]
 pub(super) fn are_whole() -> bool {
-    COMPILED.len() == RULES.len() && COMPILED.iter().all(|rule| (1..=LONGEST).contains(&rule.steps.len()))
+    let signs = MARKS.signs.iter().map(|(_, marks)| marks.len()).sum::<usize>();
+    let parts = MARKS.parts.iter().map(|(_, marks)| marks.len()).sum::<usize>();
+    signs + parts >= MARKUP.len()
+        && COMPILED.len() == RULES.len()
+        && COMPILED.iter().all(|rule| (1..=LONGEST).contains(&rule.steps.len()))
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    /// The same as [`Rule::applies`], by trying everything.
+    fn found(rule: &Rule, before: &[Telling], left: u32, earliest: u32) -> bool {
+        let wanted = if rule.ordered && left > 0 { 1 << left.ilog2() } else { left };
+        left == 0
+            || before.iter().enumerate().rev().take_while(|(_, token)| token.at >= earliest).any(
+                |(at, token)| {
+                    (0..rule.steps.len()).any(|step| {
+                        wanted >> step & 1 == 1
+                            && token.classes & rule.steps[step].0 != 0
+                            && found(rule, &before[..at], left & !(1 << step), earliest)
+                    })
+                },
+            )
+    }
+
+    proptest! {
+        #[test]
+        fn steps_are_met_each_by_a_token_of_its_own(
+            steps in prop::collection::vec(1_u64..32, 1..=LONGEST),
+            classes in prop::collection::vec(0_u64..32, 1..12),
+            span in 1_u32..20,
+            ordered: bool,
+        ) {
+            let steps: Vec<Classes> = steps.into_iter().map(Classes).collect();
+            let all = classes.iter().zip((2..).step_by(2));
+            let all: Vec<Telling> =
+                all.enumerate().map(|(token, (classes, at))| Telling { classes: *classes, at, token }).collect();
+            let rule = Rule { steps, needs: [0; LONGEST], ends: 0, span, ordered };
+            let count = rule.steps.len();
+            let (last, before) = all.split_last().unwrap();
+            let earliest = (last.at + 1).saturating_sub(span);
+            let ends = if ordered { count - 1..count } else { 0..count };
+            let whole = (1 << count) - 1;
+            let slow = ends
+                .filter(|step| last.classes & rule.steps[*step].0 != 0)
+                .any(|step| found(&rule, before, whole & !(1 << step), earliest));
+            let ends = if ordered { rule.steps[count - 1].0 } else { u64::MAX };
+            prop_assert_eq!(last.classes & ends != 0 && rule.applies(last, before), slow);
+        }
+    }
 }

@@ -1,4 +1,6 @@
 //! Words of a folded text, and what is known of each: its hash, its classes, whether it is quoted.
+use std::ops::Range;
+
 use super::lexicon::{Classes, Lexicon};
 
 /// A word, or one sign that is worth a word: a question mark, a bracket, a character of a script without spaces.
@@ -14,10 +16,35 @@ pub(super) struct Token {
     pub(super) classes: Classes,
     /// Whether it stands between quotation marks.
     pub(super) quoted: bool,
-    /// Whether it is a word, not a sign.
-    pub(super) word: bool,
+    /// Whether it is a word or a sign.
+    pub(super) kind: Made,
+    /// Whether a sentence or a line ends before it.
+    pub(super) breaks: bool,
     /// The hash of the word.
     pub(super) hash: u64,
+}
+
+/// Of what a token is made.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Made {
+    /// A sign.
+    Sign,
+    /// A word.
+    Word,
+    /// A word of the letters from a to z alone.
+    Latin,
+}
+
+impl Token {
+    /// Whether it is a word, not a sign.
+    pub(super) fn is_word(&self) -> bool {
+        self.kind != Made::Sign
+    }
+
+    /// Whether it has only the letters from a to z.
+    pub(super) fn is_latin(&self) -> bool {
+        self.kind == Made::Latin
+    }
 }
 
 /// Signs that are tokens of their own. Others only separate words.
@@ -69,46 +96,81 @@ pub(super) fn cut(text: &str, lexicon: &Lexicon) -> Vec<Token> {
     tokens
 }
 
-/// The same into a list that is there already.
-pub(super) fn cut_into(text: &str, lexicon: &Lexicon, tokens: &mut Vec<Token>) {
+/// The same into a list that is there already. Gives back how many quotations the text has.
+pub(super) fn cut_into(text: &str, lexicon: &Lexicon, tokens: &mut Vec<Token>) -> usize {
     tokens.clear();
     let bytes = text.as_bytes();
     let (mut at, mut place) = (0, 0);
     let mut marks = Quotes::default();
     let mut sign_before = 0;
+    // The last byte between words, and whether a sentence or a line ended.
+    let (mut gap, mut breaks) = (0, false);
     while at < bytes.len() && tokens.len() < MOST {
         let byte = bytes[at];
         let start = at;
         match KINDS[byte as usize] {
             kind @ (Kind::Letter | Kind::Digit | Kind::High) => {
                 sign_before = 0;
-                at += 1;
-                while kind != Kind::High && bytes.get(at).is_some_and(|next| KINDS[*next as usize] == kind) {
-                    at += 1;
+                let mut hashed = None;
+                if kind == Kind::Letter {
+                    // Mostly a short word of the letters from a to z, in one look.
+                    let eight = eight(bytes, at);
+                    let many = letters(eight);
+                    at += many;
+                    if (1..8).contains(&many) {
+                        hashed = Some(short_hash(eight & ((1 << (many * 8)) - 1), many));
+                    }
                 }
+                while kind != Kind::High && bytes.get(at).is_some_and(|next| KINDS[*next as usize] == kind) {
+                    (at, hashed) = (at + 1, None);
+                }
+                let mut latin = kind == Kind::Letter;
+                let mut dense = false;
                 if kind == Kind::High || bytes.get(at).is_some_and(|next| *next >= 0x80) {
                     at = word(text, start);
+                    if at == start {
+                        // Neither letter nor digit: a dash, a bullet, a picture.
+                        at += text[at..].chars().next().map_or(1, char::len_utf8);
+                        gap = 0;
+                        continue;
+                    }
+                    (latin, hashed) = (latin && bytes[start..at].is_ascii(), None);
+                    dense = kind == Kind::High && text[start..at].chars().next().is_some_and(is_dense);
                 }
-                if at == start {
-                    // Neither letter nor digit: a dash, a bullet, a picture.
-                    at += text[at..].chars().next().map_or(1, char::len_utf8);
-                    continue;
+                place += if dense { 1 } else { 2 };
+                let hash = hashed.unwrap_or_else(|| hash(&bytes[start..at]));
+                let mut classes = lexicon.classes(hash);
+                if gap == b'@' {
+                    classes |= lexicon.address;
                 }
-                let single = byte >= 0x80 && text[start..at].chars().next().is_some_and(is_dense);
-                place += if single { 1 } else { 2 };
-                push(tokens, text, start..at, place, marks.open, lexicon);
+                if lexicon.ends_expression(hash) {
+                    expressions(tokens, hash, lexicon, &mut classes);
+                }
+                let (quoted, made) = (marks.open, if latin { Made::Latin } else { Made::Word });
+                tokens.push(Token { start, end: at, at: place, classes, quoted, kind: made, breaks, hash });
+                (breaks, gap) = (false, 0);
+                // Mostly one space comes next.
+                if bytes.get(at) == Some(&b' ') {
+                    (at, gap) = (at + 1, b' ');
+                }
             }
             Kind::Gap => {
                 at += 1;
-                sign_before = if byte == b' ' { sign_before } else { 0 };
+                if byte == b' ' {
+                    breaks |= matches!(gap, b'.' | b';');
+                } else {
+                    breaks |= byte == b'\n';
+                    sign_before = 0;
+                }
+                gap = byte;
             }
             Kind::Mark => {
-                at += 1;
+                (at, gap) = (at + 1, 0);
                 marks.see(bytes, start);
                 sign_before = 0;
             }
             Kind::Sign => {
-                at += 1;
+                (at, gap) = (at + 1, 0);
                 if byte == b'"' {
                     marks.see(bytes, start);
                 }
@@ -117,36 +179,46 @@ pub(super) fn cut_into(text: &str, lexicon: &Lexicon, tokens: &mut Vec<Token>) {
                     place += 1;
                     let hash = mix(u64::from(byte));
                     let classes = Classes::default();
-                    let quoted = marks.open;
-                    tokens.push(Token { start, end: at, at: place, classes, quoted, word: false, hash });
+                    let (quoted, kind) = (marks.open, Made::Sign);
+                    tokens.push(Token { start, end: at, at: place, classes, quoted, kind, breaks, hash });
+                    breaks = matches!(byte, b'?' | b'!' | b':');
                     sign_before = byte;
                 }
             }
         }
     }
     marks.close(tokens);
+    marks.many
 }
 
-/// Adds a word with what the lexicon knows of it and of the expression that it ends.
-fn push(
-    tokens: &mut Vec<Token>,
-    text: &str,
-    range: std::ops::Range<usize>,
-    at: u32,
-    quoted: bool,
-    lexicon: &Lexicon,
-) {
-    let hash = hash(&text.as_bytes()[range.clone()]);
-    let mut classes = lexicon.classes(hash);
-    if range.start > 0 && text.as_bytes()[range.start - 1] == b'@' {
-        classes |= lexicon.address;
-    }
+/// Adds the classes of the expressions that end with a word.
+fn expressions(before: &[Token], hash: u64, lexicon: &Lexicon, classes: &mut Classes) {
     let mut phrase = hash;
-    for before in tokens.iter().rev().take(3).take_while(|before| before.word) {
+    for before in before.iter().rev().take(3).take_while(|before| before.is_word()) {
         phrase = join(before.hash, phrase);
-        classes |= lexicon.classes(phrase);
+        *classes |= lexicon.classes(phrase);
     }
-    tokens.push(Token { start: range.start, end: range.end, at, classes, quoted, word: true, hash });
+}
+
+/// Eight bytes of a text from one on; zero beyond its end.
+fn eight(bytes: &[u8], at: usize) -> u64 {
+    let mut some = [0; 8];
+    match bytes.get(at..at + 8) {
+        Some(all) => some.copy_from_slice(all),
+        None => some.iter_mut().zip(&bytes[at..]).for_each(|(place, byte)| *place = *byte),
+    }
+    u64::from_le_bytes(some)
+}
+
+/// How many bytes are letters from a to z, from the first on: eight at a time.
+fn letters(eight: u64) -> usize {
+    const EACH: u64 = 0x0101_0101_0101_0101;
+    let low = eight & (0x7f * EACH);
+    // The highest bit of each byte says so.
+    let from_a = low + (0x80 - 0x61) * EACH;
+    let beyond_z = low + (0x80 - 0x7b) * EACH;
+    let others = !(from_a & !beyond_z & !eight) & (0x80 * EACH);
+    (others.trailing_zeros() / 8) as usize
 }
 
 /// The end of the word that begins at a byte. An apostrophe within a word belongs to it.
@@ -193,23 +265,26 @@ struct Quotes {
     mark: u8,
     /// Where the mark stands.
     since: usize,
+    /// How many quotations are closed.
+    many: usize,
 }
 
 impl Quotes {
-    fn see(&mut self, bytes: &[u8], at: usize) {
+    /// Looks at a mark; gives back what stands in the quotation that it closes.
+    fn see(&mut self, bytes: &[u8], at: usize) -> Option<Range<usize>> {
         let byte = bytes[at];
-        if !matches!(byte, b'"' | b'\'' | b'`') {
-            return;
-        }
         if self.open {
             // An apostrophe within a word does not end a quotation.
             let within = byte == b'\'' && bytes.get(at + 1).is_some_and(u8::is_ascii_alphanumeric);
             if byte == self.mark && !within {
                 self.open = false;
+                self.many += 1;
+                return Some(self.since + 1..at);
             }
         } else if at == 0 || !bytes[at - 1].is_ascii_alphanumeric() {
             (self.open, self.mark, self.since) = (true, byte, at);
         }
+        None
     }
 
     /// A quotation that nobody closes is none.
@@ -221,9 +296,20 @@ impl Quotes {
     }
 }
 
+/// What stands between quotation marks in a folded text, each quotation by itself.
+pub(super) fn quotations(text: &str) -> Vec<&str> {
+    let mut marks = Quotes::default();
+    let bytes = text.as_bytes();
+    let found = memchr::memchr3_iter(b'"', b'\'', b'`', bytes).filter_map(|at| marks.see(bytes, at));
+    found.filter_map(|range| text.get(range)).collect()
+}
+
+/// The hash that words begin with.
+const EMPTY: u64 = 0xcbf2_9ce4_8422_2325;
+
 /// The hash of a word.
 pub(super) fn hash(bytes: &[u8]) -> u64 {
-    let mut hash = 0xcbf2_9ce4_8422_2325_u64;
+    let mut hash = EMPTY;
     // Eight bytes at a time: most words are one step.
     let mut rest = bytes;
     while rest.len() > 8 {
@@ -236,13 +322,57 @@ pub(super) fn hash(bytes: &[u8]) -> u64 {
     mix(hash ^ u64::from_le_bytes(last) ^ (bytes.len() as u64) << 56)
 }
 
+/// The same of a word of at most eight bytes.
+fn short_hash(bytes: u64, length: usize) -> u64 {
+    mix(EMPTY ^ bytes ^ (length as u64) << 56)
+}
+
 /// The hash of two neighbours. An expression's hash is made from its end.
 pub(super) fn join(before: u64, after: u64) -> u64 {
     mix(before.rotate_left(23) ^ after.wrapping_mul(0x9e37_79b9_7f4a_7c15))
 }
 
 /// Spreads the bits of a hash.
-pub(super) fn mix(hash: u64) -> u64 {
+pub(super) const fn mix(hash: u64) -> u64 {
     let hash = (hash ^ (hash >> 32)).wrapping_mul(0xd6e8_feb8_6659_fd93);
     hash ^ (hash >> 32)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    proptest::proptest! {
+        #[test]
+        fn short_words_are_hashed_as_others(text in "[a-z{`@0 é]{0,12}", at in 0_usize..12) {
+            let bytes = text.as_bytes();
+            let rest = &bytes[at.min(bytes.len())..];
+            let some = eight(bytes, bytes.len() - rest.len());
+            let many = letters(some);
+            let slow = rest.iter().take(8).take_while(|byte| byte.is_ascii_lowercase()).count();
+            proptest::prop_assert_eq!(many, slow);
+            if (1..8).contains(&many) {
+                proptest::prop_assert_eq!(short_hash(some & ((1 << (many * 8)) - 1), many), hash(&rest[..many]));
+            }
+        }
+    }
+
+    #[test]
+    fn sentences_and_lines_break() {
+        let breaks = |text: &str| -> String {
+            let tokens = cut(text, Lexicon::get());
+            let begins = tokens.iter().filter(|token| token.breaks);
+            begins.map(|token| &text[token.start..token.end]).collect::<Vec<_>>().join(" ")
+        };
+        assert_eq!(
+            breaks("one. two; three, four\nfive? six ! seven: eight.nine"),
+            "two three five six seven eight"
+        );
+        assert_eq!(breaks("a.  b e.g.x"), "b");
+    }
+
+    #[test]
+    fn quotations_are_what_stands_between_marks() {
+        assert_eq!(quotations("it's 'ig' + 'no re' and \"don't\" or `x"), ["ig", "no re", "don't"]);
+    }
 }

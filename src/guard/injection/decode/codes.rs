@@ -4,62 +4,73 @@ use base64::{
     engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig},
 };
 
-use super::{readable, sensible};
+use super::{around, finds::Finds, readable, sensible};
 
 /// Tells each readable text that is encoded within `text`, and by what.
-pub(super) fn find(text: &str, told: &mut dyn FnMut(String, &'static str)) {
-    let signs = Signs::of(text);
-    if signs.escapes
-        && let Some(plain) = escapes(text)
-    {
-        told(plain, "escapes");
+pub(super) fn find(text: &str, finds: &mut Finds) {
+    let bytes = text.as_bytes();
+    if memchr::memchr3_iter(b'%', b'&', b'\\', bytes).nth(FEWEST_ESCAPES - 1).is_some() {
+        escapes(text, finds);
     }
-    if signs.longest_run >= 16 {
-        runs(text, told);
+    if has_run(bytes) {
+        runs(text, finds);
     }
-    if signs.numbers {
-        numbers(text, told);
+    if count(bytes, |byte| byte.is_ascii_digit()) >= 8 {
+        numbers(text, finds);
     }
-    if signs.morse >= 12
-        && let Some(plain) = morse(text)
-    {
-        told(plain, "morse");
+    if count(bytes, |byte| matches!(byte, b'.' | b'-')) >= 12 && finds.wants(text.len()) {
+        morse(text, finds);
     }
 }
 
-/// What a text has of the signs of codes, seen in one pass.
-#[derive(Default)]
-struct Signs {
-    escapes: bool,
-    numbers: bool,
-    longest_run: usize,
-    morse: usize,
+/// How many bytes are such.
+fn count(bytes: &[u8], such: impl Fn(u8) -> bool) -> usize {
+    // A sum of so few fits in a byte, and so sixteen are looked at in one step.
+    let some = |some: &[u8]| usize::from(some.iter().map(|byte| u8::from(such(*byte))).sum::<u8>());
+    bytes.chunks(255).map(some).sum()
 }
 
-impl Signs {
-    fn of(text: &str) -> Self {
-        let mut signs = Self::default();
-        let (mut run, mut digits) = (0, 0);
-        for byte in text.bytes() {
-            match byte {
-                b'a'..=b'z' | b'A'..=b'Z' | b'+' | b'/' | b'_' | b'-' | b'=' => run += 1,
-                b'0'..=b'9' => {
-                    run += 1;
-                    digits += 1;
-                }
-                b'%' | b'&' | b'\\' => {
-                    signs.escapes = true;
-                    run = 0;
-                }
-                b'\n' | b'\r' => {}
-                _ => run = 0,
-            }
-            signs.morse += usize::from(matches!(byte, b'.' | b'-' | b'_'));
-            signs.longest_run = signs.longest_run.max(run);
+/// The shortest run of letters and digits that may be a code.
+const RUN: usize = 16;
+
+/// Which bytes a run has: a bit for letters, digits and signs, another for the ends of lines.
+const IN_RUN: [u8; 256] = {
+    let mut kinds = [0; 256];
+    let mut byte = 0;
+    while byte < 256 {
+        kinds[byte] = match byte as u8 {
+            b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'+' | b'/' | b'_' | b'-' | b'=' => 1,
+            b'\n' | b'\r' => 2,
+            _ => 0,
+        };
+        byte += 1;
+    }
+    kinds
+};
+
+/// Whether a text has a run that may be a code, perhaps over several lines.
+fn has_run(bytes: &[u8]) -> bool {
+    let kind = |byte: &u8| IN_RUN[usize::from(*byte)];
+    let mut at = RUN - 1;
+    // Every run that is long enough has a byte at one of these places.
+    while let Some(byte) = bytes.get(at) {
+        if kind(byte) == 0 {
+            at += RUN;
+            continue;
         }
-        signs.numbers = digits >= 8;
-        signs
+        let before = bytes[..at].iter().rev().take_while(|byte| kind(byte) != 0);
+        let after = bytes[at..].iter().take_while(|byte| kind(byte) != 0);
+        let (mut many, mut ends) = (before.filter(|byte| kind(byte) == 1).count(), at);
+        for byte in after {
+            many += usize::from(kind(byte) == 1);
+            ends += 1;
+        }
+        if many >= RUN {
+            return true;
+        }
+        at = ends + RUN;
     }
+    false
 }
 
 const LENIENT: GeneralPurposeConfig = GeneralPurposeConfig::new()
@@ -69,36 +80,42 @@ const STANDARD: GeneralPurpose = GeneralPurpose::new(&alphabet::STANDARD, LENIEN
 const URL_SAFE: GeneralPurpose = GeneralPurpose::new(&alphabet::URL_SAFE, LENIENT);
 
 /// Base64, base32 and hexadecimal, also where lines are wrapped.
-fn runs(text: &str, told: &mut dyn FnMut(String, &'static str)) {
-    let belongs = |c: char| c.is_ascii_alphanumeric() || matches!(c, '+' | '/' | '-' | '_' | '=');
-    for line in text.split(|c: char| !belongs(c) && c != '\n' && c != '\r') {
+fn runs(text: &str, finds: &mut Finds) {
+    let belongs = |byte: u8| IN_RUN[usize::from(byte)] == 1;
+    for line in text.as_bytes().split(|byte| IN_RUN[usize::from(*byte)] == 0).filter(|line| line.len() >= RUN)
+    {
         // A wrapped code has lines of letters only; prose has spaces, and was cut at them.
-        let joined: String = line.chars().filter(|c| belongs(*c)).collect();
-        if joined.len() >= 16 && !decoded(&joined, told) && joined.len() != line.trim().len() {
-            for part in line.split(['\n', '\r']).filter(|part| part.len() >= 16) {
-                decoded(part, told);
+        let joined: Vec<u8> = line.iter().copied().filter(|byte| belongs(*byte)).collect();
+        if joined.len() >= RUN && !decoded(&joined, finds) && joined.len() != line.trim_ascii().len() {
+            for part in line.split(|byte| !belongs(*byte)).filter(|part| part.len() >= RUN) {
+                decoded(part, finds);
             }
         }
     }
 }
 
-fn decoded(run: &str, told: &mut dyn FnMut(String, &'static str)) -> bool {
-    // A code may be spelled backwards.
-    let backwards = || forwards(&run.bytes().rev().map(char::from).collect::<String>());
+fn decoded(run: &[u8], finds: &mut Finds) -> bool {
+    // Looked at in several codes, forwards and backwards: a code may be spelled backwards.
+    if !finds.wants(run.len()) {
+        return true;
+    }
+    let backwards = || forwards(&run.iter().rev().copied().collect::<Vec<u8>>());
     let Some((plain, layer)) = forwards(run).or_else(backwards) else { return false };
-    told(plain, layer);
+    finds.tell(plain, layer);
     true
 }
 
 /// What a run of letters and digits says in the first code that makes sense of it.
-fn forwards(run: &str) -> Option<(String, &'static str)> {
-    let run = run.trim_start_matches(['=', '-', '_', '/']);
-    let bare = run.trim_end_matches('=');
+fn forwards(run: &[u8]) -> Option<(String, &'static str)> {
+    let begins = run.iter().position(|byte| !matches!(byte, b'=' | b'-' | b'_' | b'/'))?;
+    let run = &run[begins..];
+    let ends = run.iter().rposition(|byte| *byte != b'=')?;
+    let bare = &run[..=ends];
     let plain = |bytes: Option<Vec<u8>>, layer| {
         bytes.as_deref().and_then(sensible).map(|plain| (plain.to_owned(), layer))
     };
-    let digits = || run.len().is_multiple_of(2) && run.bytes().all(|b| b.is_ascii_hexdigit());
-    let upper = || bare.bytes().all(|b| matches!(b, b'A'..=b'Z' | b'2'..=b'7'));
+    let digits = || run.len().is_multiple_of(2) && run.iter().all(u8::is_ascii_hexdigit);
+    let upper = || bare.iter().all(|b| matches!(b, b'A'..=b'Z' | b'2'..=b'7'));
     // A remainder of one letter is no code: without its last letter it may be.
     let even = if bare.len() % 4 == 1 { &bare[..bare.len() - 1] } else { bare };
     digits()
@@ -110,16 +127,15 @@ fn forwards(run: &str) -> Option<(String, &'static str)> {
         .or_else(|| plain(URL_SAFE.decode(even).ok(), "base64"))
 }
 
-fn hex(run: &str) -> Option<Vec<u8>> {
-    let digits: Option<Vec<u8>> =
-        run.bytes().map(|byte| (byte as char).to_digit(16).map(|digit| digit as u8)).collect();
-    Some(digits?.chunks_exact(2).map(|two| two[0] << 4 | two[1]).collect())
+fn hex(run: &[u8]) -> Option<Vec<u8>> {
+    let digit = |byte: u8| (byte as char).to_digit(16).map(|digit| digit as u8);
+    run.chunks_exact(2).map(|two| Some(digit(two[0])? << 4 | digit(two[1])?)).collect()
 }
 
-fn base32(run: &str) -> Option<Vec<u8>> {
+fn base32(run: &[u8]) -> Option<Vec<u8>> {
     let mut out = Vec::with_capacity(run.len() * 5 / 8);
     let (mut bits, mut held) = (0_u32, 0);
-    for byte in run.bytes() {
+    for byte in run {
         let value = match byte {
             b'A'..=b'Z' => byte - b'A',
             b'2'..=b'7' => byte - b'2' + 26,
@@ -135,36 +151,71 @@ fn base32(run: &str) -> Option<Vec<u8>> {
     Some(out)
 }
 
+/// The fewest numbers that may hide something.
+const FEWEST: usize = 8;
+
 /// Rows of numbers: bytes as hexadecimal, decimal, octal or binary.
-fn numbers(text: &str, told: &mut dyn FnMut(String, &'static str)) {
-    let mut row: Vec<&str> = Vec::new();
-    let ends = |c: char| !c.is_ascii_alphanumeric();
-    let mut words = text.split(ends).filter(|word| !word.is_empty()).peekable();
-    while let Some(word) = words.next() {
-        let word = word.strip_prefix("0x").or(word.strip_prefix('x')).unwrap_or(word);
-        let number = word.len() <= 8 && !word.is_empty() && word.bytes().all(|b| b.is_ascii_hexdigit());
-        let several = number && (word.len() == 2 || word.bytes().any(|b| b.is_ascii_digit()));
-        if several {
-            row.push(word);
+fn numbers(text: &str, finds: &mut Finds) {
+    let bytes = text.as_bytes();
+    // How many numbers stand in a row, and where.
+    let (mut many, mut begins, mut ends) = (0, 0, 0);
+    let mut at = 0;
+    while at < bytes.len() {
+        let start = at;
+        while at < bytes.len() && bytes[at].is_ascii_alphanumeric() {
+            at += 1;
         }
-        if !several || words.peek().is_none() {
-            told_row(&row, told);
-            row.clear();
+        if at == start {
+            at += 1;
+            continue;
+        }
+        let word = &bytes[start..at];
+        if is_number(word) {
+            begins = if many == 0 { start } else { begins };
+            (many, ends) = (many + 1, at);
+            continue;
+        }
+        if many >= FEWEST {
+            told_row(many, words_of(&text[begins..ends]), finds);
+        }
+        many = 0;
+        // Binary without spaces.
+        if word.len() >= 64 && word.len().is_multiple_of(8) && word.iter().all(|b| matches!(b, b'0' | b'1')) {
+            let eight = (0..word.len() / 8).filter_map(|at| text.get(start + at * 8..start + at * 8 + 8));
+            told_row(word.len() / 8, eight, finds);
         }
     }
-    // Binary without spaces.
-    for run in text.split(ends).filter(|run| run.len() >= 64 && run.len().is_multiple_of(8)) {
-        if run.bytes().all(|b| matches!(b, b'0' | b'1')) {
-            let bytes: Option<Vec<&str>> = (0..run.len() / 8).map(|at| run.get(at * 8..at * 8 + 8)).collect();
-            told_row(&bytes.unwrap_or_default(), told);
-        }
+    if many >= FEWEST {
+        told_row(many, words_of(&text[begins..ends]), finds);
     }
 }
 
-fn told_row(row: &[&str], told: &mut dyn FnMut(String, &'static str)) {
-    if row.len() < 8 {
+fn words_of(text: &str) -> impl Iterator<Item = &str> {
+    text.split(|c: char| !c.is_ascii_alphanumeric()).filter(|word| !word.is_empty())
+}
+
+/// A number without the sign of its kind.
+fn bare(word: &[u8]) -> &[u8] {
+    word.strip_prefix(b"0x").or(word.strip_prefix(b"x")).unwrap_or(word)
+}
+
+/// Whether a word may be one of a row of numbers.
+fn is_number(word: &[u8]) -> bool {
+    if word.len() > 10 || !word[0].is_ascii_hexdigit() && word[0] != b'x' {
+        return false;
+    }
+    let word = bare(word);
+    (1..=8).contains(&word.len())
+        && word.iter().all(u8::is_ascii_hexdigit)
+        && (word.len() == 2 || word.iter().any(u8::is_ascii_digit))
+}
+
+fn told_row<'t>(many: usize, row: impl Iterator<Item = &'t str>, finds: &mut Finds) {
+    if !finds.wants(many * 3) {
         return;
     }
+    let row: Vec<&str> =
+        row.map(|word| word.strip_prefix("0x").or(word.strip_prefix('x')).unwrap_or(word)).collect();
     let read = |radix: u32| -> Option<Vec<u8>> {
         row.iter().map(|word| u8::from_str_radix(word, radix).ok()).collect()
     };
@@ -173,21 +224,34 @@ fn told_row(row: &[&str], told: &mut dyn FnMut(String, &'static str)) {
         if binary { &[(2, "binary")] } else { &[(16, "hex"), (10, "decimal"), (8, "octal")] };
     for (radix, layer) in readings {
         if let Some(plain) = read(*radix).as_deref().and_then(readable) {
-            told(plain.to_owned(), layer);
+            finds.tell(plain.to_owned(), layer);
             return;
         }
     }
 }
 
-/// The text with percent escapes, HTML entities and backslash escapes undone; `None` where there are too few to hide anything.
-fn escapes(text: &str) -> Option<String> {
+/// The fewest escapes that may hide something.
+const FEWEST_ESCAPES: usize = 4;
+
+/// The text with percent escapes, HTML entities and backslash escapes undone, from the first to the last of them.
+fn escapes(text: &str, finds: &mut Finds) {
     let bytes = text.as_bytes();
-    let mut out = Vec::with_capacity(bytes.len());
-    let (mut at, mut undone) = (0, 0);
-    while at < bytes.len() {
-        let rest = &text.as_bytes()[at..];
-        let Some((letter, length)) = one_escape(rest) else {
-            out.push(bytes[at]);
+    let signs = || memchr::memchr3_iter(b'%', b'&', b'\\', bytes).map(|at| (at, one_escape(&bytes[at..])));
+    let mut some = signs().filter_map(|(at, found)| Some((at, found?.1)));
+    let Some((first, length)) = some.next() else { return };
+    let (last, undone) = some.fold((first + length, 1), |(_, many), (at, length)| (at + length, many + 1));
+    let part = around(text, first..last);
+    if undone < FEWEST_ESCAPES || !finds.wants(part.len()) {
+        return;
+    }
+    let rest = part.as_bytes();
+    let mut out = Vec::with_capacity(rest.len());
+    let mut at = 0;
+    while let Some(next) = rest.get(at..).and_then(|rest| memchr::memchr3(b'%', b'&', b'\\', rest)) {
+        out.extend_from_slice(&rest[at..at + next]);
+        at += next;
+        let Some((letter, length)) = one_escape(&rest[at..]) else {
+            out.push(rest[at]);
             at += 1;
             continue;
         };
@@ -195,10 +259,10 @@ fn escapes(text: &str) -> Option<String> {
             Escaped::Byte(byte) => out.push(byte),
             Escaped::Letter(letter) => out.extend(letter.encode_utf8(&mut [0; 4]).bytes()),
         }
-        undone += 1;
         at += length;
     }
-    (undone >= 4).then(|| String::from_utf8_lossy(&out).into_owned())
+    out.extend_from_slice(rest.get(at..).unwrap_or_default());
+    finds.tell(String::from_utf8_lossy(&out).into_owned(), "escapes");
 }
 
 enum Escaped {
@@ -210,9 +274,11 @@ enum Escaped {
 fn one_escape(rest: &[u8]) -> Option<(Escaped, usize)> {
     let digits = |from: usize, most: usize, radix: u32| {
         let run = rest[from.min(rest.len())..].iter().take(most);
-        let run: Vec<u32> = run.map_while(|byte| (*byte as char).to_digit(radix)).collect();
-        let value = run.iter().fold(0_u32, |all, digit| all.saturating_mul(radix).saturating_add(*digit));
-        (!run.is_empty()).then_some((value, run.len()))
+        let run = run.map_while(|byte| (*byte as char).to_digit(radix));
+        let more =
+            |(all, many): (u32, usize), digit| (all.saturating_mul(radix).saturating_add(digit), many + 1);
+        let (value, many) = run.fold((0, 0), more);
+        (many > 0).then_some((value, many))
     };
     match (rest.first()?, rest.get(1)?) {
         (b'%', b'u' | b'U') => digits(2, 4, 16)
@@ -255,7 +321,7 @@ fn one_escape(rest: &[u8]) -> Option<(Escaped, usize)> {
 }
 
 /// Morse code, words apart by a slash or by several spaces.
-fn morse(text: &str) -> Option<String> {
+fn morse(text: &str, finds: &mut Finds) {
     const LETTERS: [(&str, char); 36] = [
         (".-", 'a'),
         ("-...", 'b'),
@@ -297,7 +363,9 @@ fn morse(text: &str) -> Option<String> {
     let mut plain = String::new();
     let mut letters = 0;
     for word in text.split(['/', '|', '\n']).flat_map(|part| part.split("   ")) {
-        for code in word.split_whitespace() {
+        for code in
+            word.split_ascii_whitespace().filter(|code| code.bytes().all(|b| matches!(b, b'.' | b'-')))
+        {
             if let Some((_, letter)) = LETTERS.iter().find(|(known, _)| *known == code) {
                 plain.push(*letter);
                 letters += 1;
@@ -305,5 +373,27 @@ fn morse(text: &str) -> Option<String> {
         }
         plain.push(' ');
     }
-    (letters >= 8).then_some(plain)
+    if letters >= 8 {
+        finds.tell(plain, "morse");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    proptest::proptest! {
+        #[test]
+        fn a_run_is_seen_wherever_it_stands(text in "[a ]{0,40}([A-Za-z0-9+=\n]{0,30}[ .]{0,3}){0,4}") {
+            let bytes = text.as_bytes();
+            let lines = bytes.split(|byte| IN_RUN[usize::from(*byte)] == 0);
+            let slow = lines.map(|line| line.iter().filter(|byte| IN_RUN[usize::from(**byte)] == 1).count());
+            proptest::prop_assert_eq!(has_run(bytes), slow.max() >= Some(RUN));
+        }
+    }
+
+    #[test]
+    fn many_bytes_are_counted() {
+        assert_eq!(count(&[b'1'; 1000], |byte| byte == b'1'), 1000);
+    }
 }

@@ -1,20 +1,21 @@
 //! Leetspeak: digits and signs for letters.
-use super::{
-    super::tokens::hash,
-    hidden::{HIDDEN, LONGEST_WORD, backwards},
-};
+use super::hidden::{HIDDEN, LONGEST_WORD};
 
 /// Whether a word has signs for some of its letters.
 pub(super) fn is_leet(word: &[u8]) -> bool {
-    let letters = word.iter().filter(|byte| byte.is_ascii_lowercase()).count();
-    let signs = word.iter().filter(|byte| {
-        matches!(
-            byte,
-            b'0' | b'1' | b'3' | b'4' | b'5' | b'7' | b'8' | b'9' | b'@' | b'$' | b'!' | b'|' | b'+'
-        )
-    });
-    let inner = word[..word.len() - 1].iter().any(|byte| !byte.is_ascii_lowercase());
-    word.len() >= 3 && letters >= 1 && signs.count() >= 1 && letters * 3 >= word.len() && inner
+    let (mut letters, mut signs) = (0, 0);
+    for byte in word {
+        match byte {
+            b'a'..=b'z' => letters += 1,
+            b'0' | b'1' | b'3' | b'4' | b'5' | b'7' | b'8' | b'9' | b'@' | b'$' | b'!' | b'|' | b'+' => {
+                signs += 1;
+            }
+            _ => {}
+        }
+    }
+    let last = word.last().is_some_and(u8::is_ascii_lowercase);
+    let inner = word.len() - letters > usize::from(!last);
+    word.len() >= 3 && letters >= 1 && signs >= 1 && letters * 3 >= word.len() && inner
 }
 
 /// What signs stand for in leetspeak: the likelier letter first.
@@ -39,18 +40,29 @@ const MOST_EITHER: usize = 5;
 
 /// A word with letters for its signs: the known one among what it may mean, forwards or backwards.
 pub(super) fn unleet(word: &[u8]) -> Option<String> {
-    let either: Vec<usize> = (0..word.len()).filter(|at| spoken(word[*at]).len() > 1).collect();
-    if either.len() > MOST_EITHER || word.len() > LONGEST_WORD {
+    let hidden = &*HIDDEN;
+    let either = word.iter().filter(|sign| spoken(**sign).len() > 1).count();
+    let (mut letters, mut turned) = ([0; LONGEST_WORD], [0; LONGEST_WORD]);
+    if either > MOST_EITHER || word.len() > LONGEST_WORD {
         return None;
     }
-    let whole = &HIDDEN.whole;
-    (0..1_u32 << either.len()).find_map(|choice| {
-        let mut plain = plainly(word);
-        for (bit, at) in either.iter().enumerate() {
-            plain[*at] = spoken(word[*at])[(choice >> bit & 1) as usize];
+    let (plain, turned) = (&mut letters[..word.len()], &mut turned[..word.len()]);
+    (0..1_u32 << either).find_map(|mut choice| {
+        for (place, sign) in plain.iter_mut().zip(word) {
+            *place = match spoken(*sign) {
+                [] => *sign,
+                [only] => *only,
+                both => {
+                    let one = both[(choice & 1) as usize];
+                    choice >>= 1;
+                    one
+                }
+            };
         }
-        let known = whole.contains(&hash(&plain)) || whole.contains(&hash(&backwards(&plain)));
-        known.then(|| String::from_utf8_lossy(&plain).into_owned())
+        turned.copy_from_slice(plain);
+        turned.reverse();
+        let known = hidden.is_whole(plain) || hidden.is_whole(turned);
+        known.then(|| String::from_utf8_lossy(plain).into_owned())
     })
 }
 

@@ -1,9 +1,13 @@
 //! Words torn apart, letters alone, words without spaces, pieces between quotation marks.
 use super::{
-    super::{lexicon::Lexicon, tokens::hash},
+    super::{
+        lexicon::Lexicon,
+        tokens::{cut, hash, quotations},
+    },
+    finds::Finds,
     hidden::HIDDEN,
     telling,
-    words::each_word,
+    words::{LONG, each_word},
 };
 
 /// Rows of single letters put together: `i g n o r e`. Wider gaps are spaces; where there are none, words are cut apart.
@@ -51,12 +55,22 @@ pub(super) fn gathered(text: &str, least: usize) -> Option<String> {
     found.then_some(out)
 }
 
+/// So many gaps of a row are told apart.
+const MOST_GAPS: usize = 16;
+
 /// A row of single letters, each with what stands before the next. The commonest gap is the one between letters;
 /// after a wider one, or a space instead of a sign, another word begins.
 fn put_together(row: &[(char, &[char])]) -> String {
-    let count = |gap: &[char]| row.iter().filter(|(_, other)| *other == gap).count();
-    let gaps = row.iter().map(|(_, gap)| *gap).filter(|gap| !gap.is_empty()).take(40);
-    let within = gaps.max_by_key(|gap| (count(gap), 99 - gap.len())).unwrap_or_default();
+    let mut gaps: Vec<(usize, &[char])> = Vec::new();
+    for (_, gap) in row.iter().filter(|(_, gap)| !gap.is_empty()) {
+        match gaps.iter().position(|(_, known)| known == gap) {
+            Some(at) => gaps[at].0 += 1,
+            None if gaps.len() < MOST_GAPS => gaps.push((1, *gap)),
+            None => {}
+        }
+    }
+    let within =
+        gaps.iter().max_by_key(|(many, gap)| (*many, 99 - gap.len())).map_or(&[][..], |(_, gap)| *gap);
     let mut out = String::with_capacity(row.len() + 8);
     for (letter, gap) in row {
         out.push(*letter);
@@ -94,21 +108,19 @@ pub(super) fn untorn(text: &str) -> String {
 
 /// Long words that are several, cut apart: `ignoreallpreviousinstructions`. `None` where no telling word comes out.
 pub(super) fn apart(text: &str) -> Option<String> {
-    let found = std::cell::Cell::new(false);
-    let out = each_word(text, |word| {
-        let word = String::from_utf8_lossy(word);
-        if word.len() < 14 {
-            return word.into_owned();
+    let mut found = false;
+    let out = each_word(text, |word, out| {
+        let word = std::str::from_utf8(word).unwrap_or_default();
+        if word.len() < LONG {
+            return out.push_str(word);
         }
-        let (cut, telling) = segmented(&word);
-        found.set(found.get() || telling);
-        cut
+        let (cut, telling) = segmented(word);
+        found |= telling;
+        out.push_str(&cut);
     });
-    found.get().then_some(out)
+    found.then_some(out)
 }
 
-/// Longer texts quote so much that their quotations put together say anything.
-pub(super) const LONGEST_JOINED: usize = 4_000;
 /// The longest row of letters that is cut apart.
 const LONGEST_ROW: usize = 600;
 
@@ -137,7 +149,7 @@ fn segmented(row: &str) -> (String, bool) {
             let length = lengths.trailing_zeros() as usize;
             lengths &= lengths - 1;
             let word = bytes.get(begin..begin + length);
-            if word.is_some_and(|word| hidden.whole.contains(&hash(word))) {
+            if word.is_some_and(|word| hidden.whole.contains(hash(word))) {
                 reach(length, if length == 2 { 4 } else { 3 });
             }
         }
@@ -151,8 +163,8 @@ fn segmented(row: &str) -> (String, bool) {
     let (mut unknown, mut telling) = (false, false);
     for pair in cuts.windows(2) {
         let word = &row[pair[0]..pair[1]];
-        let known = word.len() > 1 && hidden.whole.contains(&hash(word.as_bytes()));
-        telling |= known && word.len() < row.len() && hidden.tells.contains(&hash(word.as_bytes()));
+        let known = word.len() > 1 && hidden.whole.contains(hash(word.as_bytes()));
+        telling |= known && word.len() < row.len() && hidden.tells.contains(hash(word.as_bytes()));
         // Unknown letters are one word together.
         if !out.is_empty() && (known || !unknown) {
             out.push(' ');
@@ -167,30 +179,24 @@ fn segmented(row: &str) -> (String, bool) {
 pub(super) fn squeezed(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
     let letters: Vec<char> = text.chars().collect();
-    for (at, letter) in letters.iter().enumerate() {
-        let run = letters[..at].iter().rev().take_while(|c| *c == letter).count();
-        let ahead = letters[at..].iter().take_while(|c| *c == letter).take(3).count();
-        if run == 0 || run + ahead < 3 || !letter.is_alphabetic() {
-            out.push(*letter);
-        }
+    for run in letters.chunk_by(|one, next| one == next) {
+        let kept = if run.len() >= 3 && run[0].is_alphabetic() { 1 } else { run.len() };
+        out.extend(&run[..kept]);
     }
     out
 }
 
 /// Pieces between quotation marks put together, where that makes more of them than they are alone.
-pub(super) fn joined(text: &str, told: &mut dyn FnMut(String, &'static str)) {
-    let pieces: Vec<&str> = text.split(['"', '\'', '`']).skip(1).step_by(2).collect();
-    if pieces.len() < 2 {
-        return;
+pub(super) fn joined(text: &str, lexicon: &Lexicon, finds: &mut Finds) {
+    let pieces = quotations(text);
+    let (whole, spaced) = (pieces.concat(), pieces.join(" "));
+    let tells = |text: &str| telling(&cut(text, lexicon));
+    let split = tells(&spaced);
+    if tells(&whole) > split {
+        finds.tell(whole, "joined");
     }
-    let whole: String = pieces.concat();
-    let spaced = pieces.join(" ");
-    let lexicon = Lexicon::get();
-    let split = telling(&spaced, lexicon);
-    for (number, text) in [whole, spaced].into_iter().enumerate() {
-        // Quotations of whole words are a text that quotes; a word that was torn in two hides something.
-        if number == 1 && split >= 2 || telling(&text, lexicon) > split {
-            told(text, "joined");
-        }
+    // Quotations of whole words are a text that quotes; a word that was torn in two hides something.
+    if split >= 2 {
+        finds.tell(spaced, "joined");
     }
 }

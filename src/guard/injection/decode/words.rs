@@ -1,203 +1,300 @@
 //! Words that are still words, but turned, shifted, torn or scrambled: found
-//! by what they would be, so that plain text costs a few lookups.
+//! by what they would be, so that plain text costs a lookup a word.
+use std::ops::Range;
+
 use super::{
-    super::{lexicon::Lexicon, tokens::hash},
-    hidden::{HIDDEN, backwards, hash_backwards, mess, mirror, shape, shape_backwards},
+    super::{
+        lexicon::Lexicon,
+        tokens::{self, Token},
+    },
+    around,
+    finds::Finds,
+    hidden::{HIDDEN, Hidden, hash_backwards, mess, mirror, shape, shape_backwards},
     leet::{is_leet, unleet, unleeted},
     telling,
-    torn::{LONGEST_JOINED, apart, gathered, joined, squeezed, untorn},
+    torn::{apart, gathered, joined, squeezed, untorn},
 };
 
-/// Tells each other reading of a folded text.
-pub(super) fn find(text: &str, lexicon: &Lexicon, told: &mut dyn FnMut(String, &'static str)) {
-    let seen = Seen::of(text, lexicon);
-    if let Some(shift) = seen.shift_backwards() {
-        told(rotated(&text.chars().rev().collect::<String>(), shift), "reversed");
-    }
-    if seen.reversed >= 2 {
-        told(text.chars().rev().collect(), "reversed");
-        told(each_word(text, |word| String::from_utf8_lossy(&backwards(word)).into_owned()), "reversed");
-    }
-    if let Some(shift) = seen.shift() {
-        told(rotated(text, shift), "rotated");
-    }
-    if seen.mirrored >= 2 {
-        told(
-            text.bytes().map(|byte| if byte.is_ascii() { mirror(&[byte])[0] as char } else { ' ' }).collect(),
-            "rotated",
-        );
-    }
-    if seen.scrambled >= 2 {
-        let hidden = &*HIDDEN;
-        let right = |word: &[u8]| {
-            let strange = word.len() >= 4
-                && word.iter().all(u8::is_ascii_lowercase)
-                && !hidden.whole.contains(&hash(word));
-            let found = strange.then(|| hidden.scrambled.get(&mess(word))).flatten();
-            found.map_or_else(|| String::from_utf8_lossy(word).into_owned(), |at| hidden.words[*at].clone())
-        };
-        told(each_word(text, right), "scrambled");
-    }
-    if seen.leet >= 2 || seen.leet == 1 && seen.leet_known {
-        told(unleeted(text), "leetspeak");
-    }
-    if seen.singles >= 8 {
-        if let Some(plain) = gathered(text, 8) {
-            told(plain, "spaced");
+/// Looks for each other reading of a folded text.
+pub(super) fn find(text: &str, tokens: &[Token], quotations: usize, lexicon: &Lexicon, finds: &mut Finds) {
+    let seen = Seen::of(text, tokens);
+    // What is made costs its length and is made of the part in which its signs were seen, and of what is around.
+    let mut make = |spots: &Spots, cost: usize, layer, made: &mut dyn FnMut(&str) -> Option<String>| {
+        let part = around(text, spots.range.clone());
+        if finds.wants(part.len() * cost)
+            && let Some(found) = made(part)
+        {
+            finds.tell(found, layer);
         }
+    };
+    let reversed = |text: &str| text.chars().rev().collect::<String>();
+    if let Some((shift, spots)) = seen.shift_backwards() {
+        make(spots, 1, "reversed", &mut |part| Some(rotated(&reversed(part), shift)));
+    }
+    if seen.reversed.many >= 2 {
+        make(&seen.reversed, 1, "reversed", &mut |part| Some(reversed(part)));
+        make(&seen.reversed, 1, "reversed", &mut |part| {
+            Some(each_word(part, |word, out| out.extend(word.iter().rev().map(|byte| char::from(*byte)))))
+        });
+    }
+    if let Some((shift, spots)) = seen.shift() {
+        make(spots, 1, "rotated", &mut |part| Some(rotated(part, shift)));
+    }
+    if seen.mirrored.many >= 2 {
+        make(&seen.mirrored, 1, "rotated", &mut |part| Some(letters(part, mirror)));
+    }
+    if seen.scrambled.many >= 2 {
+        make(&seen.scrambled, 1, "scrambled", &mut |part| Some(each_word(part, unscramble)));
+    }
+    if seen.leet.many >= 2 || seen.leet.many == 1 && seen.leet_known {
+        make(&seen.leet, 3, "leetspeak", &mut |part| Some(unleeted(part)));
+    }
+    if seen.singles.many >= 8 {
+        make(&seen.singles, 3, "spaced", &mut |part| gathered(part, 8));
     } else if seen.torn >= 3 {
-        let plain = untorn(text);
-        if seen.torn >= 5 || telling(&plain, lexicon) > telling(text, lexicon) {
-            told(plain, "torn");
+        make(&seen.tied, 3, "torn", &mut |part| {
+            let plain = untorn(part);
+            let more = || telling(&tokens::cut(&plain, lexicon)) > telling(&tokens::cut(part, lexicon));
+            (seen.torn >= 5 || more()).then_some(plain)
+        });
+    }
+    if seen.long.many > 0 {
+        make(&seen.long, 3, "torn", &mut |part| apart(part));
+    }
+    if seen.stretched.many >= 2 {
+        make(&seen.stretched, 1, "torn", &mut |part| Some(squeezed(part)));
+    }
+    if quotations >= 2 && text.len() < LONGEST_JOINED && finds.wants(text.len()) {
+        joined(text, lexicon, finds);
+    }
+}
+
+/// Longer texts quote so much that their quotations put together say anything.
+const LONGEST_JOINED: usize = 4_000;
+/// Words of so many letters may be several.
+pub(super) const LONG: usize = 14;
+
+/// How often something was seen, and from where to where.
+#[derive(Clone, Default)]
+struct Spots {
+    many: usize,
+    range: Range<usize>,
+}
+
+impl Spots {
+    fn see(&mut self, begins: usize, ends: usize) {
+        if self.many == 0 {
+            self.range.start = begins;
         }
+        self.many += 1;
+        self.range.end = ends;
     }
-    if seen.longest >= 14
-        && let Some(plain) = apart(text)
-    {
-        told(plain, "torn");
+}
+
+/// What a byte is to [`Seen::of`]: a part of a word, or a sign that ties pieces of one.
+const PART: u8 = 1;
+const TIE: u8 = 2;
+const KINDS: [u8; 256] = {
+    let mut kinds = [0; 256];
+    let mut byte = 0;
+    while byte < 256 {
+        kinds[byte] = match byte as u8 {
+            b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'@' | b'$' | b'!' | b'|' | b'+' | 0x80.. => PART,
+            b'-' | b'.' | b'_' | b'*' | b'~' | b'^' | b'/' => TIE,
+            _ => 0,
+        };
+        byte += 1;
     }
-    if seen.stretched >= 2 {
-        told(squeezed(text), "torn");
-    }
-    if seen.quotes >= 4 && text.len() < LONGEST_JOINED {
-        joined(text, told);
-    }
+    kinds
+};
+
+fn kind(byte: Option<&u8>) -> u8 {
+    byte.map_or(0, |byte| KINDS[usize::from(*byte)])
 }
 
 /// What a text has of the signs of hidden words.
 #[derive(Default)]
 struct Seen {
     words: usize,
-    reversed: usize,
-    mirrored: usize,
-    scrambled: usize,
-    leet: usize,
+    reversed: Spots,
+    mirrored: Spots,
+    scrambled: Spots,
+    leet: Spots,
     /// Whether one of them is a known word with other signs for some letters.
     leet_known: bool,
-    /// The longest row of single letters.
-    singles: usize,
-    /// The most pieces of words near each other.
+    /// Single letters in rows of at least eight.
+    singles: Spots,
+    /// Pieces of words that are tied, and the most of them near each other.
+    tied: Spots,
     torn: usize,
-    longest: usize,
-    stretched: usize,
-    quotes: usize,
-    /// Words that are telling ones in another shift of the alphabet.
-    shifted: usize,
+    /// Words that may be several.
+    long: Spots,
+    stretched: Spots,
+    /// Words that are others in another shift of the alphabet, and how many of them are telling ones.
+    shifted: Spots,
+    telling: usize,
     shifts: [u8; 26],
     /// The same, for words that are also spelled backwards.
+    shifted_backwards: Spots,
     shifts_backwards: [u8; 26],
 }
 
 impl Seen {
-    fn of(text: &str, lexicon: &Lexicon) -> Self {
+    fn of(text: &str, tokens: &[Token]) -> Self {
         let hidden = &*HIDDEN;
         let mut seen = Self::default();
         let bytes = text.as_bytes();
-        let mut row = 0;
+        // A row of single letters, and where it begins; pieces of words, and words between them.
+        let (mut row, mut row_begins) = (0, 0);
         let (mut pieces, mut whole) = (0, 0);
-        let part = |byte: u8| {
-            byte.is_ascii_alphanumeric() || matches!(byte, b'@' | b'$' | b'!' | b'|' | b'+') || byte >= 0x80
-        };
-        let mut at = 0;
-        while at < bytes.len() {
-            if !part(bytes[at]) {
-                seen.quotes += usize::from(matches!(bytes[at], b'"' | b'\''));
-                at += 1;
+        let mut ends = 0;
+        for token in tokens.iter().filter(|token| token.is_word()) {
+            if token.start < ends {
                 continue;
             }
-            let begins = at;
-            at += bytes[at..].iter().position(|byte| !part(*byte)).unwrap_or(bytes.len() - at);
-            let word = &bytes[begins..at];
+            let mut begins = token.start;
+            // Mostly a word stands between spaces.
+            while begins > ends && bytes[begins - 1] != b' ' && kind(bytes.get(begins - 1)) == PART {
+                begins -= 1;
+            }
+            ends = token.end;
+            let mut next = kind(bytes.get(ends));
+            while next == PART {
+                ends += 1;
+                next = kind(bytes.get(ends));
+            }
+            let length = ends - begins;
             seen.words += 1;
-            if word.len() == 1 {
+            if length == 1 {
+                if row == 0 {
+                    row_begins = begins;
+                }
                 row += 1;
-                seen.singles = seen.singles.max(row);
+                if row >= 8 {
+                    seen.singles.see(row_begins, ends);
+                }
                 continue;
             }
             row = 0;
-            seen.longest = seen.longest.max(word.len());
             // `ig-no-re`: pieces with a sign between, no space.
-            let tied = |byte: Option<&u8>| {
-                byte.is_some_and(|byte| matches!(byte, b'-' | b'.' | b'_' | b'*' | b'~' | b'^' | b'/'))
-            };
-            if word.len() <= 4
-                && tied(bytes.get(at))
-                && bytes.get(at + 1).is_some_and(u8::is_ascii_alphabetic)
-            {
+            if next == TIE && length <= 4 && bytes.get(ends + 1).is_some_and(u8::is_ascii_alphabetic) {
                 (pieces, whole) = (pieces + 1, 0);
                 seen.torn = seen.torn.max(pieces);
-            } else {
+                seen.tied.see(begins, ends);
+            } else if pieces > 0 {
                 // A few hyphens in a long text are hyphens.
                 whole += 1;
                 pieces = if whole > 3 { 0 } else { pieces };
             }
-            if !word.iter().all(u8::is_ascii_lowercase) {
-                if is_leet(word) {
-                    seen.leet += 1;
-                    seen.leet_known = seen.leet_known || seen.leet < 9 && unleet(word).is_some();
-                }
-                continue;
+            if length >= LONG {
+                seen.long.see(begins, ends);
             }
-            seen.stretched +=
-                usize::from(word.windows(3).any(|three| three[0] == three[1] && three[1] == three[2]));
-            if word.len() < 4 || hidden.known(word, lexicon) {
-                continue;
-            }
-            seen.scrambled += usize::from(hidden.scrambled.contains_key(&mess(word)));
-            seen.reversed += usize::from(hidden.whole.contains(&hash_backwards(word)));
-            if word.len() >= 5 {
-                seen.mirrored += usize::from(hidden.mirrored.contains(&hash(word)));
-                if let Some(known) = hidden.shifted.get(&shape(word)) {
-                    seen.shifted += usize::from(*known >= hidden.telling);
-                    let shift = (hidden.words[*known].as_bytes()[0] + 26 - word[0]) % 26;
-                    seen.shifts[shift as usize] = seen.shifts[shift as usize].saturating_add(1);
-                } else if let Some(known) = hidden.shifted.get(&shape_backwards(word)) {
-                    let shift = (hidden.words[*known].as_bytes()[0] + 26 - word[word.len() - 1]) % 26;
-                    seen.shifts_backwards[shift as usize] =
-                        seen.shifts_backwards[shift as usize].saturating_add(1);
+            if token.is_latin() && length == token.end - token.start {
+                if length >= 4 && token.classes.0 == 0 && !hidden.whole.contains(token.hash) {
+                    seen.unknown(hidden, &bytes[begins..ends], token.hash, begins);
                 }
+            } else if length >= 3 && is_leet(&bytes[begins..ends]) {
+                seen.leet.see(begins, ends);
+                seen.leet_known =
+                    seen.leet_known || seen.leet.many < 9 && unleet(&bytes[begins..ends]).is_some();
             }
         }
         seen
     }
 
-    /// The shift that turns at least two words, read backwards, into telling ones.
-    fn shift_backwards(&self) -> Option<u8> {
-        let (shift, many) =
-            self.shifts_backwards.iter().enumerate().skip(1).max_by_key(|(_, many)| **many)?;
-        (*many >= 2).then_some(shift as u8)
+    /// Looks at a word of small letters that is no plain one.
+    fn unknown(&mut self, hidden: &Hidden, word: &[u8], hash: u64, begins: usize) {
+        let ends = begins + word.len();
+        if word.windows(3).any(|three| three[0] == three[1] && three[1] == three[2]) {
+            self.stretched.see(begins, ends);
+        }
+        if hidden.scrambled(mess(word)).is_some() {
+            self.scrambled.see(begins, ends);
+        }
+        if hidden.whole.contains(hash_backwards(word)) {
+            self.reversed.see(begins, ends);
+        }
+        let [first, _, _, _, .., last] = word else { return };
+        if hidden.mirrored.contains(hash) {
+            self.mirrored.see(begins, ends);
+        }
+        let by =
+            |known: usize, letter: u8| usize::from((hidden.words[known].as_bytes()[0] + 26 - letter) % 26);
+        if let Some(known) = hidden.shifted(shape(word)) {
+            self.shifted.see(begins, ends);
+            self.telling += usize::from(known >= hidden.telling);
+            let many = &mut self.shifts[by(known, *first)];
+            *many = many.saturating_add(1);
+        } else if let Some(known) = hidden.shifted(shape_backwards(word)) {
+            self.shifted_backwards.see(begins, ends);
+            let many = &mut self.shifts_backwards[by(known, *last)];
+            *many = many.saturating_add(1);
+        }
     }
 
-    /// The shift of the alphabet that turns at least two words, or one of few, into telling ones.
-    fn shift(&self) -> Option<u8> {
-        let (shift, many) = self.shifts.iter().enumerate().skip(1).max_by_key(|(_, many)| **many)?;
-        (*many >= 2 || *many == 1 && self.shifted > 0 && self.words < 8).then_some(shift as u8)
+    /// The shift that turns at least two words, read backwards, into others.
+    fn shift_backwards(&self) -> Option<(u8, &Spots)> {
+        if self.shifted_backwards.many < 2 {
+            return None;
+        }
+        let (shift, many) = most(&self.shifts_backwards)?;
+        (many >= 2).then_some((shift, &self.shifted_backwards))
     }
+
+    /// The shift of the alphabet that turns at least two words into others, or one of few into a telling one.
+    fn shift(&self) -> Option<(u8, &Spots)> {
+        if self.shifted.many == 0 {
+            return None;
+        }
+        let (shift, many) = most(&self.shifts)?;
+        (many >= 2 || many == 1 && self.telling > 0 && self.words < 8).then_some((shift, &self.shifted))
+    }
+}
+
+/// The shift that turns most words into others, and how many.
+fn most(shifts: &[u8; 26]) -> Option<(u8, u8)> {
+    let best = shifts.iter().zip(0_u8..).skip(1).max_by_key(|(many, _)| **many);
+    best.map(|(many, shift)| (shift, *many))
+}
+
+/// Each word of four letters or more as the known one that has the same letters within.
+fn unscramble(word: &[u8], out: &mut String) {
+    let hidden = &*HIDDEN;
+    let strange = word.len() >= 4 && word.iter().all(u8::is_ascii_lowercase) && !hidden.is_whole(word);
+    match strange.then(|| hidden.scrambled(mess(word))).flatten() {
+        Some(known) => out.push_str(&hidden.words[known]),
+        None => out.extend(word.iter().map(|byte| char::from(*byte))),
+    }
+}
+
+/// The text with each small letter changed; what is not ASCII is a space.
+fn letters(text: &str, change: impl Fn(u8) -> u8) -> String {
+    text.chars().map(|c| if c.is_ascii() { char::from(change(c as u8)) } else { ' ' }).collect()
 }
 
 /// Letters of the alphabet so many further.
 fn rotated(text: &str, shift: u8) -> String {
-    let turn = |byte: u8| if byte.is_ascii_lowercase() { (byte - b'a' + shift) % 26 + b'a' } else { byte };
-    text.bytes().map(|byte| if byte.is_ascii() { turn(byte) as char } else { ' ' }).collect()
+    letters(text, |byte| if byte.is_ascii_lowercase() { (byte - b'a' + shift) % 26 + b'a' } else { byte })
 }
 
 /// The text with each word of letters changed.
-pub(super) fn each_word(text: &str, change: impl Fn(&[u8]) -> String) -> String {
-    let mut out = String::with_capacity(text.len());
-    let mut word = String::new();
-    for letter in text.chars() {
-        if letter.is_ascii_alphabetic() {
-            word.push(letter);
+pub(super) fn each_word(text: &str, mut change: impl FnMut(&[u8], &mut String)) -> String {
+    let mut out = String::with_capacity(text.len() + 8);
+    let bytes = text.as_bytes();
+    let (mut begins, mut at) = (0, 0);
+    while at < bytes.len() {
+        if !bytes[at].is_ascii_alphabetic() {
+            at += 1;
             continue;
         }
-        if !word.is_empty() {
-            out.push_str(&change(word.as_bytes()));
-            word.clear();
+        out.push_str(&text[begins..at]);
+        begins = at;
+        while bytes.get(at).is_some_and(u8::is_ascii_alphabetic) {
+            at += 1;
         }
-        out.push(letter);
+        change(&bytes[begins..at], &mut out);
+        begins = at;
     }
-    if !word.is_empty() {
-        out.push_str(&change(word.as_bytes()));
-    }
+    out.push_str(&text[begins..]);
     out
 }
