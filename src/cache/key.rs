@@ -193,6 +193,7 @@ impl Fields {
                     self.text(&call.id);
                     self.text(&call.name);
                     self.text(&call.arguments);
+                    self.map(&call.rest);
                 }
                 Part::ToolResult { id, parts, failed, rest } => {
                     self.number(6 + u64::from(*failed));

@@ -1,6 +1,8 @@
 //! An answer that has been read to its end.
 use std::sync::Arc;
 
+use serde_json::{Map, Value};
+
 use super::{Citation, Event, Finish, Usage};
 
 /// An answer that has been read to its end.
@@ -44,6 +46,8 @@ pub struct ToolCall {
     pub name: String,
     /// The arguments, as JSON text.
     pub arguments: String,
+    /// What else it carried where a caller gives it back, such as `cache_control`.
+    pub rest: Map<String, Value>,
 }
 
 /// A provider's index beyond this is taken for nonsense, not for memory.

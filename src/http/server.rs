@@ -24,7 +24,7 @@ use tokio::{
 use tokio_io_timeout::TimeoutStream;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
-use super::{Edge, settings::Server as Settings};
+use super::{Edge, head::Spoken, settings::Server as Settings};
 use crate::turn::InTurn;
 
 /// How long to wait when the system has no socket left.
@@ -125,7 +125,7 @@ async fn serve(
         // Boxed, so that what is needed to the head of an answer is not held to its end.
         edge.clone().answer(request, address).boxed()
     });
-    let io = TokioIo::new(InTurn::new(Box::pin(stream)));
+    let io = TokioIo::new(Spoken::new(InTurn::new(Box::pin(stream))));
     let mut connection = pin!(builder.serve_connection(io, service));
     // Each is polled only when it has something to say, not with every piece of every answer.
     let mut asides = FuturesUnordered::from_iter([

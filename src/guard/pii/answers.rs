@@ -2,7 +2,7 @@
 use std::sync::Arc;
 
 use super::{
-    Kind, Mode, Pii,
+    Kind, Mode, Pii, escape,
     find::{self, Wanted},
     fold::Folded,
     text::{floor, has_numbers},
@@ -55,10 +55,11 @@ impl Answers {
 
     /// Whether nothing in a piece of text can be of any type, or announce it.
     fn quiet(&self, near: &str) -> bool {
-        self.kinds & !super::PLAIN == 0
-            && !has_numbers(near)
-            && matches!(Folded::new(near).text, std::borrow::Cow::Borrowed(_))
-            && (!by_words(self.kinds) || words::hits(near, false, false).is_empty())
+        self.kinds & !super::PLAIN == 0 && !has_numbers(near) && {
+            let folded = Folded::new(near, false);
+            matches!(folded.text, std::borrow::Cow::Borrowed(_))
+                && (!by_words(self.kinds) || words::hits(near, folded.signs, false).is_empty())
+        }
     }
 
     /// Whether a value is in what the caller sent, or in the documents that were found for it.
@@ -115,6 +116,7 @@ impl Guard for Answers {
             // Nobody waits for it.
             return from;
         }
+        let text = if ended { text } else { &text[..escape::complete(text).max(from)] };
         let near = floor(text, from.saturating_sub(NEAR));
         let quiet = self.quiet(&text[near..]);
         if quiet && ended {

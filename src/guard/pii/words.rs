@@ -2,7 +2,7 @@
 //! All are looked for in one pass.
 use std::{collections::HashMap, sync::LazyLock};
 
-use super::trie::Trie;
+use super::{text::Signs, trie::Trie};
 
 /// What a word announces; a set of them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -42,6 +42,10 @@ impl Class {
     pub(super) const PERSON: Self = Self(1 << 19);
     /// A kind of street.
     pub(super) const STREET: Self = Self(1 << 20);
+    /// Takes a login: a command, or a way to sign in.
+    pub(super) const LOGIN: Self = Self(1 << 21);
+    /// Short for a birth, and for much else.
+    pub(super) const BORN: Self = Self(1 << 22);
 
     pub(super) const fn or(self, other: Self) -> Self {
         Self(self.0 | other.0)
@@ -150,6 +154,8 @@ const WORDS: &[(Class, &str)] = &[
          dckr_pat_ dckr_oat_ xkeysib- xsmtpsib- ltai akid eaaa eaac eaab eaad key- pat-na1- pat-eu1- sl. tgp_v1_ rpa_ csk- jina_ phx_ nfp_ dt0c01. ops_eyj glptt- glft- glimt- glagent- glsoat- glcbt- akcp amzn.mws. abia acca xoxd- atctt3 cfpat- shppa_ fw_ sk_ fo1_ sgp_",
     ),
     (Class::PREFIX.or(Class::KEY), "secret_"),
+    (Class::LOGIN, "curl| basic|"),
+    (Class::BORN, "b.|"),
     (Class::PEM, "begin"),
     (Class::AT, "at"),
 ];
@@ -183,9 +189,11 @@ const OPENERS: Class = Class::PASSWORD
     .or(Class::PREFIX)
     .or(Class::PEM)
     .or(Class::URL)
+    .or(Class::LOGIN)
     .or(Class::AT)
     .or(Class::PASSPORT)
-    .or(Class::BIRTH);
+    .or(Class::BIRTH)
+    .or(Class::BORN);
 const NAMES: Class = Class::PERSON.or(Class::STREET);
 
 static TRIE: LazyLock<Option<Trie<Entry>>> = LazyLock::new(|| {
@@ -211,10 +219,10 @@ static TRIE: LazyLock<Option<Trie<Entry>>> = LazyLock::new(|| {
 });
 
 /// The words in a text, in order; those around numbers only where it has any.
-pub(super) fn hits(text: &str, numbers: bool, people: bool) -> Vec<Hit> {
+pub(super) fn hits(text: &str, signs: Signs, people: bool) -> Vec<Hit> {
     // Nothing is allocated where nothing is found.
     let mut hits = Vec::new();
-    let around = if numbers { !(OPENERS.0 | NAMES.0) } else { 0 };
+    let around = if signs.numbers { !(OPENERS.0 | NAMES.0) } else { 0 };
     let wanted = OPENERS.0 | around | if people { NAMES.0 } else { 0 };
     let Some(trie) = &*TRIE else { return hits };
     let bytes = text.as_bytes();
@@ -231,9 +239,11 @@ pub(super) fn hits(text: &str, numbers: bool, people: bool) -> Vec<Hit> {
             }
         }
     });
-    let colons = memchr::memchr_iter(b':', bytes).filter(|at| bytes[*at..].starts_with(b"://"));
-    hits.extend(colons.map(|at| Hit { start: at, end: at + 3, class: Class::URL }));
-    if numbers {
+    if signs.marks {
+        let colons = memchr::memchr_iter(b':', bytes).filter(|at| bytes[*at..].starts_with(b"://"));
+        hits.extend(colons.map(|at| Hit { start: at, end: at + 3, class: Class::URL }));
+    }
+    if signs.numbers {
         let signs = memchr::memchr_iter(b'@', bytes);
         hits.extend(signs.filter_map(|at| sign(bytes, at, at + 1, Class::AT)));
         // As addresses spell it.
@@ -331,7 +341,7 @@ mod tests {
     use super::*;
 
     fn classes(text: &str, class: Class) -> usize {
-        hits(text, true, true).iter().filter(|hit| hit.class.meets(class)).count()
+        hits(text, Signs::of(&format!("{text}:1")), true).iter().filter(|hit| hit.class.meets(class)).count()
     }
 
     #[test]

@@ -35,7 +35,9 @@ pub(super) fn part(mut map: Map<String, Value>, at: &At<'_>) -> Result<Part> {
         "tool_use" => {
             let (id, name) = (text(&mut map, "id", at)?, text(&mut map, "name", at)?);
             let input = maybe_object(&mut map, "input", at)?.unwrap_or_default();
-            Ok(Part::ToolCall(ToolCall { id, name, arguments: Value::Object(input).to_string() }))
+            map.shift_remove("type");
+            let arguments = Value::Object(input).to_string();
+            Ok(Part::ToolCall(ToolCall { id, name, arguments, rest: map }))
         }
         "tool_result" => tool_result(map, at),
         "thinking" => {

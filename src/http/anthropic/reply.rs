@@ -139,6 +139,7 @@ mod tests {
             id: id.into(),
             name: "f".into(),
             arguments: arguments.into(),
+            ..ToolCall::default()
         };
         let choice = Choice {
             reasoning: "hm".into(),

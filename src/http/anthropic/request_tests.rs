@@ -98,7 +98,7 @@ fn blocks_of_every_kind_are_read() {
             {"role": "assistant", "content": [
                 {"type": "thinking", "thinking": "hm", "signature": "sig"},
                 {"type": "redacted_thinking", "data": "opaque"},
-                {"type": "tool_use", "id": "c", "name": "f", "input": {"a": "é"}}]},
+                {"type": "tool_use", "id": "c", "name": "f", "input": {"a": "é"}, "cache_control": {"type": "ephemeral"}}]},
             {"role": "user", "content": [
                 {"type": "tool_result", "tool_use_id": "c", "is_error": true, "content": [{"type": "text", "text": "42"}]},
                 {"type": "tool_result", "tool_use_id": "d", "content": "43"},
@@ -135,7 +135,8 @@ fn blocks_of_every_kind_are_read() {
                 Part::ToolCall(ToolCall {
                     id: "c".into(),
                     name: "f".into(),
-                    arguments: r#"{"a":"é"}"#.into()
+                    arguments: r#"{"a":"é"}"#.into(),
+                    rest: map(&json!({"cache_control": {"type": "ephemeral"}})),
                 }),
             ],
             vec![result("c", Some("42"), true), result("d", Some("43"), false), result("e", None, false)],

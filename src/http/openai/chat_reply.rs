@@ -128,7 +128,8 @@ mod tests {
 
     #[test]
     fn calls_thoughts_and_refusals_are_written() {
-        let call = ToolCall { id: "c".into(), name: "f".into(), arguments: "{}".into() };
+        let call =
+            ToolCall { id: "c".into(), name: "f".into(), arguments: "{}".into(), ..ToolCall::default() };
         let called =
             chat::Choice { tool_calls: vec![call], reasoning: "hm".into(), ..chat::Choice::default() };
         let refused = chat::Choice { refusal: "no".into(), ..chat::Choice::default() };

@@ -194,7 +194,8 @@ fn message(raw: RawMessage, at: &At<'_>) -> Result<Message> {
         parts.extend(raw.refusal.map(Part::Refusal));
         parts.extend(raw.tool_calls.into_iter().flatten().map(|Object(call)| {
             let Object(RawFunction { name, arguments }) = call.function;
-            Part::ToolCall(ToolCall { id: call.id, name, arguments: arguments.unwrap_or_default() })
+            let (arguments, rest) = (arguments.unwrap_or_default(), Map::new());
+            Part::ToolCall(ToolCall { id: call.id, name, arguments, rest })
         }));
     }
     Ok(Message { role, parts, name: raw.name })

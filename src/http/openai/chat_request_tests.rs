@@ -92,7 +92,7 @@ fn a_conversation_with_tools_is_read() {
         {"role": "tool", "tool_call_id": "c", "content": [{"type": "text", "text": "42"}]},
         {"role": "assistant", "refusal": "no"}]}));
     let thought = Part::Reasoning { text: "hm".into(), signature: None, redacted: None };
-    let call = ToolCall { id: "c".into(), name: "f".into(), arguments: "{}".into() };
+    let call = ToolCall { id: "c".into(), name: "f".into(), arguments: "{}".into(), ..ToolCall::default() };
     let parts = Message::new(Role::Tool, "42").parts;
     let result = Part::ToolResult { id: "c".into(), parts, failed: false, rest: Map::new() };
     let parts: Vec<_> = chat.messages.into_iter().map(|message| message.parts).collect();

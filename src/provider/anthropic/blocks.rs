@@ -60,6 +60,8 @@ pub(super) enum Block<'a> {
         id: Cow<'a, str>,
         name: &'a str,
         input: Input<'a>,
+        #[serde(flatten)]
+        rest: Rest<'a>,
     },
     ToolResult {
         tool_use_id: Cow<'a, str>,
@@ -223,8 +225,9 @@ impl Reader<'_> {
             Part::Reasoning { text, signature: Some(signature), .. } => {
                 Block::Thinking { thinking: text, signature }
             }
-            Part::ToolCall(ToolCall { id, name, arguments }) => {
-                Block::ToolUse { id: safe_id(id), name, input: input(arguments) }
+            Part::ToolCall(ToolCall { id, name, arguments, rest }) => {
+                let rest = Rest::of(rest, self.ours);
+                Block::ToolUse { id: safe_id(id), name, input: input(arguments), rest }
             }
             Part::ToolResult { id, parts, failed, rest } => {
                 let content: Result<Vec<_>> =
@@ -308,7 +311,8 @@ mod tests {
     #[test]
     fn a_conversation_with_tools_becomes_turns() {
         let call = |id: &str, arguments: &str| {
-            Part::ToolCall(ToolCall { id: id.into(), name: "f".into(), arguments: arguments.into() })
+            let rest = if id == "b" { rest() } else { Map::new() };
+            Part::ToolCall(ToolCall { id: id.into(), name: "f".into(), arguments: arguments.into(), rest })
         };
         let messages = vec![
             Message::new(Role::System, "be kind"),
@@ -330,7 +334,7 @@ mod tests {
                 {"role": "user", "content": [{"type": "text", "text": "hi"}, {"type": "text", "text": "there"}]},
                 {"role": "assistant", "content": [
                     {"type": "tool_use", "id": "f_0", "name": "f", "input": {"a": 1}},
-                    {"type": "tool_use", "id": "b", "name": "f", "input": {}},
+                    {"type": "tool_use", "id": "b", "name": "f", "input": {}, "cache_control": {"type": "ephemeral"}},
                     {"type": "tool_use", "id": "c", "name": "f", "input": {"arguments": "oops"}}]},
                 {"role": "user", "content": [
                     {"type": "tool_result", "tool_use_id": "f_0", "content": "one"},

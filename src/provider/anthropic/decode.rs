@@ -90,6 +90,7 @@ pub(super) fn message(body: &[u8]) -> Result<(Head, Completion)> {
                 arguments: block.input().to_owned(),
                 id: block.id.0.into_owned(),
                 name: block.name.0.into_owned(),
+                ..ToolCall::default()
             }),
             // Tools that the provider runs itself are its own affair.
             _ => {}

@@ -361,7 +361,7 @@ mod tests {
 
     #[test]
     fn a_conversation_with_tools_keeps_its_order() {
-        let call = ToolCall { id: "c1".into(), name: "f".into(), arguments: String::new() };
+        let call = ToolCall { id: "c1".into(), name: "f".into(), ..ToolCall::default() };
         let thought = Part::Reasoning { text: "hm".into(), signature: None, redacted: None };
         let picture = Part::Image(media(Source::Base64("AAAA".into()), "image/png"));
         let results = vec![

@@ -110,7 +110,8 @@ fn choice(read: Choice<'_>) -> chat::Choice {
 
 fn call(read: Call<'_>) -> ToolCall {
     let Function { name, arguments } = read.function;
-    ToolCall { id: read.id.0.into_owned(), name: name.0.into_owned(), arguments: arguments.0.into_owned() }
+    let (id, name, arguments) = (read.id.0.into_owned(), name.0.into_owned(), arguments.0.into_owned());
+    ToolCall { id, name, arguments, ..ToolCall::default() }
 }
 
 fn head(id: Text<'_>, model: Text<'_>) -> Head {

@@ -33,6 +33,7 @@ fn item(mut map: Map<String, Value>, at: &At<'_>, messages: &mut Vec<Message>) -
                 id: text(&mut map, "call_id", at)?,
                 name: text(&mut map, "name", at)?,
                 arguments: text(&mut map, "arguments", at)?,
+                rest: Map::new(),
             };
             answered(Part::ToolCall(call), messages);
         }

@@ -88,7 +88,8 @@ mod tests {
 
     #[test]
     fn calls_refusals_and_cut_answers_are_told() {
-        let call = ToolCall { id: "c".into(), name: "f".into(), arguments: "{}".into() };
+        let call =
+            ToolCall { id: "c".into(), name: "f".into(), arguments: "{}".into(), ..ToolCall::default() };
         let choice = Choice {
             refusal: "no".into(),
             redacted: vec!["opaque".into()],

@@ -79,7 +79,8 @@ fn items_become_turns() {
     let media = |source, mime: Option<&str>| Media { source, mime: mime.map(Into::into), ..Media::default() };
     let bytes = || Source::Base64("AAAA".into());
     let call = |id: &str, name: &str| {
-        Part::ToolCall(ToolCall { id: id.into(), name: name.into(), arguments: "{}".into() })
+        let (id, name, arguments) = (id.into(), name.into(), "{}".into());
+        Part::ToolCall(ToolCall { id, name, arguments, ..ToolCall::default() })
     };
     let result = |id: &str, said: &str| Part::ToolResult {
         id: id.into(),
