@@ -162,6 +162,19 @@ impl Filing {
         (many, since)
     }
 
+    /// Counts the segments that are kept aside because records of them cannot be read.
+    pub(super) async fn look_aside(&self) {
+        let folder = self.0.folder.clone();
+        if let Ok(Ok(aside)) = tokio::task::spawn_blocking(move || journal::damaged(&folder)).await {
+            self.0.writer.0.metrics.audit_damaged.set(aside.len() as i64);
+        }
+    }
+
+    /// How many segments are kept aside because records of them cannot be read.
+    pub fn damaged(&self) -> u64 {
+        u64::try_from(self.0.writer.0.metrics.audit_damaged.get()).unwrap_or_default()
+    }
+
     pub(super) fn began_behind(&self) -> bool {
         self.0.began_behind
     }
