@@ -155,12 +155,36 @@ async fn what_the_database_says_beside_the_records_is_checked_too() {
         // Each is done, found, and taken back.
         for (change, back, fault) in [
             ("UPDATE audit_blocks SET last = last + 1", "UPDATE audit_blocks SET last = last - 1", "`last`"),
-            ("UPDATE audit_blocks SET ended = ended - 9", "UPDATE audit_blocks SET ended = ended + 9", "`ended`"),
-            ("UPDATE audit_ids SET began = 0 - began", "UPDATE audit_ids SET began = 0 - began", "not those of its records"),
-            ("UPDATE audit_ids SET first = first + 500", "UPDATE audit_ids SET first = first - 500", "are missing"),
-            ("UPDATE audit_chains SET id = id + 5", "UPDATE audit_chains SET id = id - 5", "has no name any more"),
-            ("UPDATE audit_erasures SET until = until - 1", "UPDATE audit_erasures SET until = until + 1", "the erasure that record"),
-            ("UPDATE audit_erasures SET tenant = 'other'", "UPDATE audit_erasures SET tenant = 'tenant'", "the erasure that record"),
+            (
+                "UPDATE audit_blocks SET ended = ended - 9",
+                "UPDATE audit_blocks SET ended = ended + 9",
+                "`ended`",
+            ),
+            (
+                "UPDATE audit_ids SET began = 0 - began",
+                "UPDATE audit_ids SET began = 0 - began",
+                "not those of its records",
+            ),
+            (
+                "UPDATE audit_ids SET first = first + 500",
+                "UPDATE audit_ids SET first = first - 500",
+                "are missing",
+            ),
+            (
+                "UPDATE audit_chains SET id = id + 5",
+                "UPDATE audit_chains SET id = id - 5",
+                "has no name any more",
+            ),
+            (
+                "UPDATE audit_erasures SET until = until - 1",
+                "UPDATE audit_erasures SET until = until + 1",
+                "the erasure that record",
+            ),
+            (
+                "UPDATE audit_erasures SET tenant = 'other'",
+                "UPDATE audit_erasures SET tenant = 'tenant'",
+                "the erasure that record",
+            ),
             (
                 "INSERT INTO audit_erasures SELECT 'x', tenant, usr, until, done FROM audit_erasures",
                 "DELETE FROM audit_erasures WHERE id = 'x'",
@@ -193,7 +217,8 @@ async fn an_erasure_whose_gateway_stopped_before_it_wrote_its_record_has_one() {
         // The one that was asked has told the others, and no more.
         let user = audit::chain::hex(&one.archive.key().user("tenant", "anna"));
         let until = jiff::Timestamp::now().as_microsecond();
-        let row = "INSERT INTO audit_erasures (id, tenant, usr, until, done) VALUES ($1, 'tenant', $2, $3, 0)";
+        let row =
+            "INSERT INTO audit_erasures (id, tenant, usr, until, done) VALUES ($1, 'tenant', $2, $3, 0)";
         let row = sqlx::query(row).bind(uuid::Uuid::new_v4().to_string()).bind(user).bind(until);
         row.execute(one.sql.pool()).await.unwrap();
         let following = one.filing.tidy(None, Arc::new(|_, _| Box::pin(async { Ok(()) })));
