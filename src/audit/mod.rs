@@ -75,8 +75,10 @@ pub struct Record {
     pub status: u16,
     /// `complete`, `cancelled`, or the error's code.
     pub outcome: &'static str,
-    /// The error and its causes.
+    /// The error and its causes, as the log shows it.
     pub error: Option<String>,
+    /// The same with what a provider or a model said, where it said something; only the audit holds that.
+    pub detail: Option<String>,
     /// What was answered, where the settings ask for it.
     pub answer: Option<Answer>,
     /// What the answer rests on.
@@ -103,6 +105,7 @@ impl Record {
             status: 200,
             outcome: "complete",
             error: None,
+            detail: None,
             answer: None,
             sources: None,
             versions: None,
