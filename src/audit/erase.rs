@@ -126,6 +126,7 @@ impl Filing {
         erasure.records = archive.erase(&[asked]).await.map_err(away)?;
         archive.scrub().await.map_err(away)?;
         archive.done(&id.to_string()).await.map_err(away)?;
+        self.erased_here(id.to_string());
         tracing::info!(tenant, records = erasure.records, erasure = %id, "a user's content was erased");
         Ok(erasure)
     }
@@ -175,6 +176,8 @@ impl Filing {
             let over = asked.iter().filter(|(_, done)| *done && !self.began_behind());
             over.map(|(asked, _)| asked.id.clone()).collect()
         });
+        // What was erased here is not erased again, with what was said since.
+        known.extend(self.erased_lately());
         known.retain(|id| asked.iter().any(|(other, _)| other.id == *id));
         let fresh: Vec<_> = asked.into_iter().filter(|(asked, _)| !known.contains(&asked.id)).collect();
         if fresh.is_empty() {
