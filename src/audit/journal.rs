@@ -381,7 +381,8 @@ impl Segment {
     fn rest(&self, sound: usize, next: u64, most: u64) -> Rest {
         let rest = self.bytes.get(sound..).unwrap_or_default();
         let Some(end) = rest.iter().rposition(|byte| *byte != 0) else { return Rest::Nothing };
-        let whole = (0..rest.len()).filter_map(|at| Frame::read(rest.get(at..)?));
+        // Behind its last byte that is not zero there is nothing.
+        let whole = (0..end).filter_map(|at| Frame::read(rest.get(at..)?));
         let behind = whole.map(|(frame, _)| frame.seq).filter(|seq| (next + 1..=most).contains(seq)).max();
         let (length, first) = (Frame::length(rest), SECTOR - sound % SECTOR);
         let written = |body: &[u8]| {

@@ -462,6 +462,10 @@ async fn a_record_whose_caller_was_told_that_there_is_none_says_so_when_there_is
     assert_eq!(upstream.asked(), CALLS, "the disk was full when they ended, not when they began");
     disk.resize("64m");
     until("it does not go on", &gateway, async || gateway.get("/readyz").await.status == 200).await;
+    until("records still wait", &gateway, async || {
+        gateway.metric("sluice_audit_pending_records", &[]).await < 1.0
+    })
+    .await;
     let mut records = exported(&gateway);
     for (id, whole) in &given {
         let found = records.remove(id).unwrap_or_default();

@@ -230,7 +230,7 @@ impl<S: Answer> Continuing<S> {
         answered
             .inspect_err(|error| {
                 tracing::debug!(request_id = %self.call.context.id, target = %target.model,
-                    error = error.chain(), "it does not go on with the answer");
+                    error = error.logged(), "it does not go on with the answer");
             })
             .ok()
     }
