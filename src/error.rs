@@ -470,4 +470,32 @@ impl Error {
         }
         text
     }
+
+    /// The same for a log line: without what a provider or a model said, which may be what it was asked.
+    pub fn logged(&self) -> String {
+        match self {
+            Self::Refused { status, .. } => {
+                format!("the model's provider refused the request (status {status})")
+            }
+            Self::UpstreamBusy { status, .. }
+            | Self::UpstreamFailed { status, .. }
+            | Self::UpstreamRejected { status, .. } => format!("{self} (status {status})"),
+            Self::WrongForm(_) => {
+                "the model's answer does not follow the JSON schema of the request".to_owned()
+            }
+            // Whoever reads JSON quotes what it finds wrong.
+            Self::Broken(_) => {
+                let chain = self.chain();
+                let parts = chain.split('"').enumerate();
+                parts.map(|(at, part)| if at % 2 == 0 { part } else { "\"…\"" }).collect()
+            }
+            _ => self.chain(),
+        }
+    }
+
+    /// What a log line leaves out, for the audit's record.
+    pub fn detail(&self) -> Option<String> {
+        let chain = self.chain();
+        (chain != self.logged()).then_some(chain)
+    }
 }

@@ -18,6 +18,7 @@ use crate::{
     cache::{Cache, Key, Stored, StoredNotes},
     chat::{Citation, Event, Finish, Usage},
     error::Result,
+    knowledge::ground::admits,
     reply::{Head, Origin},
     review::{Decided, PAGE, Reviews, Settings},
 };
@@ -95,7 +96,12 @@ impl Approved {
             // Rejected, or erased: then only its id tells what it was kept under.
             (key, _) => {
                 let known = given.items.remove(&decided.id).map(|(key, _)| key);
-                key.into_iter().chain(known).for_each(|key| self.cache.remove(&key));
+                for key in key.into_iter().chain(known) {
+                    // Another decision about the same question stands.
+                    if !given.items.values().any(|(other, _)| *other == key) {
+                        self.cache.remove(&key);
+                    }
+                }
                 return;
             }
         };
@@ -124,8 +130,11 @@ fn stored(decided: Decided, text: String, ttl: Duration) -> Stored {
         score: 1.0,
     };
     let citations: Vec<_> = decided.sources.iter().map(citation).collect();
-    // A person stands for it.
-    let confidence = 1.0;
+    // A person stands for it; for one that says that it does not know, a person says that nobody does.
+    let confidence = match admits(&text) {
+        true => decided.confidence.unwrap_or(0.0),
+        false => 1.0,
+    };
     let events = vec![
         Event::text(text),
         Event::Grounded { citations: citations.into(), confidence },

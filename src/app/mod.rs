@@ -3,6 +3,7 @@
 mod alerts;
 mod anchors;
 mod approved;
+mod erasures;
 mod forget;
 mod gates;
 mod masks;

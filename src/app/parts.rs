@@ -7,6 +7,7 @@ use sha2::{Digest, Sha256};
 use super::{
     alerts::Alerts,
     approved::Approved,
+    erasures,
     forget::forgets,
     gates::{gates, plan},
     masks::Masks,
@@ -146,10 +147,15 @@ impl Lasting {
         let (writer, audit) =
             audit::open(&spelling(config, lines, &names)?, ends, archive, metrics.clone()).await?;
         let replay = replay(config, root, key.clone(), &metrics, &stores).await;
-        let forget = forgets(cache.clone(), replay.clone(), key);
+        let here = forgets(cache.clone(), replay.clone(), key.clone());
         if let Some(audit) = &audit {
-            audit.tidy(config.audit.retention_days, forget.clone());
+            audit.tidy(config.audit.retention_days, here.clone());
         }
+        // Gateways on one Postgres hear of erasures there.
+        let forget = match stores.redis.clone().filter(|_| stores.sql.kind() != Kind::Postgres) {
+            None => here,
+            Some(redis) => erasures::shared(&redis, &key, &cache, &replay, here),
+        };
         Ok(Self {
             replay,
             forget,

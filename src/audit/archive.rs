@@ -61,12 +61,12 @@ pub(super) struct Block {
     pub(super) first: u64,
     pub(super) last: u64,
     /// When the first of them ended, in microseconds since 1970.
-    began: i64,
+    pub(super) began: i64,
     /// When the last of them did.
-    ended: i64,
+    pub(super) ended: i64,
     count: usize,
     pub(super) frames: Vec<u8>,
-    ids: Vec<u8>,
+    pub(super) ids: Vec<u8>,
 }
 
 impl Block {
@@ -75,6 +75,12 @@ impl Block {
         if self.count > 0 && (self.count >= MOST_RECORDS || self.frames.len() + bytes.len() > MOST_BYTES) {
             return false;
         }
+        self.take(frame, bytes);
+        true
+    }
+
+    /// The same, whether there is room or not.
+    pub(super) fn take(&mut self, frame: &Frame<'_>, bytes: &[u8]) {
         if self.count == 0 {
             (self.first, self.began) = (frame.seq, frame.at);
         }
@@ -84,7 +90,6 @@ impl Block {
         self.ended = self.ended.max(frame.at);
         self.frames.extend_from_slice(bytes);
         self.ids.extend_from_slice(&short(frame.request));
-        true
     }
 
     /// Without the records up to a number.

@@ -28,6 +28,8 @@ use crate::{
 
 /// How often what is too old is looked for.
 const TIDY: Duration = Duration::from_secs(3600);
+/// How often it is looked whether segments are kept aside: somebody may have taken them away.
+const ASIDE: Duration = Duration::from_secs(60);
 /// How often erasures that other gateways began are looked for.
 const LOOK: Duration = Duration::from_secs(3);
 /// For how long other gateways look for an erasure.
@@ -66,6 +68,15 @@ pub struct Cut {
     pub through: u64,
     /// Its link, in hexadecimal digits: the next one goes on from it.
     pub hash: String,
+}
+
+/// What a record says of a journal's end that was no record, when a gateway started.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct LeftOut {
+    /// Its bytes, up to the last that is not zero.
+    pub(super) left_out_bytes: u64,
+    /// The last record before it.
+    pub(super) after: u64,
 }
 
 /// Forgets what else is kept of a user, told by the tenant and by what stands for the user: each gateway what it keeps.
@@ -114,7 +125,8 @@ impl Filing {
         let asked = Asked { id: id.to_string(), tenant: tenant.into(), user: whose, until };
         erasure.records = archive.erase(&[asked]).await.map_err(away)?;
         archive.scrub().await.map_err(away)?;
-        archive.done(id).await.map_err(away)?;
+        archive.done(&id.to_string()).await.map_err(away)?;
+        self.erased_here(id.to_string());
         tracing::info!(tenant, records = erasure.records, erasure = %id, "a user's content was erased");
         Ok(erasure)
     }
@@ -135,8 +147,12 @@ impl Filing {
             let mut clock = tokio::time::interval(LOOK);
             clock.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
             let rounds = (TIDY.as_secs() / LOOK.as_secs()) as u32;
+            let aside = (ASIDE.as_secs() / LOOK.as_secs()) as u32;
             for round in 0_u32.. {
                 clock.tick().await;
+                if round % aside == 0 {
+                    this.look_aside().await;
+                }
                 // The database says itself when it is away, and it is tried again.
                 let _ = this.follow(&mut seen, &forget).await;
                 if let Some(days) = retention_days.filter(|_| round % rounds == 0)
@@ -160,18 +176,27 @@ impl Filing {
             let over = asked.iter().filter(|(_, done)| *done && !self.began_behind());
             over.map(|(asked, _)| asked.id.clone()).collect()
         });
+        // What was erased here is not erased again, with what was said since.
+        known.extend(self.erased_lately());
         known.retain(|id| asked.iter().any(|(other, _)| other.id == *id));
-        let fresh = asked.into_iter().map(|(asked, _)| asked).filter(|asked| !known.contains(&asked.id));
-        let fresh: Vec<Asked> = fresh.collect();
+        let fresh: Vec<_> = asked.into_iter().filter(|(asked, _)| !known.contains(&asked.id)).collect();
         if fresh.is_empty() {
             return Ok(());
         }
-        for asked in &fresh {
+        for (asked, done) in &fresh {
             forget((*asked.tenant).into(), asked.user).await?;
+            // Whoever was asked may have stopped before it wrote its record.
+            if let Some(erasure) = asked.told().filter(|_| !done) {
+                self.writer().note(Kind::Erasure, &asked.tenant, "", &meta(&erasure)).wait().await?;
+            }
         }
         self.leave().await?;
+        let (fresh, done): (Vec<Asked>, Vec<bool>) = fresh.into_iter().unzip();
         archive.erase(&fresh).await.map_err(away)?;
         archive.scrub().await.map_err(away)?;
+        for (asked, _) in fresh.iter().zip(done).filter(|(_, done)| !done) {
+            archive.done(&asked.id).await.map_err(away)?;
+        }
         known.extend(fresh.into_iter().map(|asked| asked.id));
         Ok(())
     }
@@ -200,6 +225,14 @@ pub(super) struct Asked {
     until: i64,
 }
 
+impl Asked {
+    /// As a record says it; `None` where the row's id is none of an erasure's.
+    fn told(&self) -> Option<Erasure> {
+        let (erasure, user) = (self.id.parse().ok()?, hex(&self.user));
+        Some(Erasure { erasure, tenant: self.tenant.clone(), user, until: self.until, records: 0 })
+    }
+}
+
 impl Archive {
     /// Tells all gateways of an erasure.
     async fn ask(&self, erasure: &Erasure) -> Result<(), Failed> {
@@ -209,9 +242,8 @@ impl Archive {
         self.sql.within(add.execute(self.sql.pool())).await.map(|_| ())
     }
 
-    async fn done(&self, id: Uuid) -> Result<(), Failed> {
-        let set =
-            sqlx::query("UPDATE audit_erasures SET done = $2 WHERE id = $1").bind(id.to_string()).bind(now());
+    async fn done(&self, id: &str) -> Result<(), Failed> {
+        let set = sqlx::query("UPDATE audit_erasures SET done = $2 WHERE id = $1").bind(id).bind(now());
         self.sql.within(set.execute(self.sql.pool())).await.map(|_| ())
     }
 

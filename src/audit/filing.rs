@@ -55,6 +55,8 @@ struct Inner {
     behind: Mutex<Option<Instant>>,
     /// Whether there was something to move when the process began.
     began_behind: bool,
+    /// Erasures that were carried out here, and that who follows those of others does not know of yet.
+    erased: Mutex<Vec<String>>,
 }
 
 impl std::fmt::Debug for Filing {
@@ -102,6 +104,7 @@ impl Filing {
             filed,
             behind,
             began_behind,
+            erased: Mutex::default(),
         }));
         let weak = Arc::downgrade(&this.0);
         let shared = this.0.writer.0.clone();
@@ -160,6 +163,29 @@ impl Filing {
         let many = self.0.writer.0.durable.load(Relaxed).saturating_sub(*self.0.filed.borrow());
         let since = self.0.behind.lock().filter(|_| many > 0).map_or(Duration::ZERO, |since| since.elapsed());
         (many, since)
+    }
+
+    /// Counts the segments that are kept aside because records of them cannot be read.
+    pub(super) async fn look_aside(&self) {
+        let folder = self.0.folder.clone();
+        if let Ok(Ok(aside)) = tokio::task::spawn_blocking(move || journal::damaged(&folder)).await {
+            self.0.writer.0.metrics.audit_damaged.set(aside.len() as i64);
+        }
+    }
+
+    /// How many segments are kept aside because records of them cannot be read.
+    pub fn damaged(&self) -> u64 {
+        u64::try_from(self.0.writer.0.metrics.audit_damaged.get()).unwrap_or_default()
+    }
+
+    /// An erasure was carried out here.
+    pub(super) fn erased_here(&self, id: String) {
+        self.0.erased.lock().push(id);
+    }
+
+    /// The erasures that were carried out here since this was asked.
+    pub(super) fn erased_lately(&self) -> Vec<String> {
+        std::mem::take(&mut *self.0.erased.lock())
     }
 
     pub(super) fn began_behind(&self) -> bool {

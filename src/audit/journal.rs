@@ -73,7 +73,8 @@ enum Spare {
 }
 
 impl Journal {
-    /// Opens or begins the journal of a folder. Also tells how many bytes behind its last record were no record.
+    /// Opens or begins the journal of a folder. Also tells how many bytes behind its last record are what is left
+    /// of one that was being written.
     pub(super) fn open(folder: &Path) -> io::Result<(Self, usize)> {
         DirBuilder::new().recursive(true).mode(0o700).create(folder)?;
         let private = |path: &Path| {
@@ -98,19 +99,21 @@ impl Journal {
             }
             match Segment::read(path)? {
                 Some(segment) => {
-                    let (head, rest) = segment.end();
-                    if rest > 0
-                        && let Some(last) = segment.behind_damage(u64::MAX)
-                    {
-                        tracing::error!(
-                            segment = *this,
-                            from = head.seq + 1,
-                            to = last,
-                            "audit records cannot be read: their segment is damaged; a copy is kept aside"
-                        );
-                        keep_aside(path)?;
-                    }
-                    torn = rest;
+                    let (head, rest) = segment.end(u64::MAX);
+                    torn = match rest {
+                        Rest::Nothing => 0,
+                        Rest::Torn { bytes, .. } => bytes,
+                        Rest::Changed { last } => {
+                            tracing::error!(
+                                segment = *this,
+                                from = head.seq + 1,
+                                to = last,
+                                "audit records cannot be read: their segment is damaged; a copy is kept aside"
+                            );
+                            keep_aside(path)?;
+                            0
+                        }
+                    };
                     found = Some((segment.chain, head));
                 }
                 // Made, but not begun, when the process ended.
@@ -138,6 +141,12 @@ impl Journal {
     /// The last record on the disk.
     pub(super) fn head(&self) -> Head {
         self.head
+    }
+
+    /// Keeps a copy of the newest segment aside: there were records in it that it does not have any more.
+    pub(super) fn keep_aside(&self) -> io::Result<()> {
+        let path = path(&self.folder, self.number);
+        if path.exists() { keep_aside(&path) } else { Ok(()) }
     }
 
     /// The newest segment's number.
@@ -354,27 +363,54 @@ impl Segment {
         })
     }
 
-    /// The last whole record, at most the number `most`, behind something that cannot be read. Then that is no end
-    /// that was being written when the process ended, but damage.
-    pub(super) fn behind_damage(&self, most: u64) -> Option<u64> {
-        let (mut last, mut sound) = (self.before.seq, HEAD);
-        for (frame, next) in self.frames(0) {
-            (last, sound) = (frame.seq, next);
-        }
-        let whole = (sound..self.bytes.len()).filter_map(|at| Frame::read(self.bytes.get(at..)?));
-        whole.map(|(frame, _)| frame.seq).filter(|seq| (last + 1..=most).contains(seq)).max()
-    }
-
-    /// Its last record, and how many bytes that are no record follow it.
-    fn end(&self) -> (Head, usize) {
+    /// Its last record, and what follows it, of records up to the number `most`.
+    pub(super) fn end(&self, most: u64) -> (Head, Rest) {
         let (mut head, mut sound) = (self.before, HEAD);
         for (frame, next) in self.frames(0) {
             head = Head { seq: frame.seq, hash: frame.hash };
             sound = next;
         }
-        let rest = self.bytes.get(sound..).unwrap_or_default();
-        (head, rest.iter().rposition(|byte| *byte != 0).map_or(0, |last| last + 1))
+        (head, self.rest(sound, head.seq + 1, most))
     }
+
+    /// What follows the last record that can be read, which ends at `sound`: nothing, or the record `next`, or what
+    /// is left of it.
+    ///
+    /// Segments are zeros before they are written to, and a disk writes whole sectors. So a record of which the
+    /// machine wrote only a part has a sector of zeros, and one that has none was there as a whole.
+    fn rest(&self, sound: usize, next: u64, most: u64) -> Rest {
+        let rest = self.bytes.get(sound..).unwrap_or_default();
+        let Some(end) = rest.iter().rposition(|byte| *byte != 0) else { return Rest::Nothing };
+        // Behind its last byte that is not zero there is nothing.
+        let whole = (0..end).filter_map(|at| Frame::read(rest.get(at..)?));
+        let behind = whole.map(|(frame, _)| frame.seq).filter(|seq| (next + 1..=most).contains(seq)).max();
+        let (length, first) = (Frame::length(rest), SECTOR - sound % SECTOR);
+        let written = |body: &[u8]| {
+            let (begin, more) = body.split_at(first.min(body.len()));
+            std::iter::once(begin)
+                .chain(more.chunks(SECTOR))
+                .all(|sector| sector.iter().any(|byte| *byte != 0))
+        };
+        match length.and_then(|length| rest.get(..length)).is_some_and(written) {
+            true => Rest::Changed { last: behind.unwrap_or(next) },
+            false => Rest::Torn { bytes: end + 1, last: behind.unwrap_or(next) },
+        }
+    }
+}
+
+/// The least that a disk writes at once, in bytes.
+const SECTOR: usize = 512;
+
+/// What follows the last record of a segment that can be read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Rest {
+    /// Zeros.
+    Nothing,
+    /// So many bytes that look as what a machine leaves that stops while it writes. Nobody can tell whether it was
+    /// that. `last` is the last record that they may have been.
+    Torn { bytes: usize, last: u64 },
+    /// Records up to `last`, the first of which was there as a whole, and is not any more.
+    Changed { last: u64 },
 }
 
 /// A piece of a segment.

@@ -85,15 +85,15 @@ fn what_stands_behind_damage_is_told_and_kept_aside() {
     let (_, path) = segments(folder.path()).unwrap().pop().unwrap();
     let whole = fs::read(&path).unwrap();
     let segment = |bytes: &[u8]| Segment::parse(bytes.to_vec()).unwrap();
-    assert_eq!(segment(&whole).behind_damage(u64::MAX), None);
+    assert_eq!(segment(&whole).end(u64::MAX).1, Rest::Nothing);
     let third = segment(&whole).frames(0).nth(1).unwrap().1;
     let mut flipped = whole;
     flipped[third + 40] ^= 1;
-    assert_eq!(segment(&flipped).behind_damage(u64::MAX), Some(8));
-    assert_eq!(segment(&flipped).behind_damage(2), None, "what follows was never promised");
+    assert_eq!(segment(&flipped).end(u64::MAX).1, Rest::Changed { last: 8 });
+    assert_eq!(segment(&flipped).end(2).1, Rest::Changed { last: 3 }, "what follows was never promised");
     fs::write(&path, &flipped).unwrap();
     let (journal, torn) = Journal::open(folder.path()).unwrap();
-    assert!(torn > 0 && journal.head().seq == 2);
+    assert_eq!((torn, journal.head().seq), (0, 2));
     let aside = damaged(folder.path()).unwrap().pop().unwrap();
     assert_eq!(fs::read(aside).unwrap(), flipped);
 }
@@ -117,7 +117,7 @@ fn an_end_that_was_cut_at_any_byte_is_left_out() {
         for mut bytes in [whole.clone(), whole[..cut].to_vec()] {
             bytes.iter_mut().skip(cut).for_each(|byte| *byte = 0);
             let segment = Segment::parse(bytes).unwrap();
-            assert_eq!(segment.end().0, two, "cut at {cut}");
+            assert_eq!(segment.end(u64::MAX).0, two, "cut at {cut}");
         }
     }
     fs::write(&place, &whole[..to - 1]).unwrap();
@@ -125,6 +125,48 @@ fn an_end_that_was_cut_at_any_byte_is_left_out() {
     assert_eq!((journal.head(), torn), (two, to - 1 - from));
     add(&mut journal, 1);
     assert_eq!(read(folder.path()), [1, 2, 3], "another record has the number now");
+}
+
+#[test]
+fn a_bit_of_the_last_record_that_is_flipped_is_no_end_that_was_cut() {
+    let folder = tempfile::tempdir().unwrap();
+    let (mut journal, _) = Journal::open(folder.path()).unwrap();
+    add(&mut journal, 2);
+    let from = journal.active.as_ref().unwrap().at;
+    // Over some sectors, so that a part of it could have been written.
+    let (bytes, head) = records(&Key::new(b"k"), journal.head(), 1, &"words ".repeat(300));
+    journal.append(&bytes, head).unwrap();
+    let to = journal.active.as_ref().unwrap().at;
+    drop(journal);
+    let mut whole = fs::read(path(folder.path(), 1)).unwrap();
+    whole.truncate(to + 2 * SECTOR);
+    let rest = |bytes: Vec<u8>| Segment::parse(bytes).unwrap().end(u64::MAX).1;
+    for at in (from..to).step_by(7).chain(from..from + 60).chain(to - 5..to) {
+        let mut flipped = whole.clone();
+        flipped[at] ^= 1 << (at % 8);
+        match rest(flipped) {
+            Rest::Changed { last: 3 } => {}
+            // Its length: nobody knows what it was.
+            Rest::Torn { last: 3, .. } if at < from + 4 => {}
+            other => panic!("byte {at}: {other:?}"),
+        }
+    }
+    // A machine that stops writes some of its sectors.
+    let sectors = (from.next_multiple_of(SECTOR)..to).step_by(SECTOR);
+    assert!(sectors.clone().count() > 2);
+    for cut in sectors {
+        let mut front = whole.clone();
+        front[cut..to].fill(0);
+        let mut hole = whole.clone();
+        hole[cut..to.min(cut + SECTOR)].fill(0);
+        for torn in [front, hole, whole[..cut].to_vec()] {
+            let rest = rest(torn);
+            assert!(matches!(rest, Rest::Torn { last: 3, .. }), "cut at {cut}: {rest:?}");
+        }
+    }
+    let mut nothing = whole.clone();
+    nothing[from..to].fill(0);
+    assert_eq!(rest(nothing), Rest::Nothing);
 }
 
 #[test]
@@ -190,7 +232,7 @@ proptest! {
         }
         segment.extend_from_slice(&bytes);
         if let Some(segment) = Segment::parse(segment) {
-            prop_assert!(segment.end().0.seq <= bytes.len() as u64);
+            prop_assert!(segment.end(u64::MAX).0.seq <= bytes.len() as u64);
         }
     }
 }

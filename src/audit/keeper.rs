@@ -20,6 +20,7 @@ use super::{
     frame::{Content, Frame},
     journal::{Head, Journal, MOST_AT_ONCE},
     queue::{Parts, Queue},
+    watermark::Watermark,
     writer::{Shared, Trouble},
 };
 
@@ -29,6 +30,8 @@ const PATIENCE: Duration = Duration::from_secs(1);
 const AGAIN: Duration = Duration::from_millis(100);
 /// How often it is looked whether the next segment is made.
 const SOON: Duration = Duration::from_millis(1);
+/// How often it is noted how far the journal has come, while there is more of it.
+const NOTED_EVERY: Duration = Duration::from_secs(1);
 /// How long it is tried when the process ends.
 const LAST_TRIES: Duration = Duration::from_secs(5);
 
@@ -48,13 +51,17 @@ struct Kept {
     parts: Vec<(usize, Head)>,
     /// When the chain's end was last told, and what it was.
     anchored: (Instant, u64),
+    /// Where it is noted how far the journal has come, and when that was last done, and how far it was.
+    watermark: Watermark,
+    noted: (Instant, u64),
 }
 
 impl Keeper {
-    pub(super) fn new(shared: Arc<Shared>, kept: Option<(Journal, Key)>) -> Self {
-        let kept = kept.map(|(journal, key)| {
-            let anchored = (Instant::now(), journal.head().seq);
-            Kept { journal, key, out: Vec::new(), parts: Vec::new(), anchored }
+    pub(super) fn new(shared: Arc<Shared>, kept: Option<(Journal, Key, Watermark)>) -> Self {
+        let kept = kept.map(|(journal, key, watermark)| {
+            let told = (Instant::now(), journal.head().seq);
+            let (out, parts) = (Vec::new(), Vec::new());
+            Kept { journal, key, out, parts, anchored: told, watermark, noted: told }
         });
         Self { shared, kept }
     }
@@ -64,6 +71,7 @@ impl Keeper {
         loop {
             self.look();
             if !self.rest() {
+                self.note(true);
                 self.anchor(true);
                 return;
             }
@@ -76,6 +84,7 @@ impl Keeper {
                 self.keep(&mut batch);
                 batch.clear();
             }
+            self.note(false);
             self.anchor(false);
         }
     }
@@ -109,8 +118,12 @@ impl Keeper {
             shared.idle.store(true, Release);
             // What came in between has seen `idle` unset: look once more before sleeping.
             if shared.queue.lock().is_empty() && !is_closed() {
-                let well = shared.is_well(Trouble::Disk);
-                thread::park_timeout(if well { shared.format.load().anchor_every } else { AGAIN });
+                let most = match (&self.kept, shared.is_well(Trouble::Disk)) {
+                    (_, false) => AGAIN,
+                    (Some(kept), true) if kept.journal.head().seq > kept.noted.1 => NOTED_EVERY,
+                    (_, true) => shared.format.load().anchor_every,
+                };
+                thread::park_timeout(most);
             }
             shared.idle.store(false, Release);
         }
@@ -181,6 +194,21 @@ impl Keeper {
         if let Err(error) = file.write_all(&lines) {
             self.shared.metrics.audit_failures.inc_by(batch.entries.len() as u64);
             tracing::error!(%error, records = batch.entries.len(), "`audit.file` could not be written");
+        }
+    }
+
+    /// Notes how far the journal has come, where it is time and there is more of it.
+    fn note(&mut self, now: bool) {
+        let Some(kept) = &mut self.kept else { return };
+        let (head, (when, seq)) = (kept.journal.head(), kept.noted);
+        if head.seq <= seq || !(now || when.elapsed() >= NOTED_EVERY) {
+            return;
+        }
+        kept.noted = (Instant::now(), head.seq);
+        let set = kept.watermark.set(&kept.key, kept.journal.chain(), head);
+        if let Err(error) = set.and_then(|()| if now { kept.watermark.sync() } else { Ok(()) }) {
+            // The next one tells more than this one would have.
+            tracing::warn!(%error, "it could not be noted how far the audit's journal has come");
         }
     }
 

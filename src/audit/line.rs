@@ -250,6 +250,9 @@ fn said(record: &Record, notes: &Notes, how: How, mask: &mut dyn Mask, line: &mu
     if !how.content && !record.review && !notes.review {
         return;
     }
+    if let Some(detail) = &record.detail {
+        line.text("error_detail", &cut(mask.mask(detail), how.most));
+    }
     if let Some(chat) = &record.chat {
         line.text("question", &cut(mask.mask(&asked(chat, how.most)), how.most));
     }

@@ -11,6 +11,7 @@
 pub mod anchor;
 pub mod archive;
 pub mod chain;
+mod claims;
 mod commit;
 mod counter;
 pub mod erase;
@@ -21,8 +22,10 @@ pub mod journal;
 mod keeper;
 mod line;
 mod queue;
+mod rows;
 pub mod settings;
 pub mod verify;
+mod watermark;
 mod writer;
 
 use std::{
@@ -49,8 +52,11 @@ pub use filing::Filing;
 pub use settings::Settings;
 pub use writer::{Place, Writer};
 
+use erase::{LeftOut, meta};
+use frame::Kind;
 use journal::Journal;
 use settings::Durability;
+use watermark::Watermark;
 
 /// What became of a call.
 #[derive(Debug)]
@@ -69,8 +75,10 @@ pub struct Record {
     pub status: u16,
     /// `complete`, `cancelled`, or the error's code.
     pub outcome: &'static str,
-    /// The error and its causes.
+    /// The error and its causes, as the log shows it.
     pub error: Option<String>,
+    /// The same with what a provider or a model said, where it said something; only the audit holds that.
+    pub detail: Option<String>,
     /// What was answered, where the settings ask for it.
     pub answer: Option<Answer>,
     /// What the answer rests on.
@@ -97,6 +105,7 @@ impl Record {
             status: 200,
             outcome: "complete",
             error: None,
+            detail: None,
             answer: None,
             sources: None,
             versions: None,
@@ -195,15 +204,11 @@ pub async fn open(
             settings.folder.display()
         )
     };
-    let opened = tokio::task::spawn_blocking(move || Journal::open(&folder)).await;
+    let key = (*archive.key).clone();
+    let opened = tokio::task::spawn_blocking(move || opened(&folder, &key)).await;
     let opened = opened.map_err(|error| error.to_string())?;
-    let (mut journal, torn) = opened.map_err(|error| used(error.to_string()))?;
-    if torn > 0 {
-        tracing::warn!(
-            bytes = torn,
-            "what was written last to the audit's journal was cut off, and is left out"
-        );
-    }
+    let Opened { mut journal, watermark, torn, damaged } = opened.map_err(|error| used(error.to_string()))?;
+    metrics.audit_damaged.set(damaged as i64);
     let number = archive.number(journal.chain()).await.map_err(|error| error.to_string())?;
     let end = archive.end(number).await.map_err(|error| error.to_string())?;
     let head = journal.head();
@@ -217,9 +222,55 @@ pub async fn open(
     }
     let filed = if end.seq > journal.head().seq { 0 } else { end.seq };
     let key = (*archive.key).clone();
-    let writer = Writer::start(spelling, ends, Some((journal, key)), metrics).map_err(copied)?;
+    let writer = Writer::start(spelling, ends, Some((journal, key, watermark)), metrics).map_err(copied)?;
+    if torn > 0 {
+        // It looks as a crash does, and who checks the records is told that it was there.
+        let left_out = LeftOut { left_out_bytes: torn as u64, after: head.seq };
+        drop(writer.note(Kind::Act, "*", "", &meta(&left_out)));
+    }
     let filing = Filing::start(&settings.folder, archive, writer.clone(), settings.max_spool.0, filed);
     Ok((writer, Some(filing)))
+}
+
+/// A journal as it was found.
+struct Opened {
+    journal: Journal,
+    watermark: Watermark,
+    /// Bytes behind its last record that are what is left of another.
+    torn: usize,
+    /// Segments that are kept aside because records of them cannot be read.
+    damaged: usize,
+}
+
+/// Opens the journal, and holds it against what is known of it. Blocks.
+fn opened(folder: &Path, key: &Key) -> std::io::Result<Opened> {
+    let (journal, mut torn) = Journal::open(folder)?;
+    let (chain, head) = (journal.chain(), journal.head());
+    let noted = watermark::read(folder, key).into_iter();
+    let noted = noted.filter(|(name, _)| *name == chain).map(|(_, head)| head.seq).max();
+    if let Some(noted) = noted.filter(|noted| *noted > head.seq) {
+        tracing::error!(
+            from = head.seq + 1,
+            to = noted,
+            "audit records that were on the disk are not there, or cannot be read; their segment is kept aside"
+        );
+        journal.keep_aside()?;
+        torn = 0;
+    } else if torn > 0 {
+        tracing::warn!(
+            bytes = torn,
+            after = head.seq,
+            "what was written last to the audit's journal was cut off, and is left out"
+        );
+    }
+    let damaged = journal::damaged(folder)?.len();
+    if damaged > 0 {
+        tracing::error!(
+            segments = damaged,
+            "audit records cannot be read: `sluice audit verify` tells which; their segments are kept aside as `*.damaged`"
+        );
+    }
+    Ok(Opened { journal, watermark: Watermark::open(folder, key)?, torn, damaged })
 }
 
 /// The key of the chain: the configured one, else one made of the server's secret,

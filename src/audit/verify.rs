@@ -4,9 +4,10 @@
 //! journal. Words that are gone need a record of their erasure, a beginning
 //! that is gone needs a record of the cut, and the end has to reach the anchors.
 use std::{
-    collections::{BTreeMap, HashMap},
+    collections::{BTreeMap, HashSet},
     fmt,
     path::{Path, PathBuf},
+    time::Duration,
 };
 
 use uuid::Uuid;
@@ -15,16 +16,16 @@ use super::{
     anchor::Anchor,
     archive::Archive,
     chain::{Hash, Key, unhex},
-    erase::{Cut, Erasure, said},
+    claims::{Claims, MOST_ERASED},
+    erase::{Cut, Erasure, LeftOut, said},
     filing,
-    frame::{Frame, Kind, UserRef, frames},
-    journal::{self, Head, Segment},
+    frame::{Frame, Kind, frames},
+    journal::{self, Head, Rest, Segment},
+    watermark,
 };
 
 /// Faults that are told of one chain; more are counted.
 const MOST_FAULTS: usize = 20;
-/// Users whose words are gone, that are held against the records of erasures.
-const MOST_ERASED: usize = 1_000_000;
 
 /// What was found of a chain.
 #[derive(Debug)]
@@ -41,6 +42,39 @@ pub struct Report {
     pub faults: Vec<String>,
     /// How much is wrong.
     pub wrong: u64,
+    /// What may be wrong, and nobody can tell; the first of many.
+    pub doubts: Vec<String>,
+    /// What is known to have happened, and is no fault; the first of many.
+    pub notes: Vec<String>,
+}
+
+impl Report {
+    fn new(chain: Uuid) -> Self {
+        let (faults, doubts, notes) = (Vec::new(), Vec::new(), Vec::new());
+        Self { chain, records: 0, erased: 0, span: (0, 0), faults, wrong: 0, doubts, notes }
+    }
+
+    pub(super) fn wrong(&mut self, what: String) {
+        self.wrong += 1;
+        some(&mut self.faults, what);
+    }
+}
+
+/// Adds a line, unless there are many.
+fn some(lines: &mut Vec<String>, line: String) {
+    if lines.len() < MOST_FAULTS {
+        lines.push(line);
+    }
+}
+
+/// Says what is wrong of a chain, in its report.
+pub(super) fn blame(reports: &mut Vec<Report>, chain: Uuid, what: String) {
+    if let Some(report) = reports.iter_mut().find(|report| report.chain == chain) {
+        return report.wrong(what);
+    }
+    let mut report = Report::new(chain);
+    report.wrong(what);
+    reports.push(report);
 }
 
 impl fmt::Display for Report {
@@ -50,8 +84,14 @@ impl fmt::Display for Report {
         if self.erased > 0 {
             write!(f, ", {} of them erased", self.erased)?;
         }
-        writeln!(f, ": {}", if self.wrong == 0 { "sound" } else { "NOT SOUND" })?;
-        self.faults.iter().try_for_each(|fault| writeln!(f, "  {fault}"))?;
+        let verdict = match (self.wrong, self.doubts.is_empty()) {
+            (0, true) => "sound",
+            (0, false) => "sound but for its end, which is IN DOUBT",
+            _ => "NOT SOUND",
+        };
+        writeln!(f, ": {verdict}")?;
+        let lines = self.faults.iter().chain(&self.doubts).chain(&self.notes);
+        lines.into_iter().try_for_each(|line| writeln!(f, "  {line}"))?;
         match self.wrong.saturating_sub(self.faults.len() as u64) {
             0 => Ok(()),
             more => writeln!(f, "  and {more} more"),
@@ -69,30 +109,9 @@ struct Walk<'a> {
     all: &'a mut Claims,
 }
 
-/// What records say of others, in all chains.
-#[derive(Default)]
-struct Claims {
-    /// Up to when a user's words were erased.
-    erasures: HashMap<(String, UserRef), i64>,
-    /// Up to which record a chain was cut, and that record's link.
-    cuts: HashMap<Uuid, (u64, Option<Hash>)>,
-    /// The last record of a user whose words are gone, and where it is.
-    gone: HashMap<(String, UserRef), (i64, Uuid, u64)>,
-    /// The first record of each chain, and whether it goes on from a link.
-    firsts: HashMap<Uuid, First>,
-    /// The last record that an anchor tells of and that is not there, and the last that is.
-    beyond: HashMap<Uuid, (u64, u64)>,
-}
-
-/// How a chain begins: the record, and whether it is the next link after a given one.
-type First = (u64, Box<dyn Fn(&Hash) -> bool + Send + Sync>);
-
 impl Walk<'_> {
     fn wrong(&mut self, what: String) {
-        self.report.wrong += 1;
-        if self.report.faults.len() < MOST_FAULTS {
-            self.report.faults.push(what);
-        }
+        self.report.wrong(what);
     }
 
     fn step(&mut self, frame: &Frame<'_>) {
@@ -100,6 +119,9 @@ impl Walk<'_> {
         match self.head {
             None => {
                 self.report.span.0 = seq;
+                if seq > 1 {
+                    self.all.cut_at = self.all.cut_at.max(Some(frame.at));
+                }
                 let (key, link, owned) = (self.key.clone(), frame.hash, Owned::of(frame));
                 let first =
                     move |before: &Hash| owned.frame().is_some_and(|frame| frame.link(&key, before) == link);
@@ -137,13 +159,25 @@ impl Walk<'_> {
             }
         }
         match frame.kind {
-            Kind::Call | Kind::Act | Kind::Replay => {}
+            Kind::Call | Kind::Replay => {}
+            Kind::Act => {
+                if let Some(LeftOut { left_out_bytes, after }) = said(&frame.json()) {
+                    let what = "of a record that was being written when the gateway before it stopped, or was cut off";
+                    let note =
+                        format!("record {seq}: after record {after} it found {left_out_bytes} bytes {what}");
+                    some(&mut self.report.notes, note);
+                }
+            }
             Kind::Erasure => {
-                if let Some(Erasure { tenant, user, until, .. }) = said(&frame.json())
-                    && let Some(user) = unhex(&user)
-                {
-                    let known = self.all.erasures.entry((tenant, user)).or_insert(until);
-                    *known = until.max(*known);
+                if let Some(erasure) = said::<Erasure>(&frame.json()) {
+                    if let Some(user) = unhex(&erasure.user) {
+                        let whose = (erasure.tenant.clone(), user);
+                        let known = self.all.erasures.entry(whose).or_insert(erasure.until);
+                        *known = erasure.until.max(*known);
+                    }
+                    if self.all.erased.len() < MOST_ERASED {
+                        self.all.erased.insert(erasure.erasure.to_string(), (chain, seq, erasure));
+                    }
                 }
             }
             Kind::Cut => {
@@ -177,7 +211,8 @@ impl Owned {
     }
 }
 
-/// Checks all chains: of the database, and of the journal's folder.
+/// Checks all chains: of the database, and of the journal's folder. Takes a second more where the journal's end cannot
+/// be read: it may be written just now.
 ///
 /// # Errors
 /// Something could not be read, in words.
@@ -190,6 +225,9 @@ pub async fn verify(
     let broken = |error: std::io::Error| format!("the journal: {error}");
     let mut claims = Claims::default();
     let mut reports = Vec::new();
+    // First, because all that they tell of is there by now.
+    let noted = folder.map(|folder| watermark::read(folder, archive.key())).unwrap_or_default();
+    let asked = archive.erasures(MOST_ERASED).await.map_err(failed)?;
     let known = archive.chains().await.map_err(failed)?;
     let segments = match folder.filter(|folder| folder.exists()) {
         Some(folder) => journal::segments(folder).map_err(broken)?,
@@ -206,14 +244,16 @@ pub async fn verify(
         }
     }
     for (chain, id, key) in chains {
-        let report = Report { chain, records: 0, erased: 0, span: (0, 0), faults: Vec::new(), wrong: 0 };
+        let report = Report::new(chain);
         let mut known = BTreeMap::new();
         let mut fork = None;
-        for anchor in anchors.iter().filter(|anchor| anchor.chain == chain) {
-            if let Some(hash) = unhex(&anchor.hash)
-                && known.insert(anchor.seq, hash).is_some_and(|before| before != hash)
+        let anchored = anchors.iter().map(|anchor| (anchor.chain, anchor.seq, unhex(&anchor.hash)));
+        let noted = noted.iter().map(|(chain, head)| (*chain, head.seq, Some(head.hash)));
+        for (_, seq, hash) in anchored.chain(noted).filter(|(of, ..)| *of == chain) {
+            if let Some(hash) = hash
+                && known.insert(seq, hash).is_some_and(|before| before != hash)
             {
-                fork = Some(anchor.seq);
+                fork = Some(seq);
             }
         }
         let mut walk = Walk { key: archive.key(), report, head: None, anchors: known, all: &mut claims };
@@ -230,15 +270,11 @@ pub async fn verify(
             let before = walk.head;
             if let Some(id) = id {
                 let mut after = walk.head.map_or(0, |head| head.seq);
-                while let Some((first, bytes)) = archive.next(id, after).await.map_err(failed)? {
-                    after = first;
-                    let mut read = 0;
-                    for (_, frame) in frames(&bytes) {
-                        walk.step(&frame);
-                        read += 1;
-                    }
-                    if read == 0 {
-                        walk.wrong(format!("the block of record {first} cannot be read"));
+                while let Some(stored) = archive.stored(id, after).await.map_err(failed)? {
+                    after = stored.first();
+                    frames(&stored.frames).for_each(|(_, frame)| walk.step(&frame));
+                    if let Some(fault) = stored.fault() {
+                        walk.wrong(fault);
                     }
                 }
             }
@@ -249,7 +285,7 @@ pub async fn verify(
             {
                 walk.wrong(format!("the database had records up to {moved}, and ends with {end}"));
             }
-            let gap = journal_of(&mut walk, chain, &segments).map_err(broken)?;
+            let gap = journal_of(&mut walk, chain, &segments).await.map_err(broken)?;
             if !gap || before == walk.head {
                 break;
             }
@@ -264,6 +300,24 @@ pub async fn verify(
         reports.push(walk.report);
     }
     claims.hold(&mut reports);
+    let chains = reports.iter().map(|report| report.chain).collect::<HashSet<_>>();
+    for anchor in anchors.iter().filter(|anchor| !chains.contains(&anchor.chain)) {
+        let what = format!(
+            "there was a record {}, as an anchor tells, and nothing is left of the chain",
+            anchor.seq
+        );
+        blame(&mut reports, anchor.chain, what);
+    }
+    for number in archive.nameless().await.map_err(failed)? {
+        blame(
+            &mut reports,
+            Uuid::nil(),
+            format!("there are records of a chain that has no name any more ({number})"),
+        );
+    }
+    // Again: a row is there before its record.
+    let rows = archive.erasures(MOST_ERASED).await.map_err(failed)?;
+    claims.asked(&asked, &rows, &mut reports);
     let aside = folder.filter(|folder| folder.exists()).map_or(Ok(Vec::new()), journal::damaged);
     damaged(&aside.map_err(broken)?, &segments, &mut reports);
     Ok(reports)
@@ -276,28 +330,42 @@ fn damaged(aside: &[PathBuf], segments: &[(u64, PathBuf)], reports: &mut Vec<Rep
         segments.iter().map(|(_, path)| path).filter(|path| matches!(journal::head(path), Ok(None)));
     for path in aside.iter().chain(headless) {
         let chain = journal::head(path).ok().flatten().map_or(Uuid::nil(), |(chain, _)| chain);
-        let what = format!("`{}` holds records that cannot all be read", path.display());
-        if let Some(report) = reports.iter_mut().find(|report| report.chain == chain) {
-            report.wrong += 1;
-            report.faults.push(what);
-        } else {
-            reports.push(Report { chain, records: 0, erased: 0, span: (0, 0), faults: vec![what], wrong: 1 });
-        }
+        blame(reports, chain, format!("`{}` holds records that cannot all be read", path.display()));
     }
 }
 
+/// How often the newest segment is read again whose end cannot be read, and how long each time waits.
+const AGAIN: u32 = 10;
+const WAIT: Duration = Duration::from_millis(100);
+
+/// Reads a segment. Where it is the newest one, a gateway may be writing to its end: that is waited for.
+async fn settled(path: &Path, newest: bool) -> std::io::Result<Option<Segment>> {
+    let mut segment = Segment::read(path)?;
+    for _ in 0..if newest { AGAIN } else { 0 } {
+        if segment.as_ref().is_none_or(|segment| segment.end(u64::MAX).1 == Rest::Nothing) {
+            break;
+        }
+        tokio::time::sleep(WAIT).await;
+        segment = Segment::read(path)?;
+    }
+    Ok(segment)
+}
+
 /// Goes on in the journal. Tells whether it begins further on: then the records in between have been moved meanwhile.
-fn journal_of(walk: &mut Walk<'_>, chain: Uuid, segments: &[(u64, PathBuf)]) -> std::io::Result<bool> {
+async fn journal_of(walk: &mut Walk<'_>, chain: Uuid, segments: &[(u64, PathBuf)]) -> std::io::Result<bool> {
     let mut paths = segments.iter().map(|(_, path)| path).peekable();
     while let Some(path) = paths.next() {
-        let segment = match Segment::read(path) {
+        let segment = match settled(path, paths.peek().is_none()).await {
             Ok(Some(segment)) if segment.chain == chain => segment,
             Ok(_) => continue,
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(true),
             Err(error) => return Err(error),
         };
         let most = match paths.peek() {
-            Some(path) => journal::head(path).ok().flatten().map_or(u64::MAX, |(_, head)| head.seq),
+            Some(path) => {
+                let next = journal::head(path).ok().flatten().filter(|(next, _)| *next == chain);
+                next.map_or(u64::MAX, |(_, head)| head.seq)
+            }
             None => u64::MAX,
         };
         let seen = walk.head.map_or(0, |head| head.seq);
@@ -308,59 +376,30 @@ fn journal_of(walk: &mut Walk<'_>, chain: Uuid, segments: &[(u64, PathBuf)]) -> 
         for (frame, _) in fresh.filter(|(frame, _)| frame.seq > seen) {
             walk.step(&frame);
         }
-        let end = walk.head.map_or(0, |head| head.seq);
-        if let Some(last) = segment.behind_damage(most).filter(|last| *last > end) {
-            walk.wrong(format!("the journal is damaged: records {} to {last} cannot all be read", end + 1));
+        let first = walk.head.map_or(0, |head| head.seq) + 1;
+        let (last, torn) = match segment.end(most).1 {
+            Rest::Nothing => continue,
+            Rest::Torn { bytes, last } => (last, Some(bytes)),
+            Rest::Changed { last } => (last, None),
+        };
+        if first > last.min(most) {
+            // It is in the database, or never counted.
+            continue;
+        }
+        let promised = most < u64::MAX || walk.anchors.keys().any(|anchored| *anchored >= first);
+        let which = match first == last {
+            true => format!("record {first}"),
+            false => format!("a part of the records {first} to {last}"),
+        };
+        if let Some(bytes) = torn.filter(|_| !promised) {
+            let doubt = format!(
+                "{which} cannot be read ({bytes} bytes): it was being written when the gateway stopped, and then \
+                 nobody was promised it, or it was changed or cut off since"
+            );
+            some(&mut walk.report.doubts, doubt);
+        } else {
+            walk.wrong(format!("the journal is damaged: {which} cannot be read"));
         }
     }
     Ok(false)
-}
-
-impl Claims {
-    /// Holds what is gone against the records that say so.
-    fn hold(&self, reports: &mut [Report]) {
-        let mut wrong = |chain: &Uuid, what: String| {
-            if let Some(report) = reports.iter_mut().find(|report| report.chain == *chain) {
-                report.wrong += 1;
-                if report.faults.len() < MOST_FAULTS {
-                    report.faults.push(what);
-                }
-            }
-        };
-        for (whose, (at, chain, seq)) in &self.gone {
-            if self.erasures.get(whose).is_none_or(|until| until < at) {
-                wrong(chain, format!("what record {seq} says is gone, and no record tells of its erasure"));
-            }
-        }
-        for (chain, (most, end)) in &self.beyond {
-            if self.cuts.get(chain).is_none_or(|(through, _)| through < most) {
-                wrong(
-                    chain,
-                    format!("there was a record {most}, as an anchor tells, and the chain ends with {end}"),
-                );
-            }
-        }
-        for (chain, (first, follows)) in &self.firsts {
-            let cut = self.cuts.get(chain);
-            let fits = match (first, cut) {
-                (1, _) => follows(&Hash::default()),
-                (_, None) => false,
-                // A cut that is under way has not removed all of it yet.
-                (_, Some((through, _))) if *through >= *first => true,
-                (_, Some((through, Some(hash)))) => *through + 1 == *first && follows(hash),
-                (_, Some((_, None))) => false,
-            };
-            if !fits {
-                wrong(
-                    chain,
-                    match first {
-                        1 => "record 1 was changed".to_owned(),
-                        _ => format!(
-                            "records before {first} are missing, and no record tells that they were removed"
-                        ),
-                    },
-                );
-            }
-        }
-    }
 }

@@ -36,6 +36,7 @@ use super::{
     line::{How, Spelled},
     queue::{Parts, Queue},
     settings::{Content, Durability, OnFailure},
+    watermark::Watermark,
 };
 use crate::{
     error::{Error, Result},
@@ -165,11 +166,11 @@ impl Writer {
     pub(super) fn start(
         spelling: &Spelling<'_>,
         ends: Ends,
-        kept: Option<(Journal, Key)>,
+        kept: Option<(Journal, Key, Watermark)>,
         metrics: Arc<Metrics>,
     ) -> io::Result<Self> {
         let (durable, segment) =
-            kept.as_ref().map_or((0, 0), |(journal, _)| (journal.head().seq, journal.number()));
+            kept.as_ref().map_or((0, 0), |(journal, ..)| (journal.head().seq, journal.number()));
         let writer = Self(Arc::new(Shared {
             queue: Mutex::default(),
             waiting: AtomicUsize::new(0),

@@ -29,7 +29,8 @@ use crate::{
 /// What to do with records.
 #[derive(Debug, Subcommand)]
 pub(super) enum AuditCommand {
-    /// Check that no record was changed, removed, moved or cut off. Exits with 1 if one was.
+    /// Check that no record was changed, removed, moved or cut off. Exits with 1 if one was, and with 3 if nobody can
+    /// tell whether the last one was, or was being written when the gateway stopped.
     Verify {
         /// A file with anchors: `audit.anchor_file`, or a log; may be given several times.
         #[arg(long = "anchors", value_name = "FILE")]
@@ -127,6 +128,9 @@ async fn carried_out(command: AuditCommand, config: &Config) -> Result<ExitCode,
     code
 }
 
+/// The exit status where nothing is known to be wrong, and the last record is in doubt.
+const IN_DOUBT: u8 = 3;
+
 async fn checked(
     archive: &Archive,
     config: &Config,
@@ -153,7 +157,11 @@ async fn checked(
     }
     say(&told);
     let lost = reports.is_empty() && !anchors.is_empty();
-    Ok(if wrong || lost || !has_journal { ExitCode::FAILURE } else { ExitCode::SUCCESS })
+    Ok(match wrong || lost || !has_journal {
+        true => ExitCode::FAILURE,
+        false if reports.iter().any(|report| !report.doubts.is_empty()) => ExitCode::from(IN_DOUBT),
+        false => ExitCode::SUCCESS,
+    })
 }
 
 async fn exported(

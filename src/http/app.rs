@@ -278,7 +278,7 @@ impl App {
         let record = Record {
             status,
             outcome: error.facts().code,
-            error: Some(error.chain()),
+            error: Some(error.logged()),
             more,
             ..without_call(asked.id.clone(), caller, endpoint)
         };

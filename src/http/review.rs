@@ -17,7 +17,7 @@ use crate::{
     auth::settings::time,
     caller::Rights,
     error::{Error, Result},
-    review::{Decision, Filter, Item, Reason},
+    review::{Decision, Filter, Item, Reason, Said},
 };
 
 /// The longest answer that a reviewer writes, and the longest note, in characters.
@@ -84,6 +84,11 @@ pub struct Shown {
     corrected_answer: Option<String>,
     /// Why.
     note: Option<String>,
+    /// What all who were not content with the answer said of it, at most 20 of them; `rating` and `feedback` are the
+    /// last one's.
+    ratings: Vec<Said>,
+    /// The item whose approval gave this answer; to reject or edit this one takes that back.
+    approved_item: Option<String>,
 }
 
 /// A page of items, oldest first.
@@ -118,6 +123,8 @@ impl From<Item> for Shown {
             decided_at: item.decided_at.map(told),
             corrected_answer: item.decision,
             note: item.note,
+            ratings: item.ratings,
+            approved_item: item.approved,
         }
     }
 }
@@ -229,7 +236,7 @@ async fn recorded(app: &App, by: &Rights, decision: &Decision, item: &Item) -> R
         "review item decided"
     );
     let act = json!({"act": "review", "review": id, "decision": decision, "request_id": &*item.request,
-        "by_id": &*by.id, "by_name": &*by.name, "by_tenant": &*by.tenant.name});
+        "by_id": &*by.id, "by_name": &*by.name, "by_tenant": &*by.tenant.name, "approved_item": item.approved.as_deref()});
     app.writer().act(&item.tenant, &act).wait().await
 }
 

@@ -199,7 +199,7 @@ async fn ask(
         return Ok(answer::refused(&failed, Shape::Native, &context));
     }
     // An `EventSource` cannot read a status: what went wrong behind us is told in the stream.
-    tracing::warn!(request_id = %context.id, "API error: {}", failed.chain());
+    tracing::warn!(request_id = %context.id, "API error: {}", failed.logged());
     let notes = context.trail.notes();
     let mut native = Native::new(&Head::default(), context.clone(), &notes, session, Id::random());
     let mut out = BytesMut::new();

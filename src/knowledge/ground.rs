@@ -50,7 +50,7 @@ pub fn ground(answer: &str, passages: &[Passage], weigh: impl Fn(&str) -> f64) -
 }
 
 /// Whether the answer says that it does not know.
-fn admits(answer: &str) -> bool {
+pub fn admits(answer: &str) -> bool {
     let start: String = answer.chars().take(160).collect::<String>().to_lowercase().replace('’', "'");
     let phrases =
         ["i don't know", "i do not know", "does not say", "do not say", "no information", "not mentioned in"];

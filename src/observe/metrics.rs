@@ -82,6 +82,8 @@ pub struct Metrics {
     pub audit_disk: IntGauge,
     /// Whether the database takes audit records.
     pub audit_database: IntGauge,
+    /// Segments of the audit's journal that are kept aside because records of them cannot be read.
+    pub audit_damaged: IntGauge,
     /// Audit records on the disk that the database does not have yet.
     pub audit_unfiled: IntGauge,
     /// Since when the database does not have all audit records, in seconds.
@@ -294,6 +296,11 @@ impl Metrics {
                 &r,
                 "sluice_audit_database_up",
                 "Whether the database takes audit records.",
+            )?,
+            audit_damaged: gauge(
+                &r,
+                "sluice_audit_damaged_segments",
+                "Segments of the audit's journal that are kept aside because records of them cannot be read.",
             )?,
             audit_unfiled: gauge(
                 &r,

@@ -204,7 +204,7 @@ impl Metering {
     fn note(&mut self, error: Option<&Error>) {
         let took = self.began.elapsed();
         let error = error.map(|error| {
-            tracing::debug!(request_id = %self.context.id, target = %self.target.model, error = error.chain(), "attempt failed");
+            tracing::debug!(request_id = %self.context.id, target = %self.target.model, error = error.logged(), "attempt failed");
             error.facts().code
         });
         self.write_down(took, error);

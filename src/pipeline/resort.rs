@@ -40,7 +40,7 @@ impl Stage for LastResort {
         if busy {
             tracing::warn!(request_id = %context.id, "Rate limit hit — returning fallback");
         } else {
-            tracing::error!(request_id = %context.id, "API error: {}", error.chain());
+            tracing::error!(request_id = %context.id, "API error: {}", error.logged());
         }
         context.trail.note(|notes| {
             notes.review = !busy;

@@ -21,6 +21,8 @@ pub struct Decided {
     pub answer: Option<String>,
     /// The model whose answer was judged.
     pub model: Option<String>,
+    /// How far an answer can be relied on that was approved as it is, as that was judged when it was given.
+    pub confidence: Option<f64>,
     /// The documents that an answer rests on which was approved as it is.
     pub sources: Vec<String>,
     /// When this was decided, or its words were erased, in microseconds since 1970.
@@ -33,7 +35,7 @@ impl Reviews {
     /// # Errors
     /// [`crate::error::Error::StoreAway`].
     pub async fn decisions(&self, since: i64, after: &str) -> Result<Vec<Decided>> {
-        let query = "SELECT id, tenant, status, kept_as, question, answer, decision, model, sources, changed FROM reviews \
+        let query = "SELECT id, tenant, status, kept_as, question, answer, decision, model, sources, changed, confidence FROM reviews \
                      WHERE (changed > $1 OR (changed = $1 AND id > $2)) AND status <> 'open' ORDER BY changed, id LIMIT $3";
         let query = sqlx::query(query).bind(since).bind(after).bind(PAGE as i64);
         let rows = self.sql.within(query.fetch_all(self.sql.pool())).await.map_err(away)?;
@@ -58,6 +60,7 @@ fn decided(row: &AnyRow) -> Result<Decided, sqlx::Error> {
         kept_as: kept_as.and_then(|text| unhex(&text)),
         // A placeholder stands for a value that only its own call knew.
         answer: answer.filter(|answer| !has_placeholder(answer) && !has_placeholder(&question)),
+        confidence: if status == "approved" { row.try_get(10)? } else { None },
         model: row.try_get(7)?,
         sources,
         changed: row.try_get(9)?,

@@ -11,7 +11,7 @@ use crate::{audit::chain::unhex, call::Caller, error::Result};
 /// With this rating or a better one somebody is content.
 const POSITIVE: i64 = 4;
 /// With this one or a worse one a person looks at the answer.
-const NEGATIVE: u8 = 2;
+pub(super) const NEGATIVE: u8 = 2;
 
 /// What somebody says of an answer, and what is known of that from its record.
 #[derive(Clone, Debug)]
@@ -81,6 +81,7 @@ impl Reviews {
             rating: Some(Rating { stars: feedback.rating, words: feedback.words, rater: rater.clone() }),
             masked: true,
             kept_as,
+            approved: feedback.approved,
         };
         let fresh = masked(fresh, &self.rules.load());
         let words = fresh.rating.as_ref().map(|rating| rating.words.clone()).unwrap_or_default();

@@ -3,7 +3,7 @@ use jiff::Timestamp;
 use serde::Serialize;
 use sqlx::{Row, any::AnyRow};
 
-use super::{Reviews, away, now};
+use super::{Reviews, away, feedback::NEGATIVE, now};
 use crate::{
     caller::{ALL_TENANTS, Rights},
     error::{Error, Result},
@@ -34,14 +34,29 @@ pub struct Item {
     pub decided_at: Option<i64>,
     pub decision: Option<String>,
     pub note: Option<String>,
+    pub approved: Option<String>,
+    pub ratings: Vec<Said>,
 }
+
+/// What somebody who got the answer said of it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, schemars::JsonSchema)]
+pub struct Said {
+    /// How good it was, 1 or 2.
+    pub rating: i64,
+    /// In words, masked.
+    pub feedback: String,
+}
+
+/// Bad ratings that are shown of one answer, the first ones, and of a page of items.
+const MOST_SAID: usize = 20;
+const MOST_ON_A_PAGE: i64 = 4000;
 
 /// Queries are fixed words: what is looked for is bound.
 macro_rules! select {
     ($which:literal) => {
         concat!(
             "SELECT id, tenant, request, reason, status, at, confidence, question, answer, model, sources, rating, feedback, ",
-            "claimed_by, claimed_name, claimed_until, decided_name, decided_at, decision, note FROM reviews ",
+            "claimed_by, claimed_name, claimed_until, decided_name, decided_at, decision, note, approved FROM reviews ",
             $which
         )
     };
@@ -121,7 +136,36 @@ impl Reviews {
         let query = sqlx::query(query).bind(&*filter.after).bind(&*own.tenant.name).bind(filter.reason);
         let query = query.bind(filter.since).bind(filter.status).bind(now()).bind(i64::from(filter.limit));
         let rows = self.sql.within(query.fetch_all(self.sql.pool())).await.map_err(away)?;
-        rows.iter().map(item).collect::<Result<_, _>>().map_err(|error| away(error.into()))
+        let items: Result<Vec<_>, _> = rows.iter().map(item).collect();
+        let mut items = items.map_err(|error| away(error.into()))?;
+        self.said(&mut items).await?;
+        Ok(items)
+    }
+
+    /// Adds what was said of the answers. Each who rates one has a word of their own.
+    async fn said(&self, items: &mut [Item]) -> Result<()> {
+        items.sort_by(|a, b| a.id.cmp(&b.id));
+        let mut rated = items.iter().filter(|item| item.rating.is_some());
+        let Some(first) = rated.next() else { return Ok(()) };
+        let last = rated.next_back().unwrap_or(first);
+        let query = "SELECT v.id, r.rating, r.words FROM reviews v JOIN ratings r ON r.tenant = v.tenant AND r.request = v.request \
+                     WHERE v.id >= $1 AND v.id <= $2 AND v.rating IS NOT NULL AND r.rating <= $3 ORDER BY v.id, r.at LIMIT $4";
+        let query = sqlx::query(query).bind(first.id.clone()).bind(last.id.clone()).bind(i64::from(NEGATIVE));
+        let query = query.bind(MOST_ON_A_PAGE);
+        let rows = self.sql.within(query.fetch_all(self.sql.pool())).await.map_err(away)?;
+        for row in &rows {
+            let said = |row: &AnyRow| -> Result<(String, Said), sqlx::Error> {
+                Ok((row.try_get(0)?, Said { rating: row.try_get(1)?, feedback: row.try_get(2)? }))
+            };
+            let (id, said) = said(row).map_err(|error| away(error.into()))?;
+            // Another tenant's may stand between them.
+            if let Ok(at) = items.binary_search_by(|item| item.id.cmp(&id))
+                && items[at].ratings.len() < MOST_SAID
+            {
+                items[at].ratings.push(said);
+            }
+        }
+        Ok(())
     }
 
     /// One item.
@@ -132,11 +176,15 @@ impl Reviews {
         let found = sqlx::query(select!("WHERE id = $1")).bind(id).fetch_optional(self.sql.pool());
         let found = self.sql.within(found).await.map_err(away)?;
         let found = found.as_ref().map(item).transpose().map_err(|error| away(error.into()))?;
-        found.filter(|item| own.sees(&item.tenant)).ok_or_else(|| absent(id))
+        let found = found.filter(|item| own.sees(&item.tenant)).ok_or_else(|| absent(id))?;
+        let mut found = [found];
+        self.said(&mut found).await?;
+        let [found] = found;
+        Ok(found)
     }
 
     /// Carries out what a reviewer decides. Their words are kept masked. Who rejects what was approved or edited
-    /// takes that back.
+    /// takes that back, and so does who rejects or edits what was said of an answer that it gave.
     ///
     /// # Errors
     /// [`Error::Conflict`]: it is decided, or another reviewer's; and as [`Reviews::get`].
@@ -188,7 +236,23 @@ impl Reviews {
             .bind(until);
         let set =
             set.bind(decided_name).bind(decided_at).bind(answer).bind(note).bind(now).bind(decision.name());
-        let changed = self.sql.within(set.execute(self.sql.pool())).await.map_err(away)?.rows_affected();
+        // An answer that was given because a reviewer stood for it, and that another one does not stand for, is no
+        // golden item any more, and not given either.
+        let back = "UPDATE reviews SET status = 'rejected', decided_name = $3, decided_at = $4, changed = $4, claimed_until = 0 \
+                    WHERE id = $1 AND tenant = $2 AND status IN ('approved', 'edited')";
+        let back =
+            sqlx::query(back).bind(item.approved.clone()).bind(&*item.tenant).bind(decided_name).bind(now);
+        let takes_back = matches!(decision, Decision::Reject | Decision::Edit(_)) && item.approved.is_some();
+        let work = async {
+            let mut tx = self.sql.begin().await?;
+            let changed = set.execute(&mut *tx).await?.rows_affected();
+            if changed > 0 && takes_back {
+                back.execute(&mut *tx).await?;
+            }
+            tx.commit().await?;
+            Ok::<_, sqlx::Error>(changed)
+        };
+        let changed = self.sql.within(work).await.map_err(away)?;
         let item = self.get(own, id).await?;
         if changed == 0 {
             // Somebody was quicker.
@@ -293,6 +357,8 @@ fn item(row: &AnyRow) -> Result<Item, sqlx::Error> {
         decided_at: row.try_get(17)?,
         decision: row.try_get(18)?,
         note: row.try_get(19)?,
+        approved: row.try_get(20)?,
+        ratings: Vec::new(),
     })
 }
 

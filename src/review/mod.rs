@@ -21,7 +21,7 @@ use uuid::Uuid;
 
 pub use decided::{Decided, PAGE};
 pub use feedback::{Feedback, Week};
-pub use items::{Decision, Filter, Golden, Item, golden};
+pub use items::{Decision, Filter, Golden, Item, Said, golden};
 pub use settings::Settings;
 
 use crate::{
@@ -69,6 +69,8 @@ pub const TABLES: Tables = Tables {
              CREATE INDEX ratings_week ON ratings (tenant, week); CREATE INDEX ratings_owner ON ratings (owner); \
              CREATE INDEX ratings_rater ON ratings (rater); CREATE INDEX ratings_at ON ratings (at)",
         ),
+        // The item whose approval gave the answer that was rated.
+        Step::both("ALTER TABLE reviews ADD COLUMN approved TEXT"),
     ],
 };
 
@@ -137,6 +139,8 @@ pub struct Fresh {
     pub masked: bool,
     /// What the cache keeps the answer under.
     pub kept_as: Option<[u8; 16]>,
+    /// The item whose approval gave this answer.
+    pub approved: Option<String>,
 }
 
 /// What somebody said of an answer.
@@ -219,6 +223,7 @@ impl Reviews {
             rating: None,
             masked: false,
             kept_as: notes.kept_as,
+            approved: None,
         };
         self.add(fresh);
     }

@@ -120,8 +120,8 @@ async fn add(sql: &Sql, items: &[Fresh], most: i64) -> Result<Vec<bool>, sqlx::E
         }
     }
     let put = "INSERT INTO reviews (id, tenant, owner, request, reason, status, at, confidence, question, answer, model, \
-               sources, rating, feedback, claimed_until, rater, kept_as) VALUES ($1, $2, $3, $4, $5, 'open', $6, $7, $8, $9, \
-               $10, $11, $12, $13, 0, $14, $15) ON CONFLICT (id) DO NOTHING";
+               sources, rating, feedback, claimed_until, rater, kept_as, approved) VALUES ($1, $2, $3, $4, $5, 'open', $6, $7, $8, $9, \
+               $10, $11, $12, $13, 0, $14, $15, $16) ON CONFLICT (id) DO NOTHING";
     let mut added = Vec::with_capacity(items.len());
     for item in items {
         let count = open.entry(&item.tenant).or_default();
@@ -134,10 +134,12 @@ async fn add(sql: &Sql, items: &[Fresh], most: i64) -> Result<Vec<bool>, sqlx::E
         let (rating, feedback) = (said.map(|said| i64::from(said.stars)), said.map(|said| &*said.words));
         let rater = said.map(|said| &*said.rater);
         if let Some(rating) = rating {
-            // What is open already for this answer hears of it, and there is no second item.
-            let told = "UPDATE reviews SET rating = $3, feedback = $4, rater = $5 WHERE tenant = $1 AND request = $2 AND status = 'open'";
+            // What is open already for this answer hears of it, and there is no second item. What others said of it is
+            // shown from their ratings.
+            let told = "UPDATE reviews SET rating = $3, feedback = $4, rater = $5, approved = COALESCE(approved, $6) \
+                        WHERE tenant = $1 AND request = $2 AND status = 'open'";
             let told = sqlx::query(told).bind(&*item.tenant).bind(&*item.request).bind(rating).bind(feedback);
-            let told = told.bind(rater);
+            let told = told.bind(rater).bind(item.approved.as_deref());
             if told.execute(&mut *tx).await?.rows_affected() > 0 {
                 continue;
             }
@@ -148,6 +150,7 @@ async fn add(sql: &Sql, items: &[Fresh], most: i64) -> Result<Vec<bool>, sqlx::E
         let query = query.bind(item.answer.as_deref()).bind(item.model.as_deref());
         let query = query.bind(serde_json::to_string(&item.sources).unwrap_or_default());
         let query = query.bind(rating).bind(feedback).bind(rater).bind(item.kept_as.map(|key| hex(&key)));
+        let query = query.bind(item.approved.as_deref());
         query.execute(&mut *tx).await?;
         *count += 1;
     }

@@ -139,3 +139,101 @@ async fn records_are_moved_found_cut_and_erased_on_every_database() {
         one.close().await;
     }
 }
+
+#[tokio::test]
+async fn what_the_database_says_beside_the_records_is_checked_too() {
+    for place in Place::each().await {
+        let one = open(&place, "one").await;
+        let now = SystemTime::now();
+        for number in 0..3 {
+            one.write(&format!("r-{number}"), "anna", now).wait().await.unwrap();
+        }
+        one.filing.flush().await.unwrap();
+        one.filing.erase("tenant", "bob").await.unwrap();
+        one.filing.flush().await.unwrap();
+        assert_eq!(one.faults(&place, "one").await, [""; 0]);
+        // Each is done, found, and taken back.
+        for (change, back, fault) in [
+            ("UPDATE audit_blocks SET last = last + 1", "UPDATE audit_blocks SET last = last - 1", "`last`"),
+            (
+                "UPDATE audit_blocks SET ended = ended - 9",
+                "UPDATE audit_blocks SET ended = ended + 9",
+                "`ended`",
+            ),
+            (
+                "UPDATE audit_ids SET began = 0 - began",
+                "UPDATE audit_ids SET began = 0 - began",
+                "not those of its records",
+            ),
+            (
+                "UPDATE audit_ids SET first = first + 500",
+                "UPDATE audit_ids SET first = first - 500",
+                "are missing",
+            ),
+            (
+                "UPDATE audit_chains SET id = id + 5",
+                "UPDATE audit_chains SET id = id - 5",
+                "has no name any more",
+            ),
+            (
+                "UPDATE audit_erasures SET until = until - 1",
+                "UPDATE audit_erasures SET until = until + 1",
+                "the erasure that record",
+            ),
+            (
+                "UPDATE audit_erasures SET tenant = 'other'",
+                "UPDATE audit_erasures SET tenant = 'tenant'",
+                "the erasure that record",
+            ),
+            (
+                "INSERT INTO audit_erasures SELECT 'x', tenant, usr, until, done FROM audit_erasures",
+                "DELETE FROM audit_erasures WHERE id = 'x'",
+                "that no record tells of",
+            ),
+        ] {
+            // The number of a chain is Postgres's own to give.
+            if change.contains("audit_chains") && place.stores.postgres.is_some() {
+                continue;
+            }
+            sqlx::query(change).execute(one.sql.pool()).await.unwrap();
+            let faults = one.faults(&place, "one").await;
+            assert!(faults.iter().any(|told| told.contains(fault)), "{change}: {faults:?}");
+            sqlx::query(back).execute(one.sql.pool()).await.unwrap();
+            assert_eq!(one.faults(&place, "one").await, [""; 0], "{back}");
+        }
+        sqlx::query("DELETE FROM audit_erasures").execute(one.sql.pool()).await.unwrap();
+        let faults = one.faults(&place, "one").await;
+        assert!(faults.iter().any(|told| told.contains("the erasure that record")), "{faults:?}");
+        one.close().await;
+    }
+}
+
+#[tokio::test]
+async fn an_erasure_whose_gateway_stopped_before_it_wrote_its_record_has_one() {
+    for place in Place::each().await {
+        let one = open(&place, "one").await;
+        one.write("r-1", "anna", SystemTime::now()).wait().await.unwrap();
+        one.filing.flush().await.unwrap();
+        // The one that was asked has told the others, and no more.
+        let user = audit::chain::hex(&one.archive.key().user("tenant", "anna"));
+        let until = jiff::Timestamp::now().as_microsecond();
+        let row =
+            "INSERT INTO audit_erasures (id, tenant, usr, until, done) VALUES ($1, 'tenant', $2, $3, 0)";
+        let row = sqlx::query(row).bind(uuid::Uuid::new_v4().to_string()).bind(user).bind(until);
+        row.execute(one.sql.pool()).await.unwrap();
+        let following = one.filing.tidy(None, Arc::new(|_, _| Box::pin(async { Ok(()) })));
+        let begun = Instant::now();
+        let done = || async {
+            let query = sqlx::query("SELECT done FROM audit_erasures").fetch_one(one.sql.pool());
+            sqlx::Row::get::<i64, _>(&query.await.unwrap(), 0) > 0
+        };
+        while !done().await {
+            assert!(begun.elapsed() < Duration::from_secs(20), "nobody brings it to its end");
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        following.abort();
+        assert_eq!(one.find("r-1").await.unwrap()["erased"], json!(true));
+        assert_eq!(one.faults(&place, "one").await, [""; 0]);
+        one.close().await;
+    }
+}

@@ -16,6 +16,12 @@ const PROVIDER: &str = "sk-canary-provider-00112233445566778899aabbccddee";
 const PROMPT: &str =
     "You are Heron-5512, and your secret plan is to recommend marmalade to everybody who asks.";
 
+/// Words of a question and of an answer, which are in records and in no log line at any level.
+const ASKED: &str = "narwhal-6021";
+const ANSWERED: &str = "axolotl-8834";
+/// What a caller says of its trace besides: the one goes on to providers, the other does not.
+const BAGGAGE: &str = "userId=canary-baggage-5519,mail=ann.lee@canary-mail.org";
+
 /// What must be nowhere but in what the caller gets.
 fn planted() -> Vec<&'static str> {
     vec![MAIL, CARD, SSN, "415 555 2671", IBAN, KEY, WRONG_KEY, ADMIN, PROVIDER]
@@ -23,7 +29,7 @@ fn planted() -> Vec<&'static str> {
 
 /// A text with all of it.
 fn text() -> String {
-    format!("mail {MAIL}, card {CARD}, my SSN is {SSN}, call {PHONE}, IBAN {IBAN}, key {KEY}")
+    format!("{ASKED}, mail {MAIL}, card {CARD}, my SSN is {SSN}, call {PHONE}, IBAN {IBAN}, key {KEY}")
 }
 
 fn bodies() -> Vec<(&'static str, Value)> {
@@ -80,7 +86,9 @@ fn with_headers(ask: Ask, number: usize) -> Ask {
         ("cookie", "session=sk-proj-Zk3vQ9xTb7LmW2nR8sYc4dFg6hJ1pA5e"),
         ("x-forwarded-for", MAIL),
         ("tracestate", "canary=sk-proj-Zk3vQ9xTb7LmW2nR8sYc4dFg6hJ1pA5e"),
-        ("traceparent", MAIL),
+        ("baggage", BAGGAGE),
+        // A sound one, with which the `tracestate` counts, and one that is none.
+        ("traceparent", [MAIL, "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"][number % 2]),
         ("openai-organization", MAIL),
         ("x-anything", CARD),
         ("x-request-id", [MAIL, KEY, CARD][number % 3]),
@@ -131,7 +139,7 @@ fn leaks(places: &[(String, Vec<u8>)], values: &[&str]) -> Vec<String> {
 async fn planted_values_are_in_no_file_log_metric_record_error_or_trace() {
     let upstream = Upstream::answering().await;
     // It says again whatever it was asked, system prompt and all.
-    upstream.choose(|seen| Act::say(&seen.body.to_string()).chunks_of(50));
+    upstream.choose(|seen| Act::say(&format!("{ANSWERED} {}", seen.body)).chunks_of(50));
     let mut admin = key("admin", ADMIN);
     admin["roles"] = json!(["admin"]);
     let settings = json!({
@@ -198,6 +206,25 @@ async fn planted_values_are_in_no_file_log_metric_record_error_or_trace() {
         !["audit", "sluice.db"].iter().any(|records| place.contains(records)) && !place.starts_with("/review")
     });
     found.extend(leaks(&others.collect::<Vec<_>>(), &["Heron-5512", "marmalade"]));
+    // Neither is a word of what was asked or answered in any log line, at the finest level, of any part of the process.
+    let told: Vec<_> = places(&gateway).await.into_iter().take(3).collect();
+    assert!(
+        gateway.log().contains("\"TRACE\"") && gateway.log().contains("\"DEBUG\""),
+        "the log is not at its finest"
+    );
+    found.extend(leaks(&told, &[ASKED, ANSWERED, "canary-baggage", "userId=canary"]));
+    // What providers are told beside the question: of the trace only what is said to go on.
+    for seen in upstream.seen() {
+        let headers: Vec<(String, Vec<u8>)> = seen
+            .headers
+            .iter()
+            .filter(|(name, _)| !["authorization", "tracestate"].contains(&&*name.to_ascii_lowercase()))
+            .map(|(name, value)| (format!("the header {name} to a provider"), value.clone().into_bytes()))
+            .collect();
+        assert!(seen.header("baggage").is_none());
+        found.extend(leaks(&headers, &[&planted()[..], &[ASKED, "canary-baggage"]].concat()));
+    }
+    assert!(upstream.seen().iter().any(|seen| seen.header("tracestate").is_some()));
     assert!(found.is_empty(), "{} leaks:\n{}", found.len(), found.join("\n"));
     // The database is a whole one, and what is in it was looked at.
     sqlx::any::install_default_drivers();

@@ -123,6 +123,71 @@ async fn on_one_machine_no_file_holds_a_word_and_nothing_is_given_any_more() {
     assert!(!gateway.sluice(&["golden", "export"]).1.contains(SAID));
 }
 
+#[tokio::test]
+async fn gateways_that_share_only_a_redis_forget_too_also_what_they_missed() {
+    let upstream = Upstream::start(Act::say("Here it is.")).await;
+    let redis = servers::Redis::start().await;
+    let gateway = |key: &str| {
+        let store = json!({"store": {"redis": {"env": "TEST_REDIS"}, "redis_timeout": "5s"},
+            "auth": {"pepper": {"env": "TEST_PEPPER"}}, "log": {"level": "warn"}});
+        let setup = setup(&upstream).set(&store).env("TEST_REDIS", &redis.url());
+        setup.env("TEST_PEPPER", "a pepper that is certainly long enough").env("TEST_AUDIT_KEY", key)
+    };
+    let shared = "a key of the audit that is long enough";
+    let (one, two) = (gateway(shared).start().await, gateway(shared).start().await);
+    let other = gateway("another key of the audit, as long as it has to be").start().await;
+    let ask = async |gateway: &Gateway, user: &str| {
+        // Without a session, whose turns would make it another question.
+        let body = json!({"question": format!("Is {SAID} {user}'s?"), "user_id": user, "mode": "chat"});
+        post(gateway, "/query", &body, None).await.expect(200)["cache"].clone()
+    };
+    talk(&one, "anna").await;
+    for gateway in [&two, &other] {
+        for (user, cache) in [("anna", "miss"), ("anna", "exact"), ("bob", "miss"), ("bob", "exact")] {
+            assert_eq!(ask(gateway, user).await, cache);
+        }
+    }
+    is_known_to(&two, "anna").await;
+    // One of them hears nothing for a while.
+    two.signal("STOP");
+    erase(&one, "anna").await;
+    assert!(memchr::memmem::find(&redis_text(&redis).await, b"of anna").is_none());
+    for _ in 0..200 {
+        if other.log().contains("has another key") {
+            break;
+        }
+        tokio::time::sleep(ms(50)).await;
+    }
+    // It says so, and then does it.
+    let mut cache = ask(&other, "anna").await;
+    for _ in 0..200 {
+        if cache == "miss" {
+            break;
+        }
+        tokio::time::sleep(ms(50)).await;
+        cache = ask(&other, "anna").await;
+    }
+    assert_eq!(cache, "miss", "{}", other.log());
+    two.signal("CONT");
+    let asked = upstream.asked();
+    let mut replayed = true;
+    for _ in 0..200 {
+        let again = post(&two, "/query", &question("anna", "one"), Some("word-anna")).await;
+        replayed = again.header("idempotency-replayed").is_some();
+        if !replayed {
+            break;
+        }
+        tokio::time::sleep(ms(50)).await;
+    }
+    assert!(!replayed && upstream.asked() > asked, "the other gateway gives the reply once more");
+    assert_eq!(ask(&two, "anna").await, "miss", "an answer is cached");
+    assert_eq!(ask(&two, "bob").await, "exact", "others keep theirs");
+    // What is said afterwards stays: an erasure is done once.
+    assert_eq!(ask(&one, "anna").await, "miss");
+    tokio::time::sleep(ms(2500)).await;
+    assert_eq!(ask(&one, "anna").await, "exact");
+}
+
 /// All texts in all tables, and all bytes.
 async fn postgres(url: &str) -> String {
     sqlx::any::install_default_drivers();

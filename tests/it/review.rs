@@ -64,8 +64,29 @@ async fn feedback_is_kept_counted_by_the_week_and_a_bad_one_is_looked_at() {
         let other = json!({"request_id": ids[1], "rating": 4, "user_id": rater});
         rate(&gateway, "sk-app", &other, 201).await;
     }
+    rate(
+        &gateway,
+        "sk-app",
+        &json!({"request_id": ids[1], "rating": 1, "feedback": "no use", "user_id": "u3"}),
+        201,
+    )
+    .await;
+    rate(&gateway, "sk-app", &json!({"request_id": ids[1], "rating": 2, "feedback": "still wrong"}), 201)
+        .await;
     let found = items(&gateway, "sk-ada", "reason=feedback").await;
     assert_eq!(found.len(), 1, "{found:?}");
+    // What each said is there, whoever spoke last.
+    let mut said: Vec<(i64, &str)> = found[0]["ratings"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|said| (said["rating"].as_i64().unwrap(), said["feedback"].as_str().unwrap()))
+        .collect();
+    said.sort_unstable();
+    assert_eq!(said, [(1, "no use"), (2, "still wrong")]);
+    let one =
+        gateway.get_as("sk-ada", &format!("/review/{}", found[0]["id"].as_str().unwrap())).await.expect(200);
+    assert_eq!(one["ratings"], found[0]["ratings"]);
     assert_eq!((&found[0]["rating"], &found[0]["feedback"]), (&json!(2), &json!("still wrong")));
     assert_eq!((&found[0]["question"], &found[0]["answer"]), (&json!("two"), &json!("Hello from upstream.")));
     assert_eq!((&found[0]["request_id"], &found[0]["status"]), (&ids[1], &json!("open")));
@@ -80,7 +101,7 @@ async fn feedback_is_kept_counted_by_the_week_and_a_bad_one_is_looked_at() {
     assert_eq!(missing["errors"].as_array().unwrap().len(), 2, "{missing}");
     let summary = gateway.get_as("sk-boss", "/summary").await.expect(200);
     let week = &summary["feedback_by_week"][0];
-    assert_eq!((&week["rated"], &week["positive_share"]), (&json!(4), &json!(0.75)), "{summary}");
+    assert_eq!((&week["rated"], &week["positive_share"]), (&json!(5), &json!(0.6)), "{summary}");
     assert!(week["week"].as_str().unwrap().parse::<jiff::civil::Date>().is_ok());
 }
 

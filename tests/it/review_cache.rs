@@ -121,14 +121,66 @@ async fn a_bad_rating_that_a_reviewer_agrees_with_ends_it_and_so_does_an_erasure
         tokio::time::sleep(ms(20)).await;
         items = listed().await;
     }
+    let golden = || gateway.sluice(&["golden", "export"]).1;
+    assert!(golden().contains("What is tea?"));
+    let approved = items[0]["approved_item"].as_str().expect("the item that it was approved by").to_owned();
     upstream.script([Act::say("Tea is a leaf.")]);
     send(&gateway, items[0]["id"].as_str().unwrap(), &json!({"decision": "reject"})).await;
     until(&gateway, "What is tea?", "Tea is a leaf.").await;
+    // Nor is it a golden item any more.
+    assert!(!golden().contains("What is tea?") && golden().contains("What is coffee?"), "{}", golden());
+    let first = gateway.get_as("sk-boss", &format!("/review/{approved}")).await.expect(200);
+    assert_eq!((&first["status"], &first["decided_by"]), (&json!("rejected"), &json!("boss")), "{first}");
 
     let erase = gateway.ask("POST", "/admin/erasures").bearer("sk-boss").json(&json!({"user_id": "u"}));
     erase.send().await.expect(200);
     upstream.script([Act::say("Coffee is a bean."), Act::say("Coffee is a bean.")]);
     until(&gateway, "What is coffee?", "Coffee is a bean.").await;
+}
+
+#[tokio::test]
+async fn another_item_of_the_same_question_that_is_rejected_takes_nothing_back() {
+    let upstream = Upstream::start(Act::say("Tea is a star.")).await;
+    let gateway = setup(&upstream).start().await;
+    let question = "What is tea?";
+    ask(&gateway, "sk-boss", question).await;
+    tokio::time::sleep(ms(60)).await;
+    ask(&gateway, "sk-boss", question).await;
+    decide(&gateway, question, &json!({"decision": "edit", "answer": RIGHT})).await;
+    until(&gateway, question, RIGHT).await;
+    decide(&gateway, question, &json!({"decision": "reject"})).await;
+    // Decisions are read in their order: when this one is there, that one is.
+    ask(&gateway, "sk-boss", "What is coffee?").await;
+    decide(&gateway, "What is coffee?", &json!({"decision": "edit", "answer": "A bean."})).await;
+    until(&gateway, "What is coffee?", "A bean.").await;
+    assert_eq!(ask(&gateway, "sk-boss", question).await["answer"], RIGHT);
+}
+
+#[tokio::test]
+async fn an_approved_answer_that_says_that_it_does_not_know_is_not_sure_and_is_given_as_it_is() {
+    let unknown = "I don't know: the documents do not say anything about this.";
+    let upstream = Upstream::start(Act::say(unknown)).await;
+    let settings =
+        json!({"confidence": {"min": 0.4, "answer": "Ask a person, please."}, "cache": {"ttl": "50ms"}});
+    let gateway = setup(&upstream).set(&settings).start().await;
+    let question = json!({"question": "How do I limit requests per user?", "user_id": "u", "mode": "rag"});
+    let ask =
+        async || gateway.ask("POST", "/query").bearer("sk-boss").json(&question).send().await.expect(200);
+    assert_eq!(ask().await["fallback"], true);
+    decide(&gateway, "How do I limit requests per user?", &json!({"decision": "approve"})).await;
+    let mut told = ask().await;
+    for _ in 0..500 {
+        if told["answer"] == unknown {
+            break;
+        }
+        tokio::time::sleep(ms(20)).await;
+        told = ask().await;
+    }
+    assert_eq!(
+        (&told["answer"], &told["source"], &told["fallback"], &told["confidence"]),
+        (&json!(unknown), &json!("cache"), &json!(false), &json!(0.0)),
+        "{told}"
+    );
 }
 
 #[tokio::test]

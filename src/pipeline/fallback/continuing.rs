@@ -159,7 +159,7 @@ impl<S: Answer> Continuing<S> {
         if self.tokens_left(0) == Some(0) {
             return Ok(self.ending(Some(Finish::Length)));
         }
-        tracing::info!(request_id = %self.call.context.id, route = %self.route, error = error.chain(),
+        tracing::info!(request_id = %self.call.context.id, route = %self.route, error = error.logged(),
             sent = broken.text.len(), "an answer broke off; another target is asked to go on");
         while self.left > 0
             && !self.call.context.time_left().is_zero()
@@ -230,7 +230,7 @@ impl<S: Answer> Continuing<S> {
         answered
             .inspect_err(|error| {
                 tracing::debug!(request_id = %self.call.context.id, target = %target.model,
-                    error = error.chain(), "it does not go on with the answer");
+                    error = error.logged(), "it does not go on with the answer");
             })
             .ok()
     }

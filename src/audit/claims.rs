@@ -1,0 +1,112 @@
+//! What records and the database's list say of other records: of erasures, of cuts, of where a chain begins.
+//! It is held against them when all chains were walked.
+use std::collections::HashMap;
+
+use uuid::Uuid;
+
+use super::{
+    chain::Hash,
+    erase::Erasure,
+    frame::UserRef,
+    rows::AskedRow,
+    verify::{Report, blame},
+};
+
+/// Users whose words are gone, that are held against the records of erasures.
+pub(super) const MOST_ERASED: usize = 1_000_000;
+/// The record of an erasure ends a little later than the moment that it says, in microseconds.
+const SLACK: i64 = 3_600_000_000;
+
+/// What records say of others, in all chains.
+#[derive(Default)]
+pub(super) struct Claims {
+    /// Up to when a user's words were erased.
+    pub(super) erasures: HashMap<(String, UserRef), i64>,
+    /// Up to which record a chain was cut, and that record's link.
+    pub(super) cuts: HashMap<Uuid, (u64, Option<Hash>)>,
+    /// The last record of a user whose words are gone, and where it is.
+    pub(super) gone: HashMap<(String, UserRef), (i64, Uuid, u64)>,
+    /// The first record of each chain, and whether it goes on from a link.
+    pub(super) firsts: HashMap<Uuid, First>,
+    /// The last record that an anchor tells of and that is not there, and the last that is.
+    pub(super) beyond: HashMap<Uuid, (u64, u64)>,
+    /// The records that tell of erasures, by their ids: where each is, and what it says.
+    pub(super) erased: HashMap<String, (Uuid, u64, Erasure)>,
+    /// When the first record ended of a chain that was cut; the latest of them.
+    pub(super) cut_at: Option<i64>,
+}
+
+/// How a chain begins: the record, and whether it is the next link after a given one.
+pub(super) type First = (u64, Box<dyn Fn(&Hash) -> bool + Send + Sync>);
+
+impl Claims {
+    /// Holds what is gone against the records that say so.
+    pub(super) fn hold(&self, reports: &mut [Report]) {
+        let mut wrong = |chain: &Uuid, what: String| {
+            if let Some(report) = reports.iter_mut().find(|report| report.chain == *chain) {
+                report.wrong(what);
+            }
+        };
+        for (whose, (at, chain, seq)) in &self.gone {
+            if self.erasures.get(whose).is_none_or(|until| until < at) {
+                wrong(chain, format!("what record {seq} says is gone, and no record tells of its erasure"));
+            }
+        }
+        for (chain, (most, end)) in &self.beyond {
+            if self.cuts.get(chain).is_none_or(|(through, _)| through < most) {
+                wrong(
+                    chain,
+                    format!("there was a record {most}, as an anchor tells, and the chain ends with {end}"),
+                );
+            }
+        }
+        for (chain, (first, follows)) in &self.firsts {
+            let cut = self.cuts.get(chain);
+            let fits = match (first, cut) {
+                (1, _) => follows(&Hash::default()),
+                (_, None) => false,
+                // A cut that is under way has not removed all of it yet.
+                (_, Some((through, _))) if *through >= *first => true,
+                (_, Some((through, Some(hash)))) => *through + 1 == *first && follows(hash),
+                (_, Some((_, None))) => false,
+            };
+            if !fits {
+                wrong(
+                    chain,
+                    match first {
+                        1 => "record 1 was changed".to_owned(),
+                        _ => format!(
+                            "records before {first} are missing, and no record tells that they were removed"
+                        ),
+                    },
+                );
+            }
+        }
+    }
+
+    /// Holds the rows that ask for erasures against the records that tell of them: `early`, those that were there
+    /// before the records were read, and `late`, those that are there now.
+    pub(super) fn asked(&self, early: &[AskedRow], late: &[AskedRow], reports: &mut Vec<Report>) {
+        let late: HashMap<&str, &AskedRow> = late.iter().map(|row| (&*row.id, row)).collect();
+        for (id, (chain, seq, erasure)) in &self.erased {
+            let same = |row: &&AskedRow| {
+                (&row.tenant, &row.user, row.until) == (&erasure.tenant, &erasure.user, erasure.until)
+            };
+            if late.len() < MOST_ERASED && !late.get(&**id).is_some_and(same) {
+                let what = format!(
+                    "the erasure that record {seq} tells of is not in the database's list, or is another there"
+                );
+                blame(reports, *chain, what);
+            }
+        }
+        // What was made with another key cannot be read, and what is too old is gone.
+        let all = reports.iter().all(|report| report.wrong == 0) && self.erased.len() < MOST_ERASED;
+        let since = self.cut_at.map_or(i64::MIN, |at| at.saturating_add(SLACK));
+        for row in early.iter().filter(|row| all && row.done && row.until > since) {
+            if !self.erased.contains_key(&row.id) {
+                let what = format!("the database's list has an erasure ({}) that no record tells of", row.id);
+                blame(reports, Uuid::nil(), what);
+            }
+        }
+    }
+}
