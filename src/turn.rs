@@ -9,7 +9,7 @@
 //!
 //! Waiting costs one look at the sockets and one more poll of the task, which is
 //! lost where nothing else was ready. So it is learned: a worker whose writes were
-//! alone lately waits with one of sixteen only, to see whether that still holds.
+//! alone lately waits with one of thirteen only, to see whether that still holds.
 use std::{
     cell::Cell,
     future::{Future as _, poll_fn},
@@ -23,8 +23,9 @@ use tokio::{
     task::yield_now,
 };
 
-/// Of how many writes one waits where waiting was not worth it.
-const PROBE: u8 = 16;
+/// Of how many writes one waits where waiting was not worth it. A prime, so that it
+/// does not always fall on the last of a round of writes.
+const PROBE: u8 = 13;
 /// What a write that was not alone adds to the worth; one that was takes one off.
 const GAIN: u8 = 2;
 /// The most that the worth can be.
@@ -175,7 +176,7 @@ mod tests {
     #[tokio::test]
     async fn whoever_is_alone_seldom_waits() {
         let mut waited = 0;
-        for _ in 0..1600 {
+        for _ in 0..1300 {
             let mut turn = Turn::default();
             let first = poll_fn(|cx| Poll::Ready(turn.poll(cx))).await;
             waited += usize::from(first.is_pending());
