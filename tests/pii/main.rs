@@ -5,6 +5,7 @@
     clippy::print_stdout,
     reason = "a test that fails may panic, and says what it saw"
 )]
+mod hidden;
 mod restore;
 mod sentences;
 mod values;

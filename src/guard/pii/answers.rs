@@ -2,7 +2,7 @@
 use std::sync::Arc;
 
 use super::{
-    Kind, Mode, Pii,
+    Kind, Mode, Pii, escape,
     find::{self, Wanted},
     fold::Folded,
     text::{floor, has_numbers},
@@ -57,7 +57,7 @@ impl Answers {
     fn quiet(&self, near: &str) -> bool {
         self.kinds & !super::PLAIN == 0
             && !has_numbers(near)
-            && matches!(Folded::new(near).text, std::borrow::Cow::Borrowed(_))
+            && matches!(Folded::new(near, false).text, std::borrow::Cow::Borrowed(_))
             && (!by_words(self.kinds) || words::hits(near, false, false).is_empty())
     }
 
@@ -115,6 +115,7 @@ impl Guard for Answers {
             // Nobody waits for it.
             return from;
         }
+        let text = if ended { text } else { &text[..escape::complete(text).max(from)] };
         let near = floor(text, from.saturating_sub(NEAR));
         let quiet = self.quiet(&text[near..]);
         if quiet && ended {

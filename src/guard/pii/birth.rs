@@ -1,7 +1,7 @@
 //! Dates of birth: a day that is announced as one.
 use super::{
     kind::Kind,
-    text::{Found, Groups, Text},
+    text::{Found, Groups, Text, floor},
     words::Class,
 };
 
@@ -55,8 +55,10 @@ pub(super) fn numeric(text: &Text<'_>, groups: &Groups) -> Option<usize> {
 pub(super) fn born(text: &Text<'_>, start: usize, end: usize) -> Option<Found> {
     // A time may follow, and the T before it.
     let ends = text.ends(end) || (text.byte(end) == b'T' && text.byte(end + 1).is_ascii_digit());
-    let good =
-        text.begins(start) && ends && text.announced(Class::BIRTH, NOT, start, end) && !another(text, start);
+    let announced = || {
+        (text.announced(Class::BIRTH, NOT, start, end) && !another(text, start)) || abbreviated(text, start)
+    };
+    let good = text.begins(start) && ends && announced();
     good.then_some(Found { kind: Kind::Birth, start, end })
 }
 
@@ -73,6 +75,51 @@ fn another(text: &Text<'_>, start: usize) -> bool {
     digits >= 4 && last.is_some_and(|last| words(&between[last + 1..]))
 }
 
+/// How far back an enumeration is looked for, in bytes: no further than a verdict on an answer looks back.
+const LIST: usize = 100;
+
+/// Whether `b.` stands right before a day and is short for a birth: behind a name or in brackets, and no point of a list.
+fn abbreviated(text: &Text<'_>, start: usize) -> bool {
+    let Some(distance) = text.distance(Class::BORN, start).filter(|distance| *distance <= 1) else {
+        return false;
+    };
+    let at = start - distance - "b.".len();
+    let before = text.str[..at].trim_end_matches(' ');
+    let word = before.rsplit(|c: char| !c.is_alphanumeric()).next().unwrap_or_default();
+    let things = [
+        "option",
+        "section",
+        "part",
+        "appendix",
+        "article",
+        "annex",
+        "item",
+        "plan",
+        "answer",
+        "question",
+        "class",
+        "group",
+        "point",
+        "table",
+        "note",
+        "clause",
+        "paragraph",
+        "phase",
+        "step",
+        "chapter",
+    ];
+    let named = before.ends_with(['(', ',', ';', '[', ')'])
+        || word.starts_with(char::is_uppercase)
+            && !things.iter().any(|thing| word.eq_ignore_ascii_case(thing));
+    let list = || {
+        let near = &before[floor(before, before.len().saturating_sub(LIST))..];
+        near.match_indices("a.")
+            .any(|(at, _)| !near[..at].ends_with(|c: char| c.is_alphanumeric() || c == '.'))
+            || near.contains("a)")
+    };
+    text.byte(at) == b'b' && named && !list()
+}
+
 /// What has days of its own.
 const NOT: Class = Class::VERSION.or(Class::THING);
 
@@ -81,7 +128,7 @@ pub(super) fn spelled(text: &Text<'_>, groups: &Groups) -> Option<Found> {
     let group = groups[0];
     // `am 3. Mai 1985 geboren`: the word may come behind.
     let behind = || text.ahead && text.hits.iter().any(|hit| hit.class.meets(Class::BIRTH));
-    if text.distance(Class::BIRTH, group.start).is_none() && !behind() {
+    if text.distance(Class::BIRTH.or(Class::BORN), group.start).is_none() && !behind() {
         return None;
     }
     let day = |start: usize, end: usize| {

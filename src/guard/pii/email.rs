@@ -1,4 +1,4 @@
-//! E-mail addresses, those with `[at]` and `[dot]` too.
+//! E-mail addresses, those with `[at]` and `[dot]` and with names in quotes too.
 use super::{
     kind::Kind,
     text::{Found, Text},
@@ -18,7 +18,7 @@ const FILES: [&str; 26] = [
 
 /// An address around the at sign at `at`.
 pub(super) fn find(text: &Text<'_>, at: usize) -> Option<Found> {
-    let start = at - name_before(text, at);
+    let start = quoted(text, at).unwrap_or_else(|| at - name_before(text, at));
     let end = domain_after(text, at + 1)?;
     // `git@host:path` is a repository, `root@host.example:~$` a prompt of a shell, `ann@host.example:/srv` a place to copy to.
     let next = (text.byte(end), text.byte(end + 1));
@@ -79,6 +79,31 @@ fn dot(bytes: &[u8]) -> Option<usize> {
         .iter()
         .find(|word| bytes.len() >= word.len() && bytes[..word.len()].eq_ignore_ascii_case(word))
         .map(|word| word.len())
+}
+
+/// Where a name in quotes begins that ends at `at`: `"ann lee"@example.org` (RFC 5321), in JSON `\"ann lee\"@…`. In an
+/// answer its last word: every quote could be such a name's, and all behind it would have to wait.
+fn quoted(text: &Text<'_>, at: usize) -> Option<usize> {
+    let end = at.checked_sub(1).filter(|end| text.byte(*end) == b'"')?;
+    let escaped = text.before(end) == b'\\';
+    let end = end - usize::from(escaped);
+    let name = text.bytes[..end].iter().rev().take(LONGEST_NAME).take_while(|b| {
+        **b != b'"' && (text.ahead || !b.is_ascii_whitespace()) && !matches!(b, b'\n' | b'<' | b'>')
+    });
+    let length = name.count();
+    let start = end - length;
+    let written = &text.bytes[start..end];
+    let outer = |b: Option<&u8>| b.is_some_and(|b| !b.is_ascii_whitespace() && !b",:;)]}".contains(b));
+    if length == LONGEST_NAME || !outer(written.first()) || !outer(written.last()) {
+        return None;
+    }
+    if !text.ahead && text.before(start) != b'"' {
+        return Some(super::text::ceil(text.str, start));
+    }
+    let open = start.checked_sub(1).filter(|open| text.byte(*open) == b'"')?;
+    let open = open - usize::from(escaped && text.before(open) == b'\\');
+    // A quote in the middle of a word, or behind the sign of a field, begins no name.
+    (!text.before(open).is_ascii_alphanumeric()).then_some(open)
 }
 
 /// The length of the name that ends at `at`.

@@ -6,7 +6,7 @@ use super::{
     fold::Folded,
     iban, key,
     kind::Kind,
-    national, network, people, phone, secret,
+    login, national, network, people, phone, secret,
     settings::Custom,
     text::{Found, Groups, Text},
     wallet,
@@ -44,9 +44,9 @@ pub(super) fn look(
     customs: &[Custom],
     ended: bool,
 ) -> (Vec<(Kind, Range<usize>)>, usize) {
-    let folded = Folded::new(text);
+    let folded = Folded::new(text, wanted.ahead);
     let people = wanted.has(Kind::Person) || wanted.has(Kind::Address);
-    let view = Text::new(&folded.text, people, wanted.ahead);
+    let view = Text::new(&folded.text, folded.numbers, people, wanted.ahead);
     let mut found = Vec::new();
     words(&view, wanted, &mut found);
     if view.numbers {
@@ -202,7 +202,13 @@ fn words(text: &Text<'_>, wanted: Wanted, found: &mut Vec<Found>) {
         }
         if secret && hit.class.meets(Class::URL) && hit.start >= address {
             address = secret::run(text, hit.end);
-            found.extend(secret::login(text, hit.start, wanted.ahead));
+            found.extend(login::address(text, hit.start, wanted.ahead));
+        }
+        if secret && hit.class.meets(Class::LOGIN) {
+            found.extend(match login::is_command(text, hit) {
+                true => login::command(text, hit),
+                false => login::basic(text, hit.end, false),
+            });
         }
         if secret && hit.class.meets(Class::PASSWORD.or(Class::KEY)) && hit.start >= value {
             let announced = secret::announced(text, hit);

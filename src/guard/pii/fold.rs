@@ -1,26 +1,55 @@
 //! Text as a reader sees it: full-width digits, fancy hyphens, hidden
-//! characters and odd spaces must not hide anything.
+//! characters, odd spaces and characters that are spelled out must not hide anything.
 use std::borrow::Cow;
+
+use super::{escape, text::has_numbers};
 
 /// A text in its plain spelling, and where each byte of it came from.
 #[derive(Debug)]
 pub(super) struct Folded<'t> {
     pub text: Cow<'t, str>,
+    /// Whether it has digits or an at sign.
+    pub numbers: bool,
     original: &'t str,
     /// For each byte of `text` (and its end) the place in the original; empty where they are the same.
     places: Vec<u32>,
 }
 
 impl<'t> Folded<'t> {
-    /// The plain spelling of a text. Copies it only where something is to be folded.
-    pub(super) fn new(text: &'t str) -> Self {
-        // All ASCII is the common case, and quick to tell.
-        if text.is_ascii() || !text.chars().any(|c| !c.is_ascii() && fold(c) != Fold::Same) {
-            return Self { text: Cow::Borrowed(text), original: text, places: Vec::new() };
+    /// The plain spelling of a text. Copies it only where something is to be folded. In `prose` without any quote
+    /// `\n` is two signs, as of a password.
+    pub(super) fn new(text: &'t str, prose: bool) -> Self {
+        let numbers = has_numbers(text);
+        let same = Self { text: Cow::Borrowed(text), numbers, original: text, places: Vec::new() };
+        // Where no digits stand nothing is spelled out that would matter.
+        let blanks = numbers && (!prose || memchr::memchr(b'"', text.as_bytes()).is_some());
+        let mut escape = if numbers { escape::next(text, 0, blanks) } else { None };
+        // All ASCII and nothing spelled out is the common case, and quick to tell.
+        if escape.is_none()
+            && (text.is_ascii() || !text.chars().any(|c| !c.is_ascii() && fold(c) != Fold::Same))
+        {
+            return same;
         }
         let mut plain = String::with_capacity(text.len());
         let mut places = Vec::with_capacity(text.len() + 1);
-        for (at, c) in text.char_indices() {
+        let mut at = 0;
+        while at < text.len() {
+            // What stays as it is, up to what may not.
+            let upto = escape.map_or(text.len(), |(place, ..)| place);
+            let same = text.as_bytes()[at..upto].iter().take_while(|b| b.is_ascii()).count();
+            plain.push_str(&text[at..at + same]);
+            places.extend((at..at + same).map(|at| at as u32));
+            at += same;
+            let (c, length) = match escape {
+                Some((place, c, length)) if place == at => {
+                    escape = escape::next(text, at + length, blanks);
+                    (c, length)
+                }
+                _ => match text[at..].chars().next() {
+                    Some(c) => (c, c.len_utf8()),
+                    None => break,
+                },
+            };
             let begin = plain.len();
             match fold(c) {
                 Fold::Same => plain.push(c),
@@ -28,9 +57,11 @@ impl<'t> Folded<'t> {
                 Fold::Gone => {}
             }
             places.resize(places.len() + plain.len() - begin, at as u32);
+            at += length;
         }
         places.push(text.len() as u32);
-        Self { text: Cow::Owned(plain), original: text, places }
+        let numbers = has_numbers(&plain);
+        Self { text: Cow::Owned(plain), numbers, original: text, places }
     }
 
     /// Where a piece of the plain text is in the original.
@@ -45,8 +76,12 @@ impl<'t> Folded<'t> {
         let place = |at: usize| self.places.get(at).map_or(0, |place| *place as usize);
         // What is hidden behind the last character is no part of it.
         let last = place(end.saturating_sub(1).max(start));
-        let length = self.original[last..].chars().next().map_or(0, char::len_utf8);
-        place(start)..last + length
+        let rest = &self.original[last..];
+        // What reads as one of these is not spelled out.
+        let itself = matches!(self.text.as_bytes().get(end.saturating_sub(1)), Some(b'&' | b'\\'));
+        let spelled = if itself { None } else { escape::length(rest) };
+        let length = spelled.or_else(|| rest.chars().next().map(char::len_utf8));
+        place(start)..last + length.unwrap_or_default()
     }
 }
 
@@ -115,16 +150,26 @@ mod tests {
 
     #[test]
     fn plain_text_is_not_copied() {
-        assert!(matches!(Folded::new("plain, naïve 東京").text, Cow::Borrowed(_)));
+        assert!(matches!(Folded::new("plain, naïve 東京", true).text, Cow::Borrowed(_)));
     }
 
     #[test]
     fn what_looks_like_a_digit_is_one_and_places_are_kept() {
         let original = "é １２\u{200b}３‑４\u{a0}5";
-        let folded = Folded::new(original);
+        let folded = Folded::new(original, false);
         assert_eq!(folded.text, "é 123-4 5");
         let at = folded.text.find("123-4").unwrap();
         assert_eq!(&original[folded.original(at, at + 5)], "１２\u{200b}３‑４");
         assert_eq!(&original[folded.original(at, at + 2)], "１２");
+    }
+
+    #[test]
+    fn what_is_spelled_out_is_one_character_and_has_its_place() {
+        let original = r"é \n &#x41;nn\u0040b&period;org\n";
+        let folded = Folded::new(original, false);
+        assert_eq!(folded.text, "é   Ann@b.org ");
+        let at = folded.text.find("Ann").unwrap();
+        assert_eq!(&original[folded.original(at, at + 4)], r"&#x41;nn\u0040");
+        assert_eq!(&original[folded.original(at, at + 6)], r"&#x41;nn\u0040b&period;");
     }
 }

@@ -4,7 +4,7 @@ use super::{
     find::Wanted,
     iban, key,
     kind::Kind,
-    phone, secret,
+    login, phone, secret,
     settings::Custom,
     text::{LONGEST_GROUP, REACH, Text, floor},
     words::Class,
@@ -39,7 +39,7 @@ pub(super) fn open(text: &Text<'_>, wanted: Wanted, customs: &[Custom]) -> usize
         hold(length - text.bytes.iter().rev().take(64).take_while(sign).count());
     }
     if any(&[Kind::Birth]) {
-        after_announcement(text, Class::BIRTH, 48).into_iter().for_each(&mut hold);
+        after_announcement(text, Class::BIRTH.or(Class::BORN), 48).into_iter().for_each(&mut hold);
     }
     if any(&[Kind::Secret]) {
         hold(secrets(text));
@@ -173,6 +173,9 @@ fn secrets(text: &Text<'_>) -> usize {
             && length - hit.end <= key::LONGEST
         {
             open = open.min(hit.end);
+        }
+        if class.meets(Class::LOGIN) {
+            open = open.min(login::unfinished(text, hit).unwrap_or(length));
         }
         if class.meets(Class::KEY.or(Class::PASSWORD)) {
             open = open.min(secret::unfinished(text, hit).unwrap_or(length));

@@ -1,12 +1,13 @@
 //! A whole question: all its texts are searched before any is changed, so that
 //! a value has one placeholder wherever it stands, and none that the caller wrote himself.
-use std::collections::HashMap;
+use std::{borrow::Cow, collections::HashMap, ops::Range};
 
 use aho_corasick::{AhoCorasick, MatchKind};
 
 use super::{
-    Finding, Kind, Mode, Pii,
+    Finding, Kind, Mode, Pii, escape,
     mask::{MOST_DIGITS, Vault},
+    text::{ceil, floor},
     texts,
 };
 use crate::chat::Request;
@@ -16,6 +17,8 @@ use crate::chat::Request;
 pub(super) enum Trust {
     /// Words of people, documents and tools: searched.
     Words,
+    /// What a tool gave back: searched. It may be spelled for programs.
+    Told,
     /// JSON text: searched; a number becomes a string.
     Json,
     /// Signed to the letter: only what was masked elsewhere is masked, as it was when the model wrote it.
@@ -38,13 +41,30 @@ impl std::fmt::Debug for Numbering<'_> {
     }
 }
 
+/// How much of a text beside another is searched together with that one, in bytes.
+const SEAM: usize = 4096;
+
+/// A place where something is to be masked.
+struct Spot {
+    /// The number of the text.
+    text: usize,
+    range: Range<usize>,
+    /// Which of the values.
+    value: usize,
+    /// Whether the value begins in a text before this one, and has its placeholder there.
+    rest: bool,
+}
+
 /// What the texts of a question hold.
 pub struct Survey<'p> {
     pii: &'p Pii,
     texts: usize,
-    found: Vec<(usize, Finding)>,
-    /// The values to be masked, in the order of the texts.
+    /// Where something is to be masked; in the order of the texts.
+    spots: Vec<Spot>,
+    /// What is to be masked.
     values: Vec<(Kind, String)>,
+    /// The place of each in the vault.
+    places: Vec<usize>,
     counts: HashMap<Kind, u32>,
     vault: Vault,
     known: Option<AhoCorasick>,
@@ -59,17 +79,19 @@ impl std::fmt::Debug for Survey<'_> {
 impl<'p> Survey<'p> {
     /// Searches all texts of a question; those of the system where they are to be searched.
     pub fn of(pii: &'p Pii, chat: &Request) -> Self {
-        let (found, values) = Default::default();
         let mut survey = Self {
             pii,
             texts: 0,
-            found,
-            values,
+            spots: Vec::new(),
+            values: Vec::new(),
+            places: Vec::new(),
             counts: HashMap::new(),
             vault: Vault::default(),
             known: None,
         };
         texts::each(chat, pii.system, &mut |text, name, trust| survey.look(text, name, trust));
+        texts::neighbours(chat, pii.system, &mut |row| survey.across(row));
+        survey.spots.sort_by_key(|spot| (spot.text, spot.range.start));
         survey
     }
 
@@ -114,10 +136,90 @@ impl<'p> Survey<'p> {
             }
         };
         for found in found {
-            *self.counts.entry(found.kind).or_default() += 1;
-            if self.pii.mode(found.kind) == Mode::Mask {
-                self.values.push((found.kind, text[found.range.clone()].to_owned()));
-                self.found.push((number, found));
+            let value = text.get(found.range.clone()).unwrap_or_default();
+            let value = spelled(value, found.kind, trust);
+            if let Some(value) = self.take(found.kind, value) {
+                self.spots.push(Spot { text: number, range: found.range, value, rest: false });
+            }
+        }
+    }
+
+    /// Counts what was found; the number of its value where it is to be masked.
+    fn take(&mut self, kind: Kind, value: Cow<'_, str>) -> Option<usize> {
+        *self.counts.entry(kind).or_default() += 1;
+        (self.pii.mode(kind) == Mode::Mask).then(|| {
+            self.values.push((kind, value.into_owned()));
+            self.values.len() - 1
+        })
+    }
+
+    /// Searches texts that stand side by side as one: a value may begin in one and end in another. What one of them
+    /// shows by itself is known already.
+    fn across(&mut self, row: &[(usize, &str)]) {
+        let mut joined = String::new();
+        // Where a piece is in `joined`, which text it is of, and where it begins there.
+        let mut pieces: Vec<(Range<usize>, usize, usize)> = Vec::new();
+        let last = row.len() - 1;
+        for (at, (number, text)) in row.iter().enumerate() {
+            // Of a long text its two ends are enough.
+            let parts = if text.len() <= 2 * SEAM {
+                [Some(0..text.len()), None]
+            } else {
+                let (head, tail) = (floor(text, SEAM), ceil(text, text.len() - SEAM));
+                [Some(0..head).filter(|_| at > 0), Some(tail..text.len()).filter(|_| at < last)]
+            };
+            for (second, part) in parts.into_iter().enumerate().filter_map(|(n, part)| Some((n, part?))) {
+                if second == 1 {
+                    self.joined(&joined, &pieces);
+                    joined.clear();
+                    pieces.clear();
+                }
+                let begin = joined.len();
+                joined.push_str(&text[part.clone()]);
+                pieces.push((begin..joined.len(), *number, part.start));
+            }
+        }
+        self.joined(&joined, &pieces);
+    }
+
+    /// Takes what is found in pieces that were put together, and in none of them alone.
+    fn joined(&mut self, joined: &str, pieces: &[(Range<usize>, usize, usize)]) {
+        if pieces.len() < 2 {
+            return;
+        }
+        let place = |at: usize, piece: &(Range<usize>, usize, usize)| at - piece.0.start + piece.2;
+        for found in self.pii.in_question(joined) {
+            let meets = |range: &Range<usize>| range.start < found.range.end && found.range.start < range.end;
+            let first = pieces.partition_point(|piece| piece.0.end <= found.range.start);
+            let within = pieces[first..].iter().take_while(|piece| piece.0.start < found.range.end);
+            let within: Vec<_> = within.filter(|piece| meets(&piece.0)).collect();
+            if within.len() < 2 {
+                continue;
+            }
+            // What the pieces show there by themselves.
+            let alone: Vec<Finding> = within
+                .iter()
+                .flat_map(|piece| {
+                    let found = self.pii.in_question(&joined[piece.0.clone()]).into_iter();
+                    found.filter(|other| {
+                        meets(&(other.range.start + piece.0.start..other.range.end + piece.0.start))
+                    })
+                })
+                .collect();
+            // A checksum over all knows better than what a piece looks like.
+            if alone.iter().any(|other| other.kind.rank() <= found.kind.rank()) {
+                continue;
+            }
+            let value = spelled(&joined[found.range.clone()], found.kind, Trust::Words);
+            let Some(value) = self.take(found.kind, value) else { continue };
+            for (at, piece) in within.into_iter().enumerate() {
+                let start = place(found.range.start.max(piece.0.start), piece);
+                let end = place(found.range.end.min(piece.0.end), piece);
+                if !alone.is_empty() {
+                    let beside = |spot: &Spot| spot.range.end <= start || end <= spot.range.start;
+                    self.spots.retain(|spot| spot.text != piece.1 || beside(spot));
+                }
+                self.spots.push(Spot { text: piece.1, range: start..end, value, rest: at > 0 });
             }
         }
     }
@@ -148,8 +250,11 @@ impl<'p> Survey<'p> {
 
     /// Gives every value its placeholder.
     fn settle(&mut self) -> Result<(), String> {
-        for (kind, value) in &self.values {
-            self.vault.put(self.pii, *kind, value);
+        self.places = vec![usize::MAX; self.values.len()];
+        // Numbers follow the order of the texts.
+        for spot in &self.spots {
+            let (kind, value) = &self.values[spot.value];
+            self.places[spot.value] = self.vault.put(self.pii, *kind, value);
         }
         let values = self.vault.entries().iter().map(|entry| &entry.value);
         let known = AhoCorasick::builder().match_kind(MatchKind::LeftmostLongest).build(values);
@@ -162,33 +267,43 @@ impl<'p> Survey<'p> {
     fn masked(&mut self, text: &str, trust: Trust) -> Option<String> {
         let number = self.texts;
         self.texts += 1;
-        let own = self.found.partition_point(|(text, _)| *text < number)
-            ..self.found.partition_point(|(text, _)| *text <= number);
-        let mut ranges: Vec<_> = self.found[own].iter().map(|(_, found)| found.range.clone()).collect();
-        let found_here = ranges.len();
-        // The same value may stand where nothing announces it.
+        let own = self.spots.partition_point(|spot| spot.text < number)
+            ..self.spots.partition_point(|spot| spot.text <= number);
+        let own = &self.spots[own];
+        let mut ranges: Vec<_> = own.iter().map(|spot| (spot.range.clone(), Some(spot))).collect();
         for found in self.known.iter().flat_map(|known| known.find_iter(text)) {
             let range = found.range();
             let beside = |c: Option<char>| !c.is_some_and(char::is_alphanumeric);
             let alone =
                 beside(text[..range.start].chars().next_back()) && beside(text[range.end..].chars().next());
             // What was found where it stands goes before a value that is only equal to another.
-            let next = ranges[..found_here].partition_point(|other| other.end <= range.start);
-            if alone && ranges[..found_here].get(next).is_none_or(|other| other.start >= range.end) {
-                ranges.push(range);
+            let next = own.partition_point(|spot| spot.range.end <= range.start);
+            if alone && own.get(next).is_none_or(|spot| spot.range.start >= range.end) {
+                ranges.push((range, None));
             }
         }
         if ranges.is_empty() {
             return None;
         }
-        ranges.sort_by_key(|range| range.start);
+        ranges.sort_by_key(|(range, _)| range.start);
         let (mut masked, mut at) = (String::with_capacity(text.len()), 0);
-        for range in ranges.into_iter().filter(|range| !range.is_empty()) {
-            let Some(placeholder) =
-                self.vault.placeholder(&text[range.clone()]).filter(|_| range.start >= at)
-            else {
-                continue;
+        for (range, spot) in ranges.into_iter().filter(|(range, _)| !range.is_empty()) {
+            let placeholder = match spot {
+                Some(spot) => {
+                    self.vault.entries().get(self.places[spot.value]).map(|entry| &*entry.placeholder)
+                }
+                None => self.vault.placeholder(&text[range.clone()]),
             };
+            let Some(placeholder) = placeholder.filter(|_| range.start >= at) else { continue };
+            if spot.is_some_and(|spot| spot.rest) {
+                masked.push_str(&text[at..range.start]);
+                at = range.end;
+                // A provider may refuse a part that says nothing.
+                if masked.trim().is_empty() && text[at..].trim().is_empty() {
+                    masked.push_str(placeholder);
+                }
+                continue;
+            }
             masked.push_str(&text[at..range.start]);
             let after = &text[range.end..];
             let number = trust == Trust::Json
@@ -201,6 +316,19 @@ impl<'p> Survey<'p> {
         }
         masked.push_str(&text[at..]);
         Some(masked)
+    }
+}
+
+/// What a value is to its caller: in JSON, and in what a tool gave back, without escapes.
+fn spelled(value: &str, kind: Kind, trust: Trust) -> Cow<'_, str> {
+    match trust {
+        Trust::Json if value.contains('\\') => {
+            let read = serde_json::from_str(&format!("\"{value}\""));
+            read.map_or(Cow::Borrowed(value), Cow::Owned)
+        }
+        // A secret may have what looks like one.
+        Trust::Told if kind != Kind::Secret => escape::plain(value),
+        _ => Cow::Borrowed(value),
     }
 }
 

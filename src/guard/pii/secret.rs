@@ -1,4 +1,4 @@
-//! Secrets that something announces: logins in addresses, and values behind a word such as `password`.
+//! Values behind a word that announces a secret, such as `password`.
 use super::{
     kind::Kind,
     looks::{
@@ -17,43 +17,6 @@ pub(super) fn run(text: &Text<'_>, at: usize) -> usize {
     at + text.bytes[at..].iter().take(LONGEST_VALUE).take_while(|b| !b.is_ascii_whitespace()).count()
 }
 
-/// A login in an address, `scheme://name:word@host`; `at` is where `://` stands. In an answer it is what stands
-/// between there and the next slash: every word could be a scheme, and would have to wait.
-pub(super) fn login(text: &Text<'_>, at: usize, whole: bool) -> Option<Found> {
-    let scheme = text.bytes[..at]
-        .iter()
-        .rev()
-        .take(24)
-        .take_while(|b| b.is_ascii_alphanumeric() || matches!(b, b'+' | b'-' | b'.'))
-        .count();
-    let from = at + 3;
-    // A quote is part of a password, unless one stands before the address.
-    let quote = |b: u8| matches!(b, b'"' | b'\'' | b'`');
-    let bare = whole && !quote(text.before(at - scheme));
-    let graphic =
-        |b: &&u8| (b.is_ascii_graphic() && !b"<>".contains(b) || **b >= 0x80) && (bare || !quote(**b));
-    let mut length = text.bytes[from..].iter().take(LONGEST_VALUE).take_while(graphic).count();
-    if bare {
-        let sign = text.bytes[from..from + length].iter().rposition(|b| *b == b'@').unwrap_or_default();
-        length = sign + text.bytes[from + sign..from + length].iter().take_while(|b| !quote(**b)).count();
-    }
-    let rest = &text.str[from..floor(text.str, from + length)];
-    // A word may hold a slash, and an at sign.
-    let authority = match rest.find('/') {
-        Some(slash) if !whole || rest[..slash].contains('@') || !rest.contains('@') => &rest[..slash],
-        _ => rest,
-    };
-    let sign = authority.rfind('@')?;
-    let (_, word) = authority[..sign].split_once(':')?;
-    if scheme == 0 || word.is_empty() || stand_in(word) {
-        return None;
-    }
-    let shown = if whole { rest } else { authority };
-    let end = from + shown.trim_end_matches(['.', ',', ';', ')', ']', '}']).len();
-    let start = if whole { at - scheme } else { from };
-    Some(Found { kind: Kind::Secret, start, end })
-}
-
 /// A value that the word `hit` announces: `password = x`, `"api_key": "x"`, `the token is x`.
 pub(super) fn announced(text: &Text<'_>, hit: &Hit) -> Option<Found> {
     let password = hit.class.meets(Class::PASSWORD);
@@ -70,15 +33,7 @@ pub(super) fn announced(text: &Text<'_>, hit: &Hit) -> Option<Found> {
     let (value, tie) = value_after(text, hit.end + name, hit)?;
     // `Authorization: Basic x`: a name and a password in base64.
     if text.bytes[value..].get(..6).is_some_and(|head| head.eq_ignore_ascii_case(b"basic ")) {
-        let start = value + 6;
-        let sign = |b: &&u8| b.is_ascii_alphanumeric() || matches!(b, b'+' | b'/' | b'=' | b'-' | b'_');
-        let length = text.bytes[start..].iter().take(LONGEST_VALUE).take_while(sign).count();
-        let word = &text.str[start..start + length];
-        let good = length >= 8
-            && (length % 4 == 0 || chancy(word.as_bytes()))
-            && mixed(word.as_bytes())
-            && !stand_in(word);
-        return good.then_some(Found { kind: Kind::Secret, start, end: start + length });
+        return super::login::basic(text, value + 5, true);
     }
     let quoted = matches!(text.before(value), b'"' | b'\'' | b'`');
     let end = if quoted {

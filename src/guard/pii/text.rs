@@ -32,8 +32,8 @@ pub(super) struct Text<'t> {
 }
 
 impl<'t> Text<'t> {
-    pub(super) fn new(text: &'t str, people: bool, ahead: bool) -> Self {
-        let numbers = has_numbers(text);
+    /// `numbers`: whether it has digits or an at sign.
+    pub(super) fn new(text: &'t str, numbers: bool, people: bool, ahead: bool) -> Self {
         Self { str: text, bytes: text.as_bytes(), hits: words::hits(text, numbers, people), numbers, ahead }
     }
 

@@ -7,7 +7,7 @@ use crate::chat::{Format, Media, Part, Request, Role, Source, Tool};
 /// Shows every text to `look`, with the name of the field it stands in where that says something.
 pub(super) fn each(chat: &Request, system: bool, look: &mut impl FnMut(&str, Option<&str>, Trust)) {
     for message in chat.messages.iter().filter(|message| system || !is_system(message.role)) {
-        message.parts.iter().for_each(|part| part_texts(part, look));
+        message.parts.iter().for_each(|part| part_texts(part, Trust::Words, look));
         message.name.iter().for_each(|name| look(name, None, Trust::Words));
     }
     chat.user.iter().for_each(|user| look(user, None, Trust::Words));
@@ -29,7 +29,7 @@ pub(super) fn each(chat: &Request, system: bool, look: &mut impl FnMut(&str, Opt
 /// Lets `change` change every text, in the same order.
 pub(super) fn each_mut(chat: &mut Request, system: bool, change: &mut impl FnMut(&mut String, Trust)) {
     for message in chat.messages.iter_mut().filter(|message| system || !is_system(message.role)) {
-        message.parts.iter_mut().for_each(|part| change_part(part, change));
+        message.parts.iter_mut().for_each(|part| change_part(part, Trust::Words, change));
         message.name.iter_mut().for_each(|name| change(name, Trust::Words));
     }
     chat.user.iter_mut().for_each(|user| change(user, Trust::Words));
@@ -47,27 +47,70 @@ pub(super) fn each_mut(chat: &mut Request, system: bool, change: &mut impl FnMut
     change_map(&mut chat.rest, change);
 }
 
+/// Shows texts that stand side by side in one message, each with its number in the order of [`each`].
+pub(super) fn neighbours<'c>(chat: &'c Request, system: bool, look: &mut impl FnMut(&[(usize, &'c str)])) {
+    let more = |part: &Part| matches!(part, Part::ToolResult { parts, .. } if parts.len() > 1);
+    if !chat.messages.iter().any(|message| message.parts.len() > 1 || message.parts.iter().any(more)) {
+        return;
+    }
+    let mut number = 0;
+    for message in chat.messages.iter().filter(|message| system || !is_system(message.role)) {
+        side_by_side(&message.parts, &mut number, look);
+        number += usize::from(message.name.is_some());
+    }
+}
+
+fn side_by_side<'c>(parts: &'c [Part], number: &mut usize, look: &mut impl FnMut(&[(usize, &'c str)])) {
+    let mut row: Vec<(usize, &str)> = Vec::new();
+    for part in parts {
+        match part {
+            Part::Text { text, rest } => {
+                row.push((*number, text));
+                *number += 1;
+                map_texts(rest, &mut |_, _, _| *number += 1);
+                continue;
+            }
+            Part::ToolResult { parts, rest, .. } => {
+                side_by_side(parts, number, look);
+                map_texts(rest, &mut |_, _, _| *number += 1);
+            }
+            other => part_texts(other, Trust::Words, &mut |_, _, _| *number += 1),
+        }
+        if row.len() > 1 {
+            look(&row);
+        }
+        row.clear();
+    }
+    if row.len() > 1 {
+        look(&row);
+    }
+}
+
 fn is_system(role: Role) -> bool {
     matches!(role, Role::System | Role::Developer)
 }
 
-fn part_texts(part: &Part, look: &mut impl FnMut(&str, Option<&str>, Trust)) {
+/// `said`: how what it says in words is to be taken.
+fn part_texts(part: &Part, said: Trust, look: &mut impl FnMut(&str, Option<&str>, Trust)) {
     match part {
         Part::Text { text, rest } => {
-            look(text, None, Trust::Words);
+            look(text, None, said);
             map_texts(rest, look);
         }
-        Part::Refusal(text) => look(text, None, Trust::Words),
+        Part::Refusal(text) => look(text, None, said),
         Part::Reasoning { text, .. } => look(text, None, Trust::Signed),
-        Part::ToolCall(call) => look(&call.arguments, None, Trust::Json),
+        Part::ToolCall(call) => {
+            look(&call.arguments, None, Trust::Json);
+            map_texts(&call.rest, look);
+        }
         Part::ToolResult { parts, rest, .. } => {
-            parts.iter().for_each(|part| part_texts(part, look));
+            parts.iter().for_each(|part| part_texts(part, Trust::Told, look));
             map_texts(rest, look);
         }
         Part::Image(media) | Part::File(media) | Part::Audio(media) => {
             let Media { source, name, rest, mime: _ } = media;
             if let Source::Text(text) = source {
-                look(text, None, Trust::Words);
+                look(text, None, said);
             }
             name.iter().for_each(|name| look(name, None, Trust::Words));
             map_texts(rest, look);
@@ -76,23 +119,26 @@ fn part_texts(part: &Part, look: &mut impl FnMut(&str, Option<&str>, Trust)) {
     }
 }
 
-fn change_part(part: &mut Part, change: &mut impl FnMut(&mut String, Trust)) {
+fn change_part(part: &mut Part, said: Trust, change: &mut impl FnMut(&mut String, Trust)) {
     match part {
         Part::Text { text, rest } => {
-            change(text, Trust::Words);
+            change(text, said);
             change_map(rest, change);
         }
-        Part::Refusal(text) => change(text, Trust::Words),
+        Part::Refusal(text) => change(text, said),
         Part::Reasoning { text, .. } => change(text, Trust::Signed),
-        Part::ToolCall(call) => change(&mut call.arguments, Trust::Json),
+        Part::ToolCall(call) => {
+            change(&mut call.arguments, Trust::Json);
+            change_map(&mut call.rest, change);
+        }
         Part::ToolResult { parts, rest, .. } => {
-            parts.iter_mut().for_each(|part| change_part(part, change));
+            parts.iter_mut().for_each(|part| change_part(part, Trust::Told, change));
             change_map(rest, change);
         }
         Part::Image(media) | Part::File(media) | Part::Audio(media) => {
             let Media { source, name, rest, mime: _ } = media;
             if let Source::Text(text) = source {
-                change(text, Trust::Words);
+                change(text, said);
             }
             name.iter_mut().for_each(|name| change(name, Trust::Words));
             change_map(rest, change);

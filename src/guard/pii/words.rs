@@ -42,6 +42,10 @@ impl Class {
     pub(super) const PERSON: Self = Self(1 << 19);
     /// A kind of street.
     pub(super) const STREET: Self = Self(1 << 20);
+    /// Takes a login: a command, or a way to sign in.
+    pub(super) const LOGIN: Self = Self(1 << 21);
+    /// Short for a birth, and for much else.
+    pub(super) const BORN: Self = Self(1 << 22);
 
     pub(super) const fn or(self, other: Self) -> Self {
         Self(self.0 | other.0)
@@ -150,6 +154,8 @@ const WORDS: &[(Class, &str)] = &[
          dckr_pat_ dckr_oat_ xkeysib- xsmtpsib- ltai akid eaaa eaac eaab eaad key- pat-na1- pat-eu1- sl. tgp_v1_ rpa_ csk- jina_ phx_ nfp_ dt0c01. ops_eyj glptt- glft- glimt- glagent- glsoat- glcbt- akcp amzn.mws. abia acca xoxd- atctt3 cfpat- shppa_ fw_ sk_ fo1_ sgp_",
     ),
     (Class::PREFIX.or(Class::KEY), "secret_"),
+    (Class::LOGIN, "curl| basic|"),
+    (Class::BORN, "b.|"),
     (Class::PEM, "begin"),
     (Class::AT, "at"),
 ];
@@ -183,9 +189,11 @@ const OPENERS: Class = Class::PASSWORD
     .or(Class::PREFIX)
     .or(Class::PEM)
     .or(Class::URL)
+    .or(Class::LOGIN)
     .or(Class::AT)
     .or(Class::PASSPORT)
-    .or(Class::BIRTH);
+    .or(Class::BIRTH)
+    .or(Class::BORN);
 const NAMES: Class = Class::PERSON.or(Class::STREET);
 
 static TRIE: LazyLock<Option<Trie<Entry>>> = LazyLock::new(|| {

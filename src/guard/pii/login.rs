@@ -1,0 +1,185 @@
+//! Logins: a name and a password in an address, in base64, or handed to a command.
+use base64::{
+    Engine,
+    engine::{DecodePaddingMode::Indifferent, GeneralPurpose, GeneralPurposeConfig},
+};
+
+use super::{
+    kind::Kind,
+    looks::{chancy, mixed, stand_in},
+    secret::LONGEST_VALUE,
+    text::{Found, Text, floor},
+    words::{Class, Hit},
+};
+
+/// A login in an address, `scheme://name:word@host`; `at` is where `://` stands. In an answer it is what stands
+/// between there and the next slash: every word could be a scheme, and would have to wait.
+pub(super) fn address(text: &Text<'_>, at: usize, whole: bool) -> Option<Found> {
+    let scheme = text.bytes[..at]
+        .iter()
+        .rev()
+        .take(24)
+        .take_while(|b| b.is_ascii_alphanumeric() || matches!(b, b'+' | b'-' | b'.'))
+        .count();
+    let from = at + 3;
+    // A quote is part of a password, unless one stands before the address.
+    let quote = |b: u8| matches!(b, b'"' | b'\'' | b'`');
+    let bare = whole && !quote(text.before(at - scheme));
+    let graphic =
+        |b: &&u8| (b.is_ascii_graphic() && !b"<>".contains(b) || **b >= 0x80) && (bare || !quote(**b));
+    let mut length = text.bytes[from..].iter().take(LONGEST_VALUE).take_while(graphic).count();
+    if bare {
+        let sign = text.bytes[from..from + length].iter().rposition(|b| *b == b'@').unwrap_or_default();
+        length = sign + text.bytes[from + sign..from + length].iter().take_while(|b| !quote(**b)).count();
+    }
+    let rest = &text.str[from..floor(text.str, from + length)];
+    // A word may hold a slash, and an at sign.
+    let authority = match rest.find('/') {
+        Some(slash) if !whole || rest[..slash].contains('@') || !rest.contains('@') => &rest[..slash],
+        _ => rest,
+    };
+    let sign = authority.rfind('@')?;
+    let (_, word) = authority[..sign].split_once(':')?;
+    if scheme == 0 || word.is_empty() || stand_in(word) {
+        return None;
+    }
+    let shown = if whole { rest } else { authority };
+    let end = from + shown.trim_end_matches(['.', ',', ';', ')', ']', '}']).len();
+    let start = if whole { at - scheme } else { from };
+    Some(Found { kind: Kind::Secret, start, end })
+}
+
+/// Base64 as headers have it, with or without its padding.
+const BASE64: GeneralPurpose = GeneralPurpose::new(
+    &base64::alphabet::STANDARD,
+    GeneralPurposeConfig::new().with_decode_padding_mode(Indifferent),
+);
+
+/// `Basic x`, a name and a password in base64 (RFC 7617); `at` is behind the word. Where something
+/// announces it, it need only look like chance.
+pub(super) fn basic(text: &Text<'_>, at: usize, announced: bool) -> Option<Found> {
+    let start = at + text.bytes[at..].iter().take(3).take_while(|b| **b == b' ').count();
+    let sign = |b: &&u8| b.is_ascii_alphanumeric() || matches!(b, b'+' | b'/' | b'=' | b'-' | b'_');
+    let length = text.bytes[start..].iter().take(LONGEST_VALUE).take_while(sign).count();
+    let word = &text.str[start..start + length];
+    if start == at || length < 8 || stand_in(word) {
+        return None;
+    }
+    let login = || {
+        let plain = BASE64.decode(word).ok()?;
+        let plain = std::str::from_utf8(&plain).ok()?;
+        let (name, word) = plain.split_once(':')?;
+        Some(plain.len() > ":".len() && !name.chars().chain(word.chars()).any(char::is_control))
+    };
+    let chance = announced && (length % 4 == 0 || chancy(word.as_bytes())) && mixed(word.as_bytes());
+    (chance || login() == Some(true)).then_some(Found { kind: Kind::Secret, start, end: start + length })
+}
+
+/// How far behind its name a command's options are read, in bytes; in an answer no further than a verdict looks back.
+const COMMAND: usize = 1024;
+const COMMAND_IN_ANSWERS: usize = 120;
+
+/// Logins that a command is given: `curl -u name:word https://…`.
+pub(super) fn command(text: &Text<'_>, hit: &Hit) -> Option<Found> {
+    let argument = argument(text, hit)?;
+    let value = &text.str[argument.start..argument.end?];
+    let (name, word) = value.split_once(':')?;
+    let good = !word.is_empty() && !stand_in(word) && !(name.starts_with(['<', '$', '{', '[']));
+    good.then_some(Found { kind: Kind::Secret, start: argument.start, end: argument.start + value.len() })
+}
+
+/// Whether what takes a login is a command.
+pub(super) fn is_command(text: &Text<'_>, hit: &Hit) -> bool {
+    matches!(text.byte(hit.start), b'c' | b'C')
+}
+
+/// Where the login begins that `hit` takes, if it may go on behind the end of the text.
+pub(super) fn unfinished(text: &Text<'_>, hit: &Hit) -> Option<usize> {
+    if is_command(text, hit) {
+        let argument = argument(text, hit)?;
+        return argument.open.then_some(argument.start);
+    }
+    let rest = &text.bytes[hit.end..];
+    let blank = rest.iter().take(3).take_while(|b| **b == b' ').count();
+    let word = &rest[blank..];
+    let open = blank > 0 && word.len() <= LONGEST_VALUE && !word.iter().any(u8::is_ascii_whitespace);
+    open.then_some(hit.end + blank)
+}
+
+/// What follows an option that takes a login.
+struct Argument {
+    start: usize,
+    /// Where it ends; `None` where it is longer than any.
+    end: Option<usize>,
+    /// Whether more of it may come.
+    open: bool,
+}
+
+/// The first login among the words behind the name of a command, over lines that a backslash joins.
+fn argument(text: &Text<'_>, hit: &Hit) -> Option<Argument> {
+    let most = if text.ahead { COMMAND } else { COMMAND_IN_ANSWERS };
+    let upto = text.bytes.len().min(hit.end + most);
+    // Another command has its own.
+    let later = text.hits[text.hits.partition_point(|other| other.start <= hit.start)..].iter();
+    let mut later = later.take_while(|other| other.start < upto);
+    let next = later.find(|other| other.class.meets(Class::LOGIN) && is_command(text, other));
+    let upto = next.map_or(upto, |next| next.start);
+    let mut at = hit.end;
+    loop {
+        let blank = text.bytes[at..upto].iter().take_while(|b| b.is_ascii_whitespace()).count();
+        let joined = text.before(at) == b'\\';
+        if !joined && text.bytes[at..at + blank].contains(&b'\n') {
+            return None;
+        }
+        at += blank;
+        let length = text.bytes[at..upto].iter().take_while(|b| !b.is_ascii_whitespace()).count();
+        if length == 0 {
+            return None;
+        }
+        if let Some(start) = option(text, at, at + length).filter(|start| *start <= upto) {
+            return Some(value(text, start));
+        }
+        at += length;
+    }
+}
+
+/// Where the login begins that the word at `start..end` takes, if it is an option that takes one.
+fn option(text: &Text<'_>, start: usize, end: usize) -> Option<usize> {
+    let word = &text.bytes[start..end];
+    let next = || {
+        let blank = text.bytes[end..].iter().take(8).take_while(|b| matches!(b, b' ' | b'\t')).count();
+        (blank > 0 && end + blank < text.bytes.len()).then_some(end + blank)
+    };
+    for name in ["--user", "--proxy-user"] {
+        match word.strip_prefix(name.as_bytes()) {
+            Some([]) => return next(),
+            Some([b'=', ..]) => return Some(start + name.len() + 1),
+            _ => {}
+        }
+    }
+    // `-u x`, `-ux`, `-sSu x`.
+    let letters = word.strip_prefix(b"-")?;
+    match letters {
+        [b'u' | b'U', _, ..] => Some(start + 2),
+        [.., b'u' | b'U'] if letters.iter().all(u8::is_ascii_alphabetic) && letters.len() <= 8 => next(),
+        _ => None,
+    }
+}
+
+/// The argument at a place, in quotes or not.
+fn value(text: &Text<'_>, at: usize) -> Argument {
+    let escaped = text.bytes[at..].starts_with(b"\\\"");
+    let at = at + usize::from(escaped);
+    let quote = Some(text.byte(at)).filter(|b| matches!(b, b'"' | b'\''));
+    let start = at + usize::from(quote.is_some());
+    let rest = text.bytes.get(start..).unwrap_or_default();
+    let ends = |b: &u8| match quote {
+        Some(quote) => *b == quote || *b == b'\n',
+        None => b.is_ascii_whitespace() || matches!(b, b'"' | b'\'' | b'`'),
+    };
+    let end = rest.iter().take(LONGEST_VALUE).position(ends);
+    let open = end.is_none() && rest.len() <= LONGEST_VALUE;
+    let end = end.or(open.then_some(rest.len())).map(|end| start + end);
+    let end = end.map(|end| end - usize::from(escaped && quote.is_some() && text.before(end) == b'\\'));
+    Argument { start, end: end.map(|end| end.max(start)), open }
+}

@@ -1,0 +1,169 @@
+//! Values that are spelled out, in quotes, or lie across two parts of a message.
+use std::sync::Arc;
+
+use serde_json::{Map, Value, json};
+use sluice::{
+    chat::{Message, Part, Request, Role, ToolCall},
+    guard::pii::{Numbering, Pii, Settings, Survey, Vault},
+};
+
+use super::{masking, streamed};
+
+fn found(pii: &Pii, text: &str) -> Vec<String> {
+    let found = pii.in_question(text).into_iter();
+    found.map(|found| format!("{} {}", pii.name(found.kind), &text[found.range])).collect()
+}
+
+#[test]
+fn what_is_spelled_out_is_found() {
+    let pii = Pii::new(&Settings::default()).unwrap();
+    for (text, expected) in [
+        ("write to jane&#64;example.com", "email jane&#64;example.com"),
+        ("write to jane&#x40;example&period;com", "email jane&#x40;example&period;com"),
+        (r#"{"to": "jane\u0040example.com"}"#, r"email jane\u0040example.com"),
+        (r#"{"to": "Hi\njane@example.com"}"#, "email jane@example.com"),
+        (r#"{"card": "\t4111 1111 1111 1111"}"#, "card 4111 1111 1111 1111"),
+        (r#"mail "jane doe"@example.com now"#, r#"email "jane doe"@example.com"#),
+        (r#"{"to": "\"jane doe\"@example.com"}"#, r#"email \"jane doe\"@example.com"#),
+        ("Jane Doe (b. 12 March 1985, Leeds)", "birth 12 March 1985"),
+        ("Jane Doe, b. 12/3/1985", "birth 12/3/1985"),
+        ("she was born 12/3/85 in Leeds", "birth 12/3/85"),
+        ("Maestro 5018 0000 0009", "card 5018 0000 0009"),
+    ] {
+        assert_eq!(found(&pii, text), [expected], "{text}");
+    }
+    for text in [
+        "R&D &amp; tests, [0-9]\\d+, C:\\\\new\\table, \\u00",
+        "a. 10 March 1985, b. 12 March 1985",
+        "Option b. 12 March 1985",
+        "order 501800000009",
+        r#"["", "@example.com"]"#,
+    ] {
+        assert!(found(&pii, text).is_empty(), "{text}: {:?}", found(&pii, text));
+    }
+}
+
+#[test]
+fn logins_are_found_wherever_they_are_handed_over() {
+    let pii = Pii::new(&Settings::default()).unwrap();
+    for (text, login) in [
+        ("Authorization: Basic dXNlcjpwYXNz", "dXNlcjpwYXNz"),
+        ("send Basic YWxhZGRpbjpvcGVuc2VzYW1l along", "YWxhZGRpbjpvcGVuc2VzYW1l"),
+        ("curl -u admin:hunter2 https://example.com", "admin:hunter2"),
+        ("curl -uadmin:hunter2 https://example.com", "admin:hunter2"),
+        ("curl -sSu admin:hunter2 https://example.com", "admin:hunter2"),
+        ("curl -X POST --user 'admin:hunter 2' https://example.com", "admin:hunter 2"),
+        ("curl --user=admin:hunter2 https://example.com", "admin:hunter2"),
+        ("curl -sS \\\n  -H 'x: y' \\\n  -u \"admin:s3cret\" \\\n https://example.com", "admin:s3cret"),
+        (r#"{"cmd": "curl -u \"admin:s3cret\" https://example.com"}"#, "admin:s3cret"),
+        ("curl https://user:pass@host/path", "https://user:pass@host/path"),
+    ] {
+        assert_eq!(found(&pii, text), [format!("secret {login}")], "{text}");
+    }
+    for text in [
+        "curl -u user https://example.com",
+        "curl -u $USER:$PASS https://example.com",
+        "curl -u \"<user>:<password>\" https://example.com",
+        "curl is a tool; its option -u is for: users",
+        "basic knowledge of mathematics",
+        "WWW-Authenticate: Basic realm=\"internal\"",
+    ] {
+        assert!(found(&pii, text).is_empty(), "{text}: {:?}", found(&pii, text));
+    }
+}
+
+#[test]
+fn hidden_values_are_judged_in_streams_as_in_the_whole_text() {
+    let pii = Arc::new(Pii::new(&Settings { output: masking(), ..Settings::default() }).unwrap());
+    for text in [
+        "see jane&#64;example.com and &amp; R&D, ok",
+        "see jane&#64;example&period;com, & ok",
+        "{\"n\": \"\\t4111\\u00201111\\u002011111111\", \"x\": \"a\\\\n\"} ok",
+        "is &#52;111111111111111 one? \\u0034111111111111111 is.",
+        "use \"jane doe\"@example.com or \"jane.doe\"@example.com, \"she said\" so",
+        "run curl -sS -u \"admin:hunter 2\" https://example.com and then curl -uadmin:pass https://a.test/",
+        "curl -u \"admin:never closed, and so on",
+        "a basic dXNlcjpwYXNz login, basic knowledge",
+        "Jane Doe, b. 12 March 1985, and Bob Roe (b. March 3, 1990).",
+    ] {
+        let whole = streamed(&pii, &[text]);
+        for cut in (1..text.len()).filter(|at| text.is_char_boundary(*at)) {
+            let (one, two) = text.split_at(cut);
+            assert_eq!(streamed(&pii, &[one, two]), whole, "cut at {cut}: {one:?} | {two:?}");
+        }
+        let singles: Vec<String> = text.chars().map(String::from).collect();
+        let singles: Vec<&str> = singles.iter().map(String::as_str).collect();
+        assert_eq!(streamed(&pii, &singles), whole, "in single characters: {text:?}");
+    }
+}
+
+fn text(text: &str) -> Part {
+    Part::Text { text: text.into(), rest: Map::new() }
+}
+
+fn masked(parts: Vec<Part>) -> (Vec<Part>, Vault) {
+    let pii = Pii::new(&Settings::default()).unwrap();
+    let messages = vec![Message { role: Role::User, parts, name: None }];
+    let mut chat = Request { messages, ..Request::default() };
+    let survey = Survey::of(&pii, &chat);
+    let numbering = Numbering { prompts: &[], taken: &|_| Vec::new(), key: None };
+    let vault = survey.mask(&mut chat, &numbering).unwrap();
+    (chat.messages.remove(0).parts, vault)
+}
+
+fn seen(parts: &[&str]) -> Vec<String> {
+    let parts = masked(parts.iter().map(|part| text(part)).collect()).0;
+    let said = |part| if let Part::Text { text, .. } = part { text } else { String::new() };
+    parts.into_iter().map(said).collect()
+}
+
+#[test]
+fn a_value_across_two_parts_has_one_placeholder_where_it_begins() {
+    assert_eq!(seen(&["I am jane@exa", "mple.com, hi"]), ["I am [EMAIL_1]", ", hi"]);
+    assert_eq!(
+        seen(&["card 4111 1111 ", "1111 11", "11, thanks"]),
+        ["card [CARD_1]", "[CARD_1]", ", thanks"]
+    );
+    // Each of them says something by itself, and the numbers follow the order of the texts.
+    assert_eq!(
+        seen(&["from ann@example.org", "to bob@exam", "ple.org for ann@example.org"]),
+        ["from [EMAIL_1]", "to [EMAIL_2]", " for [EMAIL_1]"]
+    );
+    assert_eq!(
+        seen(&["write to ann@example.org", "is that right?"]),
+        ["write to [EMAIL_1]", "is that right?"]
+    );
+    // Long texts meet with their ends.
+    let long = "word ".repeat(4000);
+    let parts = seen(&[&format!("{long}jane@exa"), &format!("mple.com {long}")]);
+    assert!(parts[0].ends_with("word [EMAIL_1]") && parts[1].starts_with(" word"));
+}
+
+#[test]
+fn what_no_value_lies_across_stays_as_it_is() {
+    for parts in [vec!["one", "two"], vec!["", "", "x"], vec!["call 555", "1234"], vec!["日本", "語 &"]] {
+        assert_eq!(seen(&parts), parts);
+    }
+}
+
+#[test]
+fn arguments_stay_json_and_have_the_value_that_is_meant() {
+    let arguments = r#"{"to": "Hi\njane\u0040example.com", "note": "\"jane doe\"@example.com"}"#;
+    let call = ToolCall { arguments: arguments.into(), ..ToolCall::default() };
+    let result = Part::ToolResult {
+        id: "jane@example.com".into(),
+        parts: vec![text(r#"{"from": "jane\u0040example.com"}"#)],
+        failed: false,
+        rest: Map::new(),
+    };
+    let (parts, vault) = masked(vec![Part::ToolCall(call), result, text("jane@example.com")]);
+    let Part::ToolCall(call) = &parts[0] else { panic!() };
+    let read: Value = serde_json::from_str(&call.arguments).unwrap();
+    assert_eq!(read, json!({"to": "Hi\n[EMAIL_1]", "note": "[EMAIL_2]"}));
+    // The same value has one placeholder, however it is spelled; ids are ids.
+    let Part::ToolResult { id, parts: told, .. } = &parts[1] else { panic!() };
+    assert_eq!(told[0], text(r#"{"from": "[EMAIL_1]"}"#));
+    assert_eq!(id, "jane@example.com");
+    assert_eq!(parts[2], text("[EMAIL_1]"));
+    assert!(!vault.is_empty());
+}
