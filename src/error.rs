@@ -46,6 +46,14 @@ pub enum Error {
         /// The limit, in bytes.
         limit: usize,
     },
+    /// The head of the request cannot be read, or is too large.
+    #[error("{what}")]
+    BadHead {
+        /// Its status: 400, 414 or 431.
+        status: u16,
+        /// What is wrong with it.
+        what: &'static str,
+    },
     /// The body did not arrive in time.
     #[error("the request body did not arrive in time")]
     SlowBody,
@@ -342,6 +350,11 @@ impl Error {
             Self::Invalid(_) => row(S::BAD_REQUEST, bad, "invalid_value", NOTHING),
             Self::NotJson(_) => row(S::BAD_REQUEST, bad, "invalid_json", NOTHING),
             Self::TooLarge { .. } => row(S::PAYLOAD_TOO_LARGE, bad, "request_too_large", NOTHING),
+            Self::BadHead { status: 414, .. } => row(S::URI_TOO_LONG, bad, "uri_too_long", NOTHING),
+            Self::BadHead { status: 431, .. } => {
+                row(S::REQUEST_HEADER_FIELDS_TOO_LARGE, bad, "headers_too_large", NOTHING)
+            }
+            Self::BadHead { .. } => row(S::BAD_REQUEST, bad, "malformed_request", NOTHING),
             Self::SlowBody => row(S::REQUEST_TIMEOUT, bad, "request_timeout", NOTHING),
             Self::UnsupportedMedia => row(S::UNSUPPORTED_MEDIA_TYPE, bad, "unsupported_media_type", NOTHING),
             Self::NotFound => row(S::NOT_FOUND, bad, "not_found", NOTHING),

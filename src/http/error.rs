@@ -83,11 +83,7 @@ pub fn response_with(
     if matches!(error, Error::Internal(_)) {
         tracing::error!(request_id = id, "Request {id} failed: {}", error.chain());
     }
-    let (kind, body) = match shape {
-        Shape::Native => ("application/problem+json", problem(error, status, id)),
-        Shape::OpenAi => ("application/json", openai::error_body(error)),
-        Shape::Anthropic => ("application/json", anthropic::error_body(error, id)),
-    };
+    let (kind, body) = body(error, shape, id);
     let mut response = Response::new(Body::from(more(body)));
     *response.status_mut() = status;
     let headers = response.headers_mut();
@@ -111,6 +107,15 @@ pub fn response_with(
         headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
     }
     response
+}
+
+/// The body of an error, and what kind of content it is.
+pub(super) fn body(error: &Error, shape: Shape, id: &str) -> (&'static str, Vec<u8>) {
+    match shape {
+        Shape::Native => ("application/problem+json", problem(error, status(error, shape), id)),
+        Shape::OpenAi => ("application/json", openai::error_body(error)),
+        Shape::Anthropic => ("application/json", anthropic::error_body(error, id)),
+    }
 }
 
 fn problem(error: &Error, status: StatusCode, id: &str) -> Vec<u8> {

@@ -33,8 +33,9 @@ use crate::{
     call::Trail,
     error::{Error, Result},
     replay::{
-        recording::{Budget, Recording},
+        recording::Recording,
         replies::{Claim, Found, Reply},
+        room::Budget,
     },
 };
 
@@ -204,7 +205,7 @@ impl First {
     async fn streamed(self, response: Response, waiting: Waiting) {
         let (parts, body) = response.into_parts();
         // The room is its own: what is kept is bounded, and so is what is under way.
-        let recording = Arc::new(Recording::new(self.most, Budget::new(usize::MAX), true));
+        let recording = Arc::new(Recording::new(self.most, Budget::new(usize::MAX).share(), true));
         let reader = recording.read(0);
         let headers = self.headers(&parts.headers);
         let response = Response::from_parts(parts, follow::following(reader, self.keep_alive));

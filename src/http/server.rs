@@ -24,7 +24,7 @@ use tokio::{
 use tokio_io_timeout::TimeoutStream;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
-use super::{Edge, settings::Server as Settings};
+use super::{Edge, head::Spoken, settings::Server as Settings};
 
 /// How long to wait when the system has no socket left.
 const PAUSE: Duration = Duration::from_millis(100);
@@ -126,7 +126,7 @@ async fn serve(
         requests.fetch_add(1, Ordering::Relaxed);
         edge.clone().answer(request, address)
     });
-    let io = TokioIo::new(Box::pin(stream));
+    let io = TokioIo::new(Spoken::new(Box::pin(stream)));
     let mut connection = pin!(builder.serve_connection(io, service));
     // hyper's own bounds begin once it is known which HTTP a client speaks,
     // and an HTTP/2 client may be silent for as long as it answers pings.

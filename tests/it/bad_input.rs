@@ -40,6 +40,44 @@ fn refused(path: &str, status: u16, body: &Value) -> bool {
     (400..500).contains(&status) && shaped
 }
 
+/// hyper refuses these before any route sees them.
+#[tokio::test]
+async fn a_head_that_cannot_be_read_is_refused_in_shape() {
+    let upstream = Upstream::answering().await;
+    let gateway = gateway(&upstream).await;
+    let long = "a".repeat(70_000);
+    let many: String = (0..101).map(|n| format!("x-{n}: y\r\n")).collect();
+    for (path, head, status) in [
+        ("/v1/messages", "POST /v1/messages HTTP/1.1\r\nhost: x\r\nno header\r\n\r\n".to_owned(), 400),
+        ("/", "GARBAGE\r\n\r\n".to_owned(), 400),
+        ("/v1/models", format!("GET /v1/models?{long} HTTP/1.1\r\nhost: x\r\n\r\n"), 414),
+        ("/query", format!("POST /query HTTP/1.1\r\nhost: x\r\n{many}\r\n"), 431),
+    ] {
+        let mut stream = TcpStream::connect(gateway.address).await.unwrap();
+        stream.write_all(head.as_bytes()).await.unwrap();
+        let mut reply = String::new();
+        stream.read_to_string(&mut reply).await.unwrap();
+        let (head, body) = reply.split_once("\r\n\r\n").unwrap();
+        assert!(head.starts_with(&format!("HTTP/1.1 {status} ")), "{path}: {head}");
+        assert!(
+            head.contains("\r\nx-request-id: ") && head.contains("\r\nconnection: close"),
+            "{path}: {head}"
+        );
+        assert!(refused(path, status, &serde_json::from_str(body).unwrap()), "{path}: {body}");
+    }
+    // Behind a good request on the same connection, too, in the shape of the second.
+    let mut stream = TcpStream::connect(gateway.address).await.unwrap();
+    stream.write_all(b"GET /livez HTTP/1.1\r\nhost: x\r\n\r\n").await.unwrap();
+    let mut reply = vec![0; 4096];
+    let read = stream.read(&mut reply).await.unwrap();
+    assert!(reply[..read].starts_with(b"HTTP/1.1 200 "));
+    stream.write_all(b"POST /v1/messages HTTP/1.1\r\nno header\r\n\r\n").await.unwrap();
+    let mut reply = String::new();
+    stream.read_to_string(&mut reply).await.unwrap();
+    let body = reply.split_once("\r\n\r\n").unwrap().1;
+    assert!(refused("/v1/messages", 400, &serde_json::from_str(body).unwrap()), "{body}");
+}
+
 #[tokio::test]
 async fn a_body_that_is_no_request_is_refused_in_shape() {
     let upstream = Upstream::answering().await;
