@@ -8,10 +8,12 @@
 //! `claims` and `mirror` are Redis, and `later` is what waits for it. What is there is [`sealed`].
 mod claims;
 mod kept;
+mod known;
 mod later;
 mod mirror;
 pub mod recording;
 pub mod replies;
+pub mod room;
 pub mod sealed;
 pub mod settings;
 mod shares;

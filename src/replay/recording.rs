@@ -4,10 +4,7 @@
 //! piece of memory. An event ends with an empty line and has none within, so
 //! that events are found again by counting: nothing is kept beside the text.
 use std::{
-    sync::{
-        Arc,
-        atomic::{AtomicUsize, Ordering},
-    },
+    sync::Arc,
     task::{Context, Poll, Waker},
     time::Duration,
 };
@@ -16,7 +13,9 @@ use bytes::Bytes;
 use parking_lot::Mutex;
 use tokio::{sync::watch, time::timeout};
 
-/// What is kept of a recording while all of them together take too much, in bytes.
+use super::room::Share;
+
+/// What is kept of a recording while its tenant's take too much, in bytes.
 const TAIL: usize = 16 << 10;
 /// The most that is read at a time, in bytes.
 const PIECE: usize = 64 << 10;
@@ -33,36 +32,12 @@ fn blocks(text: &[u8]) -> impl Iterator<Item = (usize, bool)> {
     })
 }
 
-/// The memory that recordings share.
-#[derive(Debug)]
-pub struct Budget {
-    max: usize,
-    used: AtomicUsize,
-}
-
-impl Budget {
-    /// So many bytes.
-    pub fn new(max: usize) -> Arc<Self> {
-        Arc::new(Self { max, used: AtomicUsize::new(0) })
-    }
-
-    /// The bytes in use.
-    pub fn used(&self) -> usize {
-        self.used.load(Ordering::Relaxed)
-    }
-
-    /// Whether more is in use than should be.
-    pub fn is_over(&self) -> bool {
-        self.used() > self.max
-    }
-}
-
 /// What an answer has said so far.
 #[derive(Debug)]
 pub struct Recording {
     state: Mutex<State>,
     limit: usize,
-    budget: Arc<Budget>,
+    share: Arc<Share>,
     /// Who reads, for a writer that waits for its readers.
     seen: Option<watch::Sender<Seen>>,
 }
@@ -146,14 +121,14 @@ impl Recording {
     /// An empty recording of at most `limit` bytes: of more, the end. With
     /// `waiting`, nothing is dropped that a reader has not read: the writer
     /// asks for [`room`](Self::room).
-    pub fn new(limit: usize, budget: Arc<Budget>, waiting: bool) -> Self {
+    pub fn new(limit: usize, share: Arc<Share>, waiting: bool) -> Self {
         let seen = waiting.then(|| watch::Sender::new(Seen::default()));
-        Self { state: Mutex::default(), limit, budget, seen }
+        Self { state: Mutex::default(), limit, share, seen }
     }
 
     /// A recording that goes on where another one was heard first.
-    pub fn seeded(limit: usize, budget: Arc<Budget>, start: Start) -> Self {
-        let this = Self::new(limit, budget, false);
+    pub fn seeded(limit: usize, share: Arc<Share>, start: Start) -> Self {
+        let this = Self::new(limit, share, false);
         {
             let mut state = this.state.lock();
             (state.begin, state.dropped) = (start.at, start.events);
@@ -162,14 +137,14 @@ impl Recording {
     }
 
     fn limit(&self) -> usize {
-        if self.budget.is_over() { self.limit.min(TAIL) } else { self.limit }
+        if self.share.is_over() { self.limit.min(TAIL) } else { self.limit }
     }
 
     /// Writes whole events.
     pub fn append(&self, events: &[u8]) {
         let mut state = self.state.lock();
         state.text.extend_from_slice(events);
-        self.budget.used.fetch_add(events.len(), Ordering::Relaxed);
+        self.share.take(events.len());
         let limit = self.limit();
         // Not for every event: what stays is moved.
         if state.text.len() > limit + limit / 4 {
@@ -191,7 +166,7 @@ impl Recording {
         state.text.drain(..cut);
         state.begin += cut as u64;
         state.dropped += events;
-        self.budget.used.fetch_sub(cut, Ordering::Relaxed);
+        self.share.give_back(cut);
     }
 
     /// Nothing more comes.
@@ -292,7 +267,7 @@ impl Recording {
 
 impl Drop for Recording {
     fn drop(&mut self) {
-        self.budget.used.fetch_sub(self.state.get_mut().text.len(), Ordering::Relaxed);
+        self.share.give_back(self.state.get_mut().text.len());
     }
 }
 

@@ -1,6 +1,5 @@
 //! What native streams have said, for readers who come back with `Last-Event-ID`.
 use std::{
-    collections::{HashMap, VecDeque},
     fmt,
     str::FromStr,
     sync::{
@@ -20,8 +19,10 @@ use tokio::{runtime::Handle, time::sleep};
 use tokio_util::task::TaskTracker;
 
 use super::{
+    known::{ENTRY, Known},
     mirror::{Heard, Mirror},
-    recording::{Budget, Recording},
+    recording::Recording,
+    room::{Budget, Share},
     sealed::{Root, Seal},
     settings::Resume as Settings,
 };
@@ -31,8 +32,6 @@ use crate::{
     store::redis::{Away, Redis},
 };
 
-/// What a stream takes besides its text, in bytes.
-const ENTRY: usize = 512;
 /// How often another gateway's stream is listened to, and while nobody here reads it.
 const LISTEN: Duration = Duration::from_millis(50);
 const LISTEN_IDLY: Duration = Duration::from_millis(500);
@@ -132,9 +131,22 @@ pub struct Stream {
     erased: AtomicBool,
     /// Whether another gateway writes it.
     pub foreign: bool,
+    /// Its tenant's part of the memory.
+    share: Arc<Share>,
+}
+
+impl Drop for Stream {
+    fn drop(&mut self) {
+        self.share.give_back(ENTRY);
+    }
 }
 
 impl Stream {
+    /// Whose it is.
+    pub(super) fn tenant(&self) -> &Arc<str> {
+        &self.owner.tenant.name
+    }
+
     /// Whose it is, and which: what is sealed for one is for no other.
     pub(super) fn place(&self) -> String {
         place(self.id, &self.owner)
@@ -160,20 +172,6 @@ pub struct Streams {
     bytes: IntGauge,
     mirror: Option<Mirror>,
     tasks: TaskTracker,
-}
-
-#[derive(Debug, Default)]
-struct Known {
-    streams: HashMap<Id, Arc<Stream>>,
-    /// Those that have ended, the first to end first.
-    ended: VecDeque<(Instant, Id)>,
-}
-
-impl Known {
-    fn forget(&mut self) -> Option<Arc<Stream>> {
-        let (_, id) = self.ended.pop_front()?;
-        self.streams.remove(&id)
-    }
 }
 
 impl Streams {
@@ -204,14 +202,15 @@ impl Streams {
         lasting: bool,
         shown: impl FnOnce() -> String,
     ) -> Recorder {
-        let recording = Recording::new(self.settings.max_stream.0, self.budget.clone(), lasting);
+        let share = self.known.lock().share(owner.tenant(), &self.budget);
+        let recording = Recording::new(self.settings.max_stream.0, share.clone(), lasting);
         let Some(mirror) = &self.mirror else {
-            let stream = self.keep(Id::random(), owner, request.clone(), recording, false);
+            let stream = self.keep(Id::random(), owner, request.clone(), (recording, share), false);
             return Recorder { streams: self.clone(), stream, copied: None };
         };
         let shown = shown();
         let id = mirror.name(&shown, &owner.rights);
-        let stream = self.keep(id, owner, request.clone(), recording, false);
+        let stream = self.keep(id, owner, request.clone(), (recording, share), false);
         let seal = mirror.seal(&shown, &owner.rights, id);
         let copied = Copied { seal, mirror: mirror.clone(), stream: stream.clone() };
         let mut recorder = Recorder { streams: self.clone(), stream, copied: None };
@@ -228,13 +227,13 @@ impl Streams {
         id: Id,
         owner: &Caller,
         request: Arc<str>,
-        recording: Recording,
+        (recording, share): (Recording, Arc<Share>),
         foreign: bool,
     ) -> Arc<Stream> {
         let recording = Arc::new(recording);
         let (user, erased) = (owner.user.clone(), AtomicBool::new(false));
         let owner = owner.rights.clone();
-        let stream = Arc::new(Stream { id, request, recording, owner, user, erased, foreign });
+        let stream = Arc::new(Stream { id, request, recording, owner, user, erased, foreign, share });
         self.known.lock().streams.insert(id, stream.clone());
         stream
     }
@@ -317,8 +316,9 @@ impl Streams {
         if let Some(stream) = self.find(caller, id) {
             return Ok(Some(stream));
         }
-        let recording = Recording::seeded(self.settings.max_stream.0, self.budget.clone(), start);
-        let stream = self.keep(id, caller, request, recording, true);
+        let share = self.known.lock().share(caller.tenant(), &self.budget);
+        let recording = Recording::seeded(self.settings.max_stream.0, share.clone(), start);
+        let stream = self.keep(id, caller, request, (recording, share), true);
         let recorder = Recorder { streams: self.clone(), stream: stream.clone(), copied: None };
         recorder.append(&first.text);
         if !first.over {
@@ -336,18 +336,17 @@ impl Streams {
         same.then_some(stream)
     }
 
-    /// Forgets what ended long ago, and what ended first where room is wanted.
+    /// Forgets what ended long ago, and, where room is wanted, what ended first of those who take the most.
     fn tidy(&self) {
         let now = Instant::now();
         let mut gone = Vec::new();
         let mut known = self.known.lock();
-        let most = self.settings.max_bytes.0 / ENTRY;
-        while known.ended.front().is_some_and(|(until, _)| *until <= now)
-            || known.ended.len() > most
-            // What is taken out is dropped below, and only then gives its memory back.
-            || (gone.is_empty() && self.budget.is_over() && !known.ended.is_empty())
-        {
-            gone.extend(known.forget());
+        while let Some(late) = known.forget_late(now) {
+            gone.push(late);
+        }
+        // What is taken out is dropped below, and only then gives its memory back.
+        if gone.is_empty() && self.budget.is_over() {
+            gone.extend(known.make_room());
         }
         drop(known);
         drop(gone);
@@ -430,7 +429,7 @@ impl Drop for Recorder {
     fn drop(&mut self) {
         self.stream.recording.finish();
         let until = Instant::now() + self.streams.settings.keep.0;
-        self.streams.known.lock().ended.push_back((until, self.stream.id));
+        self.streams.known.lock().end(until, &self.stream);
         self.streams.tidy();
         if let (Some(copied), Ok(_)) = (self.copied.take(), Handle::try_current()) {
             self.streams.tasks.spawn(copied.run());

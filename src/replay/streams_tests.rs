@@ -67,6 +67,30 @@ fn many_streams_stay_within_their_bound() {
     assert!(streams.find(&caller(), last).is_some(), "the newest are kept");
 }
 
+#[test]
+fn a_tenant_loses_no_stream_to_another() {
+    let max = 256 << 10;
+    let streams = streams(&Settings { max_bytes: Size(max), ..Settings::default() });
+    let say = |tenant: &str, events: usize| {
+        let recorder = streams.begin(&Caller::named("k", tenant), &"r".into(), false, String::new);
+        (0..events).for_each(|_| recorder.append(&[b"data: ", &[b'x'; 1000][..], b"\n\n"].concat()));
+        recorder
+    };
+    let (small, running) = (say("small", 60).stream.id, say("small", 40));
+    for _ in 0..40 {
+        say("large", 100);
+    }
+    let caller = Caller::named("k", "small");
+    let kept = streams.find(&caller, small).map(|stream| stream.recording.first());
+    assert_eq!(kept, Some(0), "what has ended is there in full");
+    assert_eq!(running.stream.recording.first(), 0, "and so is what runs");
+    assert!(streams.budget.used() <= max + (101 << 10), "{}", streams.budget.used());
+    // Alone it may have all.
+    drop(running);
+    let last = say("large", 100).stream.id;
+    assert!(streams.find(&Caller::named("k", "large"), last).is_some());
+}
+
 proptest! {
     #[test]
     fn an_id_is_read_as_it_was_written(event in 0u64..1_000_000_000_000) {

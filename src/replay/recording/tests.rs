@@ -4,6 +4,7 @@ use std::future::poll_fn;
 use proptest::prelude::*;
 
 use super::*;
+use crate::replay::room::Budget;
 
 /// An event; before some stands a comment.
 fn event(index: u64) -> String {
@@ -12,7 +13,7 @@ fn event(index: u64) -> String {
 }
 
 fn recording(limit: usize, waiting: bool) -> Arc<Recording> {
-    Arc::new(Recording::new(limit, Budget::new(1 << 30), waiting))
+    Arc::new(Recording::new(limit, Budget::new(1 << 30).share(), waiting))
 }
 
 fn now(reader: &mut Reader) -> Poll<Read> {
@@ -67,7 +68,7 @@ fn a_copy_in_pieces_is_the_same_and_says_where_each_stands() {
         let packed = [start.packed("r1"), piece.to_vec()].concat();
         let (at, request, text) = Start::unpacked(&packed).unwrap();
         assert_eq!((at, request), (start, "r1"));
-        let copy = copy.get_or_insert_with(|| Recording::seeded(1 << 20, Budget::new(1 << 30), at));
+        let copy = copy.get_or_insert_with(|| Recording::seeded(1 << 20, Budget::new(1 << 30).share(), at));
         copy.append(text);
         start.go_on(&piece);
         pieces += 1;
@@ -147,7 +148,8 @@ async fn a_recording_is_abandoned_when_nobody_comes_back_in_time() {
 #[test]
 fn too_much_in_all_leaves_a_tail_of_each_and_the_end_gives_all_back() {
     let budget = Budget::new(100 << 10);
-    let many: Vec<_> = (0..50).map(|_| Recording::new(1 << 20, budget.clone(), false)).collect();
+    let share = budget.share();
+    let many: Vec<_> = (0..50).map(|_| Recording::new(1 << 20, share.clone(), false)).collect();
     for index in 1..=3000 {
         many.iter().for_each(|recording| recording.append(event(index).as_bytes()));
     }
