@@ -16,7 +16,7 @@ use parking_lot::Mutex;
 use tokio::sync::oneshot;
 
 use super::{
-    pace::Pace,
+    pace::{MOVING, Pace, STEADY},
     queue::{Queue, Ticket},
 };
 use crate::caller::Priority;
@@ -38,6 +38,8 @@ struct Line {
     queue: Queue<oneshot::Sender<Result<Place, Refusal>>>,
     pace: Pace,
     most: usize,
+    /// How much of what the pace promises is believed.
+    share: f64,
 }
 
 /// A place; free again when dropped.
@@ -148,7 +150,12 @@ fn waiting(state: u64) -> u32 {
 impl Gate {
     /// So many places, for which so many may wait.
     pub fn new(places: u32, queue: u32) -> Arc<Self> {
-        let line = Line { queue: Queue::default(), pace: Pace::new(Instant::now()), most: queue as usize };
+        let line = Line {
+            queue: Queue::default(),
+            pace: Pace::new(Instant::now()),
+            most: queue as usize,
+            share: STEADY,
+        };
         Arc::new(Self { state: AtomicU64::new(0), places: AtomicU32::new(places), line: Mutex::new(line) })
     }
 
@@ -162,6 +169,11 @@ impl Gate {
     pub fn set_places(self: &Arc<Self>, places: u32) {
         self.places.store(places, Relaxed);
         self.hand_out();
+    }
+
+    /// Whether the number of places follows what is learned: then less is promised to those who wait.
+    pub(super) fn set_moving(&self, moving: bool) {
+        self.line.lock().share = if moving { MOVING } else { STEADY };
     }
 
     /// What is to be seen of it.
@@ -287,7 +299,7 @@ impl Line {
         }
         let beside = self.queue.len_at(guest.priority);
         let behind = self.queue.waits_above(guest.priority);
-        let room = self.pace.room(now, guest.priority, guest.patience, behind);
+        let room = self.pace.room(now, guest.priority, guest.patience.mul_f64(self.share), behind);
         // Who would be the first to go leaves a little room for those who would send them away.
         let spare = if self.queue.is_first_to_go(guest.priority, guest.tenant) { SPARE } else { usize::MAX };
         let is_free = |many: usize, room: usize| many < room - room / spare;
@@ -349,3 +361,7 @@ fn tell(displaced: oneshot::Sender<Result<Place, Refusal>>, retry_after: Duratio
 #[cfg(test)]
 #[path = "gate_tests.rs"]
 mod tests;
+
+#[cfg(test)]
+#[path = "overload_tests.rs"]
+mod overload_tests;

@@ -126,6 +126,7 @@ impl ProviderGate {
 
     fn resize(&self, most: u32, settings: &Settings) {
         self.follows.store(settings.adaptive, Relaxed);
+        self.gate.set_moving(settings.adaptive);
         let mut adaptive = self.adaptive.lock();
         if settings.adaptive {
             let adaptive = adaptive.get_or_insert_with(|| Adaptive::new(most, Instant::now()));

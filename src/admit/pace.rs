@@ -13,7 +13,10 @@ const SLOT: Duration = Duration::from_millis(500);
 const FIRST: Duration = Duration::from_millis(100);
 /// How much of the room that the pace promises is used: it is an estimate,
 /// and who is refused at once is served better than who waited for nothing.
-const SHARE: f64 = 0.8;
+pub(super) const STEADY: f64 = 0.8;
+/// The same where the number of places follows a provider's latency. It is halved now and then to see what is usual,
+/// and the pace falls with it: who was let in for all that the pace had promised would then be told to go after a wait.
+pub(super) const MOVING: f64 = 0.25;
 
 /// The places handed out lately to those who waited, by priority.
 #[derive(Debug)]
@@ -57,16 +60,10 @@ impl Pace {
         (over >= FIRST).then(|| (counts(self.now) + counts(self.before.unwrap_or_default()), over))
     }
 
-    /// How many of a priority may wait, so that surely all of them have their turn within `patience`.
-    /// `behind`: somebody more urgent waits.
-    pub(super) fn room(
-        &mut self,
-        now: Instant,
-        priority: Priority,
-        patience: Duration,
-        behind: bool,
-    ) -> usize {
-        self.within(now, priority, patience.mul_f64(SHARE), behind)
+    /// How many of a priority may wait, so that surely all of them have their turn within a patience; `sure` is that
+    /// share of it that can be counted on. `behind`: somebody more urgent waits.
+    pub(super) fn room(&mut self, now: Instant, priority: Priority, sure: Duration, behind: bool) -> usize {
+        self.within(now, priority, sure, behind)
     }
 
     /// How many of a priority have their turn within `patience`, as far as can be told, behind those
@@ -104,7 +101,7 @@ mod tests {
     fn the_room_is_what_the_pace_serves_within_the_patience() {
         let start = Instant::now();
         let mut pace = Pace::new(start);
-        let patience = Duration::from_secs(2);
+        let patience = Duration::from_secs(2).mul_f64(STEADY);
         assert_eq!(
             pace.room(start + FIRST / 2, Priority::High, patience, false),
             usize::MAX,
