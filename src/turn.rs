@@ -13,7 +13,7 @@
 use std::{
     cell::Cell,
     future::{Future as _, poll_fn},
-    io,
+    io::{self, IoSlice},
     pin::{Pin, pin},
     task::{Context, Poll, ready},
 };
@@ -122,6 +122,21 @@ impl<T: AsyncWrite + Unpin> AsyncWrite for InTurn<T> {
         let written = ready!(Pin::new(&mut self.stream).poll_write(cx, bytes));
         self.turn.over();
         Poll::Ready(written)
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        pieces: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        ready!(self.turn.poll(cx));
+        let written = ready!(Pin::new(&mut self.stream).poll_write_vectored(cx, pieces));
+        self.turn.over();
+        Poll::Ready(written)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.stream.is_write_vectored()
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {

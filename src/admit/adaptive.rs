@@ -30,6 +30,8 @@ const TOLERANCE: f64 = 1.5;
 const LEARN: f64 = 0.1;
 /// After so many windows at the limit, half as much is asked for.
 const PROBE_AFTER: u32 = 25;
+/// Up to so many times the usual latency, twice as much is asked for.
+const EASY: f64 = 1.1;
 /// How much of what that shows is believed.
 const LEARN_BY_PROBE: f64 = 0.5;
 
@@ -147,7 +149,9 @@ impl Adaptive {
                 self.leaps = false;
                 self.limit = self.limit * gradient + self.limit.sqrt();
             } else if used {
-                self.limit += if self.leaps { self.limit } else { self.limit.sqrt() };
+                // What is told is of a moment ago, when fewer were asked for: a little later is a sign already.
+                let leap = self.leaps && mean <= EASY * usual;
+                self.limit += if leap { self.limit } else { self.limit.sqrt() };
             }
             if !reached || mean < usual {
                 self.learn(mean, LEARN);

@@ -155,5 +155,8 @@ fn who_has_no_place_hears_so_at_the_door_also_where_the_bound_moves() {
         let (answers, most) = overload(adaptive, 40);
         assert!(answers >= 95.0, "of 100 a second: {answers}");
         assert!(most < Duration::from_millis(10), "adaptive {adaptive}: refusals take {most:?}");
+        // In the first second it is not known how much there is room for.
+        let (_, most) = overload(adaptive, 3);
+        assert!(most < SERVICE, "adaptive {adaptive}: refusals take {most:?} at first");
     }
 }

@@ -87,6 +87,17 @@ async fn overload(gateway: &Gateway) {
     assert!(refusals.clone().all(|one| one.retry_after));
     // Far from the two seconds for which one waits; in calm, it is a millisecond.
     assert!(middle < ms(200), "refused in {middle:?}");
+    // How long a refusal takes depends on the machine, whether it comes at the door does not.
+    let (mut door, mut late) = (0.0, 0.0);
+    for priority in ["low", "normal"] {
+        for reason in ["queue_full", "displaced", "queue_wait"] {
+            let labels = [("reason", reason), ("priority", priority)];
+            let many = gateway.metric("sluice_calls_shed_total", &labels).await;
+            *(if reason == "queue_full" { &mut door } else { &mut late }) += many;
+        }
+    }
+    println!("{late} refused after a wait, {door} at the door");
+    assert!(late * 10.0 <= door, "{late} refused after a wait, {door} at the door");
     assert_eq!(answered, urgent.count(), "urgent calls are not refused");
     assert!(urgent_middle < SERVICE * 4, "urgent calls take {urgent_middle:?}");
 

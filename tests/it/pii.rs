@@ -287,3 +287,34 @@ async fn planted_values_are_found_nowhere() {
         }
     }
 }
+
+#[tokio::test]
+async fn a_value_across_two_parts_is_masked_and_given_back() {
+    let upstream = echo().await;
+    let gateway = Setup::one(Wire::OpenAi, &upstream).start().await;
+    let (name, host) = MAIL.split_at(9);
+    let parts = json!([
+        {"type": "text", "text": format!("Write to {name}")},
+        {"type": "text", "text": format!("{host}, please")},
+    ]);
+    let body = json!({"model": "main", "messages": [{"role": "user", "content": parts}]});
+    let answer = gateway.post(CHAT, &body).await.expect(200);
+    assert_eq!(last_words(&upstream.last().body), "Write to [EMAIL_1], please");
+    assert_eq!(answer["choices"][0]["message"]["content"], format!("Write to {MAIL}, please"));
+}
+
+/// A provider that lends any model by its name would be asked, and records would have it.
+#[tokio::test]
+async fn a_name_of_a_model_that_holds_something_personal_is_no_model() {
+    let upstream = Upstream::answering().await;
+    let lent = json!({"providers": {"primary": {"models": ["*"]}}});
+    let gateway = Setup::one(Wire::OpenAi, &upstream).set(&lent).start().await;
+    let ask = |model: &str| json!({"model": model, "messages": [{"role": "user", "content": "Hi"}]});
+    gateway.post(CHAT, &ask("primary/any-model")).await.expect(200);
+    for model in [MAIL.to_owned(), format!("primary/{MAIL}")] {
+        let refused = gateway.post(CHAT, &ask(&model)).await.expect(404);
+        assert!(!refused.to_string().contains(MAIL), "{refused}");
+    }
+    assert_eq!(upstream.asked(), 1);
+    assert!(!gateway.log().contains(MAIL));
+}

@@ -55,11 +55,10 @@ impl Answers {
 
     /// Whether nothing in a piece of text can be of any type, or announce it.
     fn quiet(&self, near: &str) -> bool {
-        self.kinds & !super::PLAIN == 0 && !has_numbers(near) && {
-            let folded = Folded::new(near, false);
-            matches!(folded.text, std::borrow::Cow::Borrowed(_))
-                && (!by_words(self.kinds) || words::hits(near, folded.signs, false).is_empty())
-        }
+        self.kinds & !super::PLAIN == 0
+            && !has_numbers(near)
+            && matches!(Folded::new(near, false).text, std::borrow::Cow::Borrowed(_))
+            && (!by_words(self.kinds) || words::hits(near, false, false).is_empty())
     }
 
     /// Whether a value is in what the caller sent, or in the documents that were found for it.

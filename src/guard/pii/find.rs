@@ -46,7 +46,7 @@ pub(super) fn look(
 ) -> (Vec<(Kind, Range<usize>)>, usize) {
     let folded = Folded::new(text, wanted.ahead);
     let people = wanted.has(Kind::Person) || wanted.has(Kind::Address);
-    let view = Text::new(&folded.text, folded.signs, people, wanted.ahead);
+    let view = Text::new(&folded.text, folded.numbers, people, wanted.ahead);
     let mut found = Vec::new();
     words(&view, wanted, &mut found);
     if view.numbers {

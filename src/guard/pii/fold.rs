@@ -2,14 +2,14 @@
 //! characters, odd spaces and characters that are spelled out must not hide anything.
 use std::borrow::Cow;
 
-use super::{escape, text::Signs};
+use super::{escape, text::has_numbers};
 
 /// A text in its plain spelling, and where each byte of it came from.
 #[derive(Debug)]
 pub(super) struct Folded<'t> {
     pub text: Cow<'t, str>,
-    /// What it has.
-    pub signs: Signs,
+    /// Whether it has digits or an at sign.
+    pub numbers: bool,
     original: &'t str,
     /// For each byte of `text` (and its end) the place in the original; empty where they are the same.
     places: Vec<u32>,
@@ -19,11 +19,12 @@ impl<'t> Folded<'t> {
     /// The plain spelling of a text. Copies it only where something is to be folded. In `prose` without any quote
     /// `\n` is two signs, as of a password.
     pub(super) fn new(text: &'t str, prose: bool) -> Self {
-        let signs = Signs::of(text);
-        let same = Self { text: Cow::Borrowed(text), signs, original: text, places: Vec::new() };
+        let numbers = has_numbers(text);
+        let same = Self { text: Cow::Borrowed(text), numbers, original: text, places: Vec::new() };
+        // Where no digits stand nothing is spelled out that would matter.
+        let blanks = numbers && (!prose || memchr::memchr(b'"', text.as_bytes()).is_some());
+        let mut escape = if numbers { escape::next(text, 0, blanks) } else { None };
         // All ASCII and nothing spelled out is the common case, and quick to tell.
-        let blanks = signs.marks && (!prose || memchr::memchr(b'"', text.as_bytes()).is_some());
-        let mut escape = if signs.marks { escape::next(text, 0, blanks) } else { None };
         if escape.is_none()
             && (text.is_ascii() || !text.chars().any(|c| !c.is_ascii() && fold(c) != Fold::Same))
         {
@@ -59,8 +60,8 @@ impl<'t> Folded<'t> {
             at += length;
         }
         places.push(text.len() as u32);
-        let signs = Signs::of(&plain);
-        Self { text: Cow::Owned(plain), signs, original: text, places }
+        let numbers = has_numbers(&plain);
+        Self { text: Cow::Owned(plain), numbers, original: text, places }
     }
 
     /// Where a piece of the plain text is in the original.

@@ -32,9 +32,9 @@ pub(super) struct Text<'t> {
 }
 
 impl<'t> Text<'t> {
-    pub(super) fn new(text: &'t str, signs: Signs, people: bool, ahead: bool) -> Self {
-        let numbers = signs.numbers;
-        Self { str: text, bytes: text.as_bytes(), hits: words::hits(text, signs, people), numbers, ahead }
+    /// `numbers`: whether it has digits or an at sign.
+    pub(super) fn new(text: &'t str, numbers: bool, people: bool, ahead: bool) -> Self {
+        Self { str: text, bytes: text.as_bytes(), hits: words::hits(text, numbers, people), numbers, ahead }
     }
 
     /// A text that is known to have none of the words.
@@ -165,22 +165,6 @@ impl<'t> Text<'t> {
         let word = |b: &u8| b.is_ascii_alphanumeric();
         let start = at - self.bytes[..at].iter().rev().take(LONGEST_WORD).take_while(|b| word(b)).count();
         (start, at + self.bytes[at..].iter().take(LONGEST_WORD).take_while(|b| word(b)).count())
-    }
-}
-
-/// What a text has of the signs that a search looks at first.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Signs {
-    /// Digits or an at sign.
-    pub numbers: bool,
-    /// A colon, or what begins a character that is spelled out.
-    pub marks: bool,
-}
-
-impl Signs {
-    pub(super) fn of(text: &str) -> Self {
-        let marks = memchr::memchr3(b':', b'&', b'\\', text.as_bytes()).is_some();
-        Self { numbers: has_numbers(text), marks }
     }
 }
 
