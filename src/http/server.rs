@@ -98,11 +98,15 @@ impl Server {
             .http2()
             .timer(TokioTimer::new())
             .max_concurrent_streams(MOST_STREAMS)
+            .max_header_list_size(LARGEST_HEAD)
             .keep_alive_interval(self.settings.header_timeout.0)
             .keep_alive_timeout(Duration::from_secs(20));
         builder
     }
 }
+
+/// How large the head of an HTTP/2 request may be, in bytes, as RFC 9113 counts them (section 6.5.2).
+const LARGEST_HEAD: u32 = 128 << 10;
 
 /// A little later than hyper, which has words for a client whose headers are slow.
 const GRACE: Duration = Duration::from_secs(2);

@@ -1,16 +1,17 @@
 //! The rule for answers: personal data of others, and secrets.
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use super::{
     Kind, Mode, Pii, escape,
     find::{self, Wanted},
     fold::Folded,
+    own::Own,
     text::{floor, has_numbers},
     words,
 };
 use crate::{
     call::Trail,
-    chat::{Message, Part, Request, Source},
+    chat::Request,
     guard::hold::{Act, Found, Guard},
 };
 
@@ -35,6 +36,8 @@ pub struct Answers {
     holds: bool,
     chat: Arc<Request>,
     trail: Trail,
+    /// Made when the first value is found.
+    own: OnceLock<Own>,
 }
 
 impl std::fmt::Debug for Answers {
@@ -49,7 +52,7 @@ impl Answers {
         let sets = [(pii.answers_held, true), (pii.answers_watched, false)];
         sets.into_iter().filter(|(kinds, _)| *kinds != 0).map(|(kinds, holds)| {
             let (pii, chat, trail) = (pii.clone(), chat.clone(), trail.clone());
-            Arc::new(Self { pii, kinds, holds, chat, trail }) as Arc<dyn Guard>
+            Arc::new(Self { pii, kinds, holds, chat, trail, own: OnceLock::new() }) as Arc<dyn Guard>
         })
     }
 
@@ -63,15 +66,7 @@ impl Answers {
 
     /// Whether a value is in what the caller sent, or in the documents that were found for it.
     fn is_own(&self, value: &str) -> bool {
-        let plain = |text: &str| -> String {
-            text.chars().filter(|c| c.is_alphanumeric()).flat_map(char::to_lowercase).collect()
-        };
-        let value = plain(value);
-        let has = |text: &str| plain(text).contains(&value);
-        let grounding = self.trail.note(|notes| notes.grounding.clone());
-        let passages = grounding.iter().flat_map(|grounding| &grounding.passages);
-        self.chat.messages.iter().any(|message: &Message| message.parts.iter().any(|part| holds(part, &has)))
-            || passages.into_iter().any(|passage| has(&passage.text))
+        self.own.get_or_init(|| Own::new(&self.chat, &self.trail)).has(value)
     }
 
     fn act(&self, kind: Kind) -> Act {
@@ -80,18 +75,6 @@ impl Answers {
             Some(Mode::Mask) => Act::Replace(format!("[{}]", self.pii.rules.names(kind).1).into()),
             _ => Act::Log,
         }
-    }
-}
-
-/// Whether a piece of a message has a text in which `has` finds what it looks for.
-fn holds(part: &Part, has: &impl Fn(&str) -> bool) -> bool {
-    match part {
-        Part::Text { text, .. } | Part::Refusal(text) | Part::Reasoning { text, .. } => has(text),
-        Part::ToolCall(call) => has(&call.arguments),
-        Part::ToolResult { parts, .. } => parts.iter().any(|part| holds(part, has)),
-        Part::File(media) => matches!(&media.source, Source::Text(text) if has(text)),
-        Part::Other(value) => has(&value.to_string()),
-        Part::Image(_) | Part::Audio(_) => false,
     }
 }
 

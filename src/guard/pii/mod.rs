@@ -20,6 +20,7 @@ mod mask;
 mod national;
 mod network;
 mod open;
+mod own;
 mod people;
 mod phone;
 mod question;
