@@ -21,7 +21,7 @@ use super::{
     filing,
     frame::{Frame, Kind, frames},
     journal::{self, Head, Rest, Segment},
-    watermark,
+    watermark::{self, Noted},
 };
 
 /// Faults that are told of one chain; more are counted.
@@ -314,21 +314,7 @@ pub async fn verify(
         reports.push(walk.report);
     }
     claims.hold(&mut reports);
-    let chains = reports.iter().map(|report| report.chain).collect::<HashSet<_>>();
-    for anchor in anchors.iter().filter(|anchor| !chains.contains(&anchor.chain)) {
-        let what = format!(
-            "there was a record {}, as an anchor tells, and nothing is left of the chain",
-            anchor.seq
-        );
-        blame(&mut reports, anchor.chain, what);
-    }
-    for noted in noted.iter().filter(|noted| noted.head.seq > 0 && !chains.contains(&noted.chain)) {
-        let what = format!(
-            "there was a record {}, as is noted beside the journal (`watermark`), and nothing is left of the chain",
-            noted.head.seq
-        );
-        blame(&mut reports, noted.chain, what);
-    }
+    lost(&mut reports, anchors, &noted);
     for number in archive.nameless().await.map_err(failed)? {
         blame(
             &mut reports,
@@ -342,32 +328,60 @@ pub async fn verify(
     let aside = folder.filter(|folder| folder.exists()).map_or(Ok(Vec::new()), journal::damaged);
     damaged(&aside.map_err(broken)?, &segments, &mut reports);
     if let Some(folder) = folder.filter(|folder| folder.exists()) {
-        let begun = noted.iter().max_by_key(|noted| noted.segment);
-        if let Some(begun) = begun
-            && begun.segment > journal::newest(folder).map_err(broken)?
-        {
-            let what = format!(
-                "segment {} of the journal was begun, and is not there: records behind record {} that the database \
-                 does not have are lost",
-                begun.segment, begun.head.seq
-            );
-            blame(&mut reports, begun.chain, what);
-        }
-        // A gateway that starts now writes it soon.
-        if begun.is_none()
-            && (has_chains || filing::was_used(folder))
-            && watermark::read(folder, archive.key()).is_empty()
-        {
-            let newest = segments.iter().rev().find_map(|(_, path)| journal::head(path).ok().flatten());
-            let chain = newest.map(|(chain, _)| chain).or(mark.map(|(chain, _)| chain));
-            let doubt =
-                "nothing tells how far the journal had come (its `watermark` is missing, or was made with \
-                         another key): its last records may be gone"
-                    .to_owned();
-            some(&mut of(&mut reports, chain.unwrap_or_default()).doubts, doubt);
-        }
+        unnoted(folder, archive.key(), &noted, has_chains, &mut reports).map_err(broken)?;
     }
     Ok(reports)
+}
+
+/// Tells of chains of which anchors, or the journal's note, tell, and nothing else does.
+fn lost(reports: &mut Vec<Report>, anchors: &[Anchor], noted: &[Noted]) {
+    let chains = reports.iter().map(|report| report.chain).collect::<HashSet<_>>();
+    for anchor in anchors.iter().filter(|anchor| !chains.contains(&anchor.chain)) {
+        let what = format!(
+            "there was a record {}, as an anchor tells, and nothing is left of the chain",
+            anchor.seq
+        );
+        blame(reports, anchor.chain, what);
+    }
+    for noted in noted.iter().filter(|noted| noted.head.seq > 0 && !chains.contains(&noted.chain)) {
+        let what = format!(
+            "there was a record {}, as is noted beside the journal (`watermark`), and nothing is left of the chain",
+            noted.head.seq
+        );
+        blame(reports, noted.chain, what);
+    }
+}
+
+/// Holds the journal's folder against what is noted of its newest segment, or tells that nothing is noted.
+fn unnoted(
+    folder: &Path,
+    key: &Key,
+    noted: &[Noted],
+    has_chains: bool,
+    reports: &mut Vec<Report>,
+) -> std::io::Result<()> {
+    let Some(begun) = noted.iter().max_by_key(|noted| noted.segment) else {
+        // A gateway that starts now writes it soon.
+        let missing = (has_chains || filing::was_used(folder)) && watermark::read(folder, key).is_empty();
+        if missing {
+            let segments = journal::segments(folder)?;
+            let newest = segments.iter().rev().find_map(|(_, path)| journal::head(path).ok().flatten());
+            let chain = newest.map(|(chain, _)| chain).or(filing::mark(folder).map(|(chain, _)| chain));
+            let doubt = "nothing tells how far the journal had come (its `watermark` is missing, or was made with \
+                         another key): its last records may be gone";
+            some(&mut of(reports, chain.unwrap_or_default()).doubts, doubt.to_owned());
+        }
+        return Ok(());
+    };
+    if begun.segment > journal::newest(folder)? {
+        let what = format!(
+            "segment {} of the journal was begun, and is not there: records behind record {} that the database \
+             does not have are lost",
+            begun.segment, begun.head.seq
+        );
+        blame(reports, begun.chain, what);
+    }
+    Ok(())
 }
 
 /// Tells of segments that were put aside, and of those whose beginning cannot be read: a segment gets its
