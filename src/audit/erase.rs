@@ -79,6 +79,13 @@ pub(super) struct LeftOut {
     pub(super) after: u64,
 }
 
+/// What a record says of a journal beside which nothing told how far it had come, when a gateway started.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Unnoted {
+    /// The last record that it had.
+    pub(super) no_watermark_after: u64,
+}
+
 /// Forgets what else is kept of a user, told by the tenant and by what stands for the user: each gateway what it keeps.
 pub type Forget = Arc<dyn Fn(Arc<str>, UserRef) -> BoxFuture<'static, Result<()>> + Send + Sync>;
 

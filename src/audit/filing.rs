@@ -343,6 +343,12 @@ fn part(path: &Path, from: Cursor, most: u64) -> io::Result<(Vec<Block>, Cursor)
 /// The file that says how far the database has come.
 const MARK: &str = "filed";
 
+/// Whether a gateway has used a journal's folder.
+pub(super) fn was_used(folder: &Path) -> bool {
+    [MARK, "lock"].iter().any(|name| folder.join(name).exists())
+        || journal::segments(folder).is_ok_and(|segments| !segments.is_empty())
+}
+
 /// How far the database has come, as the journal's folder knows it.
 pub(super) fn mark(folder: &Path) -> Option<(Uuid, u64)> {
     let text = fs::read_to_string(folder.join(MARK)).ok()?;

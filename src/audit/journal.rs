@@ -149,6 +149,13 @@ impl Journal {
         if path.exists() { keep_aside(&path) } else { Ok(()) }
     }
 
+    /// Leaves a mark where a segment was that is gone, and goes on behind its number.
+    pub(super) fn mark_missing(&mut self, number: u64) -> io::Result<()> {
+        File::create_new(path(&self.folder, number).with_extension("damaged"))?;
+        self.number = self.number.max(number);
+        Ok(())
+    }
+
     /// The newest segment's number.
     pub(super) fn number(&self) -> u64 {
         self.number
@@ -319,6 +326,13 @@ pub(super) fn damaged(folder: &Path) -> io::Result<Vec<PathBuf>> {
             path.as_ref().map_or(true, |path| path.extension().is_some_and(|ext| ext == "damaged"))
         })
         .collect()
+}
+
+/// The number of the newest segment of a folder, also of those that are kept aside; 0 where there is none.
+pub(super) fn newest(folder: &Path) -> io::Result<u64> {
+    let number = |path: &PathBuf| path.file_stem()?.to_str()?.parse().ok();
+    let aside = damaged(folder)?.iter().filter_map(number).max();
+    Ok(segments(folder)?.last().map(|(number, _)| *number).max(aside).unwrap_or_default())
 }
 
 /// Removes a segment.

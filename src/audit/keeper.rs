@@ -20,7 +20,7 @@ use super::{
     frame::{Content, Frame},
     journal::{Head, Journal, MOST_AT_ONCE},
     queue::{Parts, Queue},
-    watermark::Watermark,
+    watermark::{Noted, Watermark},
     writer::{Shared, Trouble},
 };
 
@@ -54,6 +54,8 @@ struct Kept {
     /// Where it is noted how far the journal has come, and when that was last done, and how far it was.
     watermark: Watermark,
     noted: (Instant, u64),
+    /// The newest segment of which that was noted.
+    segment: u64,
 }
 
 impl Keeper {
@@ -61,7 +63,7 @@ impl Keeper {
         let kept = kept.map(|(journal, key, watermark)| {
             let told = (Instant::now(), journal.head().seq);
             let (out, parts) = (Vec::new(), Vec::new());
-            Kept { journal, key, out, parts, anchored: told, watermark, noted: told }
+            Kept { journal, key, out, parts, anchored: told, watermark, noted: told, segment: 0 }
         });
         Self { shared, kept }
     }
@@ -102,6 +104,7 @@ impl Keeper {
                 }
             }
         };
+        kept.note_segment();
         tell(&self.shared, ready);
         self.shared.segment.store(kept.journal.number(), Release);
     }
@@ -153,7 +156,9 @@ impl Keeper {
             None => true,
             Some(kept) => {
                 kept.link(batch, 0);
-                kept.write(&self.shared, batch)
+                let written = kept.write(&self.shared, batch);
+                kept.note_segment();
+                written
             }
         };
         if kept {
@@ -204,12 +209,7 @@ impl Keeper {
         if head.seq <= seq || !(now || when.elapsed() >= NOTED_EVERY) {
             return;
         }
-        kept.noted = (Instant::now(), head.seq);
-        let set = kept.watermark.set(&kept.key, kept.journal.chain(), head);
-        if let Err(error) = set.and_then(|()| if now { kept.watermark.sync() } else { Ok(()) }) {
-            // The next one tells more than this one would have.
-            tracing::warn!(%error, "it could not be noted how far the audit's journal has come");
-        }
+        kept.note(now);
     }
 
     /// Tells the chain's end, where it is time and there is something to tell.
@@ -224,6 +224,24 @@ impl Keeper {
 }
 
 impl Kept {
+    /// Notes how far the journal has come, and may wait until that is on the disk.
+    fn note(&mut self, synced: bool) {
+        let (head, segment) = (self.journal.head(), self.journal.number());
+        (self.noted, self.segment) = ((Instant::now(), head.seq), segment);
+        let set = self.watermark.set(&self.key, Noted { chain: self.journal.chain(), head, segment });
+        if let Err(error) = set.and_then(|()| if synced { self.watermark.sync() } else { Ok(()) }) {
+            // The next one tells more than this one would have.
+            tracing::warn!(%error, "it could not be noted how far the audit's journal has come");
+        }
+    }
+
+    /// Notes that a segment was begun, before anybody is told of a record in it.
+    fn note_segment(&mut self) {
+        if self.journal.number() != self.segment {
+            self.note(false);
+        }
+    }
+
     /// Makes a batch, from one of its records on, the chain's next links.
     fn link(&mut self, batch: &Queue, from: usize) {
         self.out.clear();

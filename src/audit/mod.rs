@@ -52,11 +52,11 @@ pub use filing::Filing;
 pub use settings::Settings;
 pub use writer::{Place, Writer};
 
-use erase::{LeftOut, meta};
+use erase::{LeftOut, Unnoted, meta};
 use frame::Kind;
 use journal::Journal;
 use settings::Durability;
-use watermark::Watermark;
+use watermark::{Noted, Watermark};
 
 /// What became of a call.
 #[derive(Debug)]
@@ -207,7 +207,8 @@ pub async fn open(
     let key = (*archive.key).clone();
     let opened = tokio::task::spawn_blocking(move || opened(&folder, &key)).await;
     let opened = opened.map_err(|error| error.to_string())?;
-    let Opened { mut journal, watermark, torn, damaged } = opened.map_err(|error| used(error.to_string()))?;
+    let Opened { mut journal, watermark, torn, damaged, unnoted } =
+        opened.map_err(|error| used(error.to_string()))?;
     metrics.audit_damaged.set(damaged as i64);
     let number = archive.number(journal.chain()).await.map_err(|error| error.to_string())?;
     let end = archive.end(number).await.map_err(|error| error.to_string())?;
@@ -228,6 +229,9 @@ pub async fn open(
         let left_out = LeftOut { left_out_bytes: torn as u64, after: head.seq };
         drop(writer.note(Kind::Act, "*", "", &meta(&left_out)));
     }
+    if unnoted {
+        drop(writer.note(Kind::Act, "*", "", &meta(&Unnoted { no_watermark_after: head.seq })));
+    }
     let filing = Filing::start(&settings.folder, archive, writer.clone(), settings.max_spool.0, filed);
     Ok((writer, Some(filing)))
 }
@@ -240,14 +244,39 @@ struct Opened {
     torn: usize,
     /// Segments that are kept aside because records of them cannot be read.
     damaged: usize,
+    /// Nothing tells how far it had come, though it was used before.
+    unnoted: bool,
 }
 
 /// Opens the journal, and holds it against what is known of it. Blocks.
 fn opened(folder: &Path, key: &Key) -> std::io::Result<Opened> {
-    let (journal, mut torn) = Journal::open(folder)?;
+    let was_used = filing::was_used(folder);
+    let (mut journal, mut torn) = Journal::open(folder)?;
     let (chain, head) = (journal.chain(), journal.head());
-    let noted = watermark::read(folder, key).into_iter();
-    let noted = noted.filter(|(name, _)| *name == chain).map(|(_, head)| head.seq).max();
+    let all = watermark::read(folder, key);
+    let begun = all.iter().map(|noted| noted.segment).max().unwrap_or_default();
+    if begun > journal::newest(folder)? {
+        tracing::error!(
+            segment = begun,
+            after = head.seq,
+            "an audit segment that was begun is not there: its records are lost, but for those that the database has"
+        );
+        journal.mark_missing(begun)?;
+        torn = 0;
+    }
+    let mut watermark = Watermark::open(folder, key)?;
+    if all.is_empty() {
+        watermark.set(key, Noted { chain, head, segment: journal.number() })?;
+        watermark.sync()?;
+    }
+    let unnoted = all.is_empty() && was_used;
+    if unnoted {
+        tracing::warn!(
+            after = head.seq,
+            "nothing tells how far the audit's journal had come (`watermark`): nobody can tell whether records at its end are gone"
+        );
+    }
+    let noted = all.iter().filter(|noted| noted.chain == chain).map(|noted| noted.head.seq).max();
     if let Some(noted) = noted.filter(|noted| *noted > head.seq) {
         tracing::error!(
             from = head.seq + 1,
@@ -270,7 +299,7 @@ fn opened(folder: &Path, key: &Key) -> std::io::Result<Opened> {
             "audit records cannot be read: `sluice audit verify` tells which; their segments are kept aside as `*.damaged`"
         );
     }
-    Ok(Opened { journal, watermark: Watermark::open(folder, key)?, torn, damaged })
+    Ok(Opened { journal, watermark, torn, damaged, unnoted })
 }
 
 /// The key of the chain: the configured one, else one made of the server's secret,

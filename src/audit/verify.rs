@@ -17,11 +17,11 @@ use super::{
     archive::Archive,
     chain::{Hash, Key, unhex},
     claims::{Claims, MOST_ERASED},
-    erase::{Cut, Erasure, LeftOut, said},
+    erase::{Cut, Erasure, LeftOut, Unnoted, said},
     filing,
     frame::{Frame, Kind, frames},
     journal::{self, Head, Rest, Segment},
-    watermark,
+    watermark::{self, Noted},
 };
 
 /// Faults that are told of one chain; more are counted.
@@ -67,14 +67,18 @@ fn some(lines: &mut Vec<String>, line: String) {
     }
 }
 
+/// A chain's report.
+fn of(reports: &mut Vec<Report>, chain: Uuid) -> &mut Report {
+    let at = reports.iter().position(|report| report.chain == chain).unwrap_or_else(|| {
+        reports.push(Report::new(chain));
+        reports.len() - 1
+    });
+    &mut reports[at]
+}
+
 /// Says what is wrong of a chain, in its report.
 pub(super) fn blame(reports: &mut Vec<Report>, chain: Uuid, what: String) {
-    if let Some(report) = reports.iter_mut().find(|report| report.chain == chain) {
-        return report.wrong(what);
-    }
-    let mut report = Report::new(chain);
-    report.wrong(what);
-    reports.push(report);
+    of(reports, chain).wrong(what);
 }
 
 impl fmt::Display for Report {
@@ -167,6 +171,13 @@ impl Walk<'_> {
                         format!("record {seq}: after record {after} it found {left_out_bytes} bytes {what}");
                     some(&mut self.report.notes, note);
                 }
+                if let Some(Unnoted { no_watermark_after }) = said(&frame.json()) {
+                    let note = format!(
+                        "record {seq}: after record {no_watermark_after} nothing told how far the journal had come \
+                         (`watermark`); more records may have followed"
+                    );
+                    some(&mut self.report.notes, note);
+                }
             }
             Kind::Erasure => {
                 if let Some(erasure) = said::<Erasure>(&frame.json()) {
@@ -234,6 +245,7 @@ pub async fn verify(
         None => Vec::new(),
     };
     let mark = folder.and_then(filing::mark);
+    let has_chains = !known.is_empty();
     let mut chains: Vec<(Uuid, Option<i64>, String)> =
         known.into_iter().map(|chain| (chain.name, Some(chain.id), chain.key)).collect();
     for (_, path) in &segments {
@@ -248,7 +260,9 @@ pub async fn verify(
         let mut known = BTreeMap::new();
         let mut fork = None;
         let anchored = anchors.iter().map(|anchor| (anchor.chain, anchor.seq, unhex(&anchor.hash)));
-        let noted = noted.iter().map(|(chain, head)| (*chain, head.seq, Some(head.hash)));
+        let noted = noted.iter().filter(|noted| noted.head.seq > 0);
+        let noted = noted.map(|noted| (noted.chain, noted.head.seq, Some(noted.head.hash)));
+        let most_noted = noted.clone().filter(|(of, ..)| *of == chain).map(|(_, seq, _)| seq).max();
         for (_, seq, hash) in anchored.chain(noted).filter(|(of, ..)| *of == chain) {
             if let Some(hash) = hash
                 && known.insert(seq, hash).is_some_and(|before| before != hash)
@@ -285,7 +299,7 @@ pub async fn verify(
             {
                 walk.wrong(format!("the database had records up to {moved}, and ends with {end}"));
             }
-            let gap = journal_of(&mut walk, chain, &segments).await.map_err(broken)?;
+            let gap = journal_of(&mut walk, chain, &segments, most_noted).await.map_err(broken)?;
             if !gap || before == walk.head {
                 break;
             }
@@ -300,14 +314,7 @@ pub async fn verify(
         reports.push(walk.report);
     }
     claims.hold(&mut reports);
-    let chains = reports.iter().map(|report| report.chain).collect::<HashSet<_>>();
-    for anchor in anchors.iter().filter(|anchor| !chains.contains(&anchor.chain)) {
-        let what = format!(
-            "there was a record {}, as an anchor tells, and nothing is left of the chain",
-            anchor.seq
-        );
-        blame(&mut reports, anchor.chain, what);
-    }
+    lost(&mut reports, anchors, &noted);
     for number in archive.nameless().await.map_err(failed)? {
         blame(
             &mut reports,
@@ -320,7 +327,61 @@ pub async fn verify(
     claims.asked(&asked, &rows, &mut reports);
     let aside = folder.filter(|folder| folder.exists()).map_or(Ok(Vec::new()), journal::damaged);
     damaged(&aside.map_err(broken)?, &segments, &mut reports);
+    if let Some(folder) = folder.filter(|folder| folder.exists()) {
+        unnoted(folder, archive.key(), &noted, has_chains, &mut reports).map_err(broken)?;
+    }
     Ok(reports)
+}
+
+/// Tells of chains of which anchors, or the journal's note, tell, and nothing else does.
+fn lost(reports: &mut Vec<Report>, anchors: &[Anchor], noted: &[Noted]) {
+    let chains = reports.iter().map(|report| report.chain).collect::<HashSet<_>>();
+    for anchor in anchors.iter().filter(|anchor| !chains.contains(&anchor.chain)) {
+        let what = format!(
+            "there was a record {}, as an anchor tells, and nothing is left of the chain",
+            anchor.seq
+        );
+        blame(reports, anchor.chain, what);
+    }
+    for noted in noted.iter().filter(|noted| noted.head.seq > 0 && !chains.contains(&noted.chain)) {
+        let what = format!(
+            "there was a record {}, as is noted beside the journal (`watermark`), and nothing is left of the chain",
+            noted.head.seq
+        );
+        blame(reports, noted.chain, what);
+    }
+}
+
+/// Holds the journal's folder against what is noted of its newest segment, or tells that nothing is noted.
+fn unnoted(
+    folder: &Path,
+    key: &Key,
+    noted: &[Noted],
+    has_chains: bool,
+    reports: &mut Vec<Report>,
+) -> std::io::Result<()> {
+    let Some(begun) = noted.iter().max_by_key(|noted| noted.segment) else {
+        // A gateway that starts now writes it soon.
+        let missing = (has_chains || filing::was_used(folder)) && watermark::read(folder, key).is_empty();
+        if missing {
+            let segments = journal::segments(folder)?;
+            let newest = segments.iter().rev().find_map(|(_, path)| journal::head(path).ok().flatten());
+            let chain = newest.map(|(chain, _)| chain).or(filing::mark(folder).map(|(chain, _)| chain));
+            let doubt = "nothing tells how far the journal had come (its `watermark` is missing, or was made with \
+                         another key): its last records may be gone";
+            some(&mut of(reports, chain.unwrap_or_default()).doubts, doubt.to_owned());
+        }
+        return Ok(());
+    };
+    if begun.segment > journal::newest(folder)? {
+        let what = format!(
+            "segment {} of the journal was begun, and is not there: records behind record {} that the database \
+             does not have are lost",
+            begun.segment, begun.head.seq
+        );
+        blame(reports, begun.chain, what);
+    }
+    Ok(())
 }
 
 /// Tells of segments that were put aside, and of those whose beginning cannot be read: a segment gets its
@@ -330,7 +391,11 @@ fn damaged(aside: &[PathBuf], segments: &[(u64, PathBuf)], reports: &mut Vec<Rep
         segments.iter().map(|(_, path)| path).filter(|path| matches!(journal::head(path), Ok(None)));
     for path in aside.iter().chain(headless) {
         let chain = journal::head(path).ok().flatten().map_or(Uuid::nil(), |(chain, _)| chain);
-        blame(reports, chain, format!("`{}` holds records that cannot all be read", path.display()));
+        let what = match std::fs::metadata(path).is_ok_and(|found| found.len() == 0) {
+            true => "stands for a segment that a start found missing",
+            false => "holds records that cannot all be read",
+        };
+        blame(reports, chain, format!("`{}` {what}", path.display()));
     }
 }
 
@@ -352,7 +417,13 @@ async fn settled(path: &Path, newest: bool) -> std::io::Result<Option<Segment>> 
 }
 
 /// Goes on in the journal. Tells whether it begins further on: then the records in between have been moved meanwhile.
-async fn journal_of(walk: &mut Walk<'_>, chain: Uuid, segments: &[(u64, PathBuf)]) -> std::io::Result<bool> {
+/// `noted` is the last record that it is noted to have had.
+async fn journal_of(
+    walk: &mut Walk<'_>,
+    chain: Uuid,
+    segments: &[(u64, PathBuf)],
+    noted: Option<u64>,
+) -> std::io::Result<bool> {
     let mut paths = segments.iter().map(|(_, path)| path).peekable();
     while let Some(path) = paths.next() {
         let segment = match settled(path, paths.peek().is_none()).await {
@@ -377,7 +448,20 @@ async fn journal_of(walk: &mut Walk<'_>, chain: Uuid, segments: &[(u64, PathBuf)
             walk.step(&frame);
         }
         let first = walk.head.map_or(0, |head| head.seq) + 1;
-        let (last, torn) = match segment.end(most).1 {
+        let (end, rest) = segment.end(most);
+        // The next start finds it so as well, and keeps it aside, whatever the database has of it.
+        let gone = match rest {
+            Rest::Changed { last } if most == u64::MAX => Some(last),
+            _ => noted.filter(|noted| paths.peek().is_none() && *noted > end.seq),
+        };
+        if let Some(last) = gone.filter(|last| *last < first) {
+            walk.wrong(format!(
+                "the journal is damaged: records {} to {last} cannot be read there; the database has them",
+                end.seq + 1
+            ));
+            continue;
+        }
+        let (last, torn) = match rest {
             Rest::Nothing => continue,
             Rest::Torn { bytes, last } => (last, Some(bytes)),
             Rest::Changed { last } => (last, None),

@@ -30,7 +30,7 @@ use crate::{
 #[derive(Debug, Subcommand)]
 pub(super) enum AuditCommand {
     /// Check that no record was changed, removed, moved or cut off. Exits with 1 if one was, and with 3 if nobody can
-    /// tell whether the last one was, or was being written when the gateway stopped.
+    /// tell whether the last ones were, or were being written when the gateway stopped.
     Verify {
         /// A file with anchors: `audit.anchor_file`, or a log; may be given several times.
         #[arg(long = "anchors", value_name = "FILE")]
@@ -128,7 +128,7 @@ async fn carried_out(command: AuditCommand, config: &Config) -> Result<ExitCode,
     code
 }
 
-/// The exit status where nothing is known to be wrong, and the last record is in doubt.
+/// The exit status where nothing is known to be wrong, and the journal's end is in doubt.
 const IN_DOUBT: u8 = 3;
 
 async fn checked(

@@ -233,6 +233,82 @@ async fn a_flipped_bit_of_the_last_record_is_seen_before_and_after_the_next_star
 }
 
 #[tokio::test]
+async fn a_segment_that_is_gone_is_missed_though_no_record_of_it_was_noted() {
+    let upstream = Upstream::answering().await;
+    let mut gateway = killed(&upstream, 3).await;
+    gateway.restart().await;
+    gateway.get_as("sk-admin", "/audit/r-2").await.expect(200);
+    asked(&gateway, "lost", &chat("Hi", false)).send().await.expect(200);
+    gateway.kill();
+    std::fs::remove_file(segment(&gateway)).unwrap();
+    // Just as if the records had come within the second before the end.
+    let lost = |gateway: &Gateway| {
+        let (is_sound, told) = gateway.sluice(&["audit", "verify"]);
+        assert!(!is_sound && told.contains("NOT SOUND") && told.contains("segment"), "{told}");
+        told
+    };
+    let told = lost(&gateway);
+    assert!(told.contains("segment 2 of the journal was begun, and is not there"), "{told}");
+    gateway.restart().await;
+    assert!(gateway.log().contains("an audit segment that was begun is not there"), "{}", gateway.log());
+    assert_eq!(gateway.get("/readyz").await.expect(200)["components"]["audit"]["damaged_segments"], 1);
+    asked(&gateway, "after", &chat("Hi", false)).send().await.expect(200);
+    assert!(lost(&gateway).contains("stands for a segment that a start found missing"));
+}
+
+#[tokio::test]
+async fn a_journal_without_its_watermark_is_in_doubt_until_the_next_start() {
+    let upstream = Upstream::answering().await;
+    let mut gateway = killed(&upstream, 3).await;
+    std::fs::remove_file(gateway.folder().join("audit/watermark")).unwrap();
+    let whole = std::fs::read(segment(&gateway)).unwrap();
+    for lost in [false, true] {
+        if lost {
+            std::fs::remove_file(segment(&gateway)).unwrap();
+        }
+        let (is_sound, told) = gateway.sluice(&["audit", "verify"]);
+        assert!(!is_sound && told.contains("IN DOUBT") && told.contains("`watermark` is missing"), "{told}");
+    }
+    std::fs::write(gateway.folder().join("audit/0000000000000001.segment"), whole).unwrap();
+    gateway.restart().await;
+    assert!(
+        gateway.log().contains("nothing tells how far the audit's journal had come"),
+        "{}",
+        gateway.log()
+    );
+    let (is_sound, told) = gateway.sluice(&["audit", "verify"]);
+    assert!(is_sound && told.contains("after record 3 nothing told how far the journal had come"), "{told}");
+}
+
+#[tokio::test]
+async fn damage_to_records_that_the_database_has_is_told_before_and_after_the_next_start() {
+    let upstream = Upstream::answering().await;
+    let mut gateway = setup(&upstream).start().await;
+    for number in 0..5 {
+        asked(&gateway, &format!("r-{number}"), &chat("Hi", false)).send().await.expect(200);
+    }
+    gateway.get_as("sk-admin", "/audit/r-4").await.expect(200);
+    let path = gateway.folder().join("audit/watermark");
+    until("it is not noted", &gateway, async || {
+        std::fs::read_to_string(&path).is_ok_and(|text| text.contains(&format!(" {:020} ", 5)))
+    })
+    .await;
+    gateway.kill();
+    sound(&gateway);
+    let path = segment(&gateway);
+    let mut bytes = std::fs::read(&path).unwrap();
+    let end = bytes.iter().rposition(|byte| *byte != 0).unwrap() + 1;
+    bytes[end - 2000..end].fill(0);
+    std::fs::write(&path, bytes).unwrap();
+    let (is_sound, told) = gateway.sluice(&["audit", "verify"]);
+    assert!(!is_sound && told.contains("NOT SOUND") && told.contains("the database has them"), "{told}");
+    gateway.restart().await;
+    assert_eq!(gateway.get("/readyz").await.expect(200)["components"]["audit"]["damaged_segments"], 1);
+    let (is_sound, told) = gateway.sluice(&["audit", "verify"]);
+    assert!(!is_sound && told.contains("cannot all be read"), "{told}");
+}
+
+#[tokio::test]
 async fn an_end_that_a_crash_has_cut_is_in_doubt_and_told_of_after_the_next_start() {
     let upstream = Upstream::answering().await;
     let mut gateway = killed(&upstream, 3).await;
