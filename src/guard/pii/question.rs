@@ -61,6 +61,8 @@ pub struct Survey<'p> {
     texts: usize,
     /// Where something is to be masked; in the order of the texts.
     spots: Vec<Spot>,
+    /// Where in which text a value that others are part of takes their place.
+    covered: Vec<(usize, Range<usize>)>,
     /// What is to be masked.
     values: Vec<(Kind, String)>,
     /// The place of each in the vault.
@@ -83,6 +85,7 @@ impl<'p> Survey<'p> {
             pii,
             texts: 0,
             spots: Vec::new(),
+            covered: Vec::new(),
             values: Vec::new(),
             places: Vec::new(),
             counts: HashMap::new(),
@@ -90,7 +93,9 @@ impl<'p> Survey<'p> {
             known: None,
         };
         texts::each(chat, pii.system, &mut |text, name, trust| survey.look(text, name, trust));
+        let alone = survey.spots.len();
         texts::neighbours(chat, pii.system, &mut |row| survey.across(row));
+        survey.give_way(alone);
         survey.spots.sort_by_key(|spot| (spot.text, spot.range.start));
         survey
     }
@@ -182,6 +187,24 @@ impl<'p> Survey<'p> {
         self.joined(&joined, &pieces);
     }
 
+    /// Lets those of the first `alone` spots go that are part of a value over several texts: in one pass, however
+    /// many there are.
+    fn give_way(&mut self, alone: usize) {
+        if self.covered.is_empty() {
+            return;
+        }
+        self.covered.sort_unstable_by_key(|(text, range)| (*text, range.start));
+        let mut at = 0;
+        self.spots.retain(|spot| {
+            at += 1;
+            let before =
+                |(text, range): &(usize, Range<usize>)| (*text, range.end) <= (spot.text, spot.range.start);
+            let next = self.covered.get(self.covered.partition_point(before));
+            let meets = next.is_some_and(|(text, range)| *text == spot.text && range.start < spot.range.end);
+            at > alone || !meets
+        });
+    }
+
     /// Takes what is found in pieces that were put together, and in none of them alone.
     fn joined(&mut self, joined: &str, pieces: &[(Range<usize>, usize, usize)]) {
         if pieces.len() < 2 {
@@ -216,8 +239,7 @@ impl<'p> Survey<'p> {
                 let start = place(found.range.start.max(piece.0.start), piece);
                 let end = place(found.range.end.min(piece.0.end), piece);
                 if !alone.is_empty() {
-                    let beside = |spot: &Spot| spot.range.end <= start || end <= spot.range.start;
-                    self.spots.retain(|spot| spot.text != piece.1 || beside(spot));
+                    self.covered.push((piece.1, start..end));
                 }
                 self.spots.push(Spot { text: piece.1, range: start..end, value, rest: at > 0 });
             }
