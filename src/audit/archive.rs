@@ -7,7 +7,7 @@
 //! for one has to read.
 use std::{sync::Arc, time::Duration};
 
-use sqlx::Row;
+use sqlx::{Any, Row, Transaction};
 use uuid::Uuid;
 
 use super::{
@@ -64,6 +64,8 @@ pub(super) struct Block {
     pub(super) began: i64,
     /// When the last of them did.
     pub(super) ended: i64,
+    /// The link of the last of them.
+    pub(super) hash: Hash,
     count: usize,
     pub(super) frames: Vec<u8>,
     pub(super) ids: Vec<u8>,
@@ -85,7 +87,7 @@ impl Block {
             (self.first, self.began) = (frame.seq, frame.at);
         }
         self.count += 1;
-        self.last = frame.seq;
+        (self.last, self.hash) = (frame.seq, frame.hash);
         self.began = self.began.min(frame.at);
         self.ended = self.ended.max(frame.at);
         self.frames.extend_from_slice(bytes);
@@ -204,20 +206,23 @@ impl Archive {
         Ok(last.map(|(_, frame)| Head { seq: frame.seq, hash: frame.hash }).unwrap_or_default())
     }
 
-    /// Adds blocks to a chain, all or none. What is there already stays.
-    pub(super) async fn add(&self, chain: i64, blocks: &[Block]) -> Result<(), Failed> {
+    /// Adds blocks to a chain, all or none. What is there already stays, and only what follows it is added: a database
+    /// that did not answer in time may have taken what it was given, and by now there may be more.
+    pub(super) async fn add(&self, chain: i64, blocks: Vec<Block>) -> Result<(), Failed> {
         let work = async {
             let mut tx = self.sql.begin().await?;
             for block in blocks {
-                let (first, last) = (block.first as i64, block.last as i64);
-                let add = "INSERT INTO audit_blocks (chain, first, last, ended, frames) VALUES ($1, $2, $3, $4, $5) \
-                           ON CONFLICT (chain, first) DO NOTHING";
-                let add = sqlx::query(add).bind(chain).bind(first).bind(last).bind(block.ended);
-                add.bind(&block.frames[..]).execute(&mut *tx).await?;
-                let add = "INSERT INTO audit_ids (chain, first, began, ended, ids) VALUES ($1, $2, $3, $4, $5) \
-                           ON CONFLICT (chain, first) DO NOTHING";
-                let add = sqlx::query(add).bind(chain).bind(first).bind(block.began).bind(block.ended);
-                add.bind(&block.ids[..]).execute(&mut *tx).await?;
+                let mut rest = Some(block);
+                while let Some(block) = rest.take() {
+                    if insert(&mut tx, chain, &block).await? {
+                        break;
+                    }
+                    let query = "SELECT last FROM audit_blocks WHERE chain = $1 AND first = $2";
+                    let query = sqlx::query(query).bind(chain).bind(block.first as i64);
+                    let last = query.fetch_one(&mut *tx).await?.try_get::<i64, _>(0)? as u64;
+                    let there = last.max(block.first);
+                    rest = (there < block.last).then(|| block.after(there));
+                }
             }
             tx.commit().await
         };
@@ -371,6 +376,22 @@ impl Archive {
     }
 }
 
+/// Adds a block and its ids; tells whether there was none that begins with the same record.
+async fn insert(tx: &mut Transaction<'_, Any>, chain: i64, block: &Block) -> Result<bool, sqlx::Error> {
+    let (first, last) = (block.first as i64, block.last as i64);
+    let add = "INSERT INTO audit_blocks (chain, first, last, ended, frames) VALUES ($1, $2, $3, $4, $5) \
+               ON CONFLICT (chain, first) DO NOTHING";
+    let add = sqlx::query(add).bind(chain).bind(first).bind(last).bind(block.ended);
+    if add.bind(&block.frames[..]).execute(&mut **tx).await?.rows_affected() == 0 {
+        return Ok(false);
+    }
+    let add = "INSERT INTO audit_ids (chain, first, began, ended, ids) VALUES ($1, $2, $3, $4, $5) \
+               ON CONFLICT (chain, first) DO NOTHING";
+    let add = sqlx::query(add).bind(chain).bind(first).bind(block.began).bind(block.ended);
+    add.bind(&block.ids[..]).execute(&mut **tx).await?;
+    Ok(true)
+}
+
 /// How often it is tried to empty SQLite's log, and how long each try waits for the one before.
 const SCRUBS: u32 = 40;
 const BUSY: Duration = Duration::from_millis(50);
@@ -390,4 +411,58 @@ fn moment(request: &str) -> Option<i64> {
     let uuid: Uuid = request.parse().ok()?;
     let (seconds, nanos) = uuid.get_timestamp().filter(|_| uuid.get_version_num() == 7)?.to_unix();
     i64::try_from(seconds).ok()?.checked_mul(1_000_000)?.checked_add(i64::from(nanos) / 1000)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{observe::Metrics, store};
+
+    /// The records from one number to another.
+    fn block(from: u64, to: u64) -> Block {
+        let mut block = Block::default();
+        for seq in from..=to {
+            let frame = Frame {
+                kind: frame::Kind::Call,
+                seq,
+                at: seq as i64,
+                user: [0; 16],
+                tenant: "t",
+                request: "r",
+                meta: b"{",
+                content: None,
+                content_hash: [0; 32],
+                hash: [seq as u8; 32],
+            };
+            let mut bytes = Vec::new();
+            frame.write(&mut bytes);
+            block.take(&frame, &bytes);
+        }
+        block
+    }
+
+    #[tokio::test]
+    async fn what_a_late_database_took_after_all_is_not_taken_for_more() {
+        let folder = tempfile::tempdir().unwrap();
+        let stores = store::Settings { sqlite: folder.path().join("db"), ..store::Settings::default() };
+        let sql = Sql::open(&stores, &[TABLES], &Metrics::new().unwrap()).await.unwrap();
+        let archive = Archive::new(sql.clone(), Arc::new(Key::new(b"k")));
+        let chain = archive.number(Uuid::new_v4()).await.unwrap();
+        archive.add(chain, vec![block(1, 3)]).await.unwrap();
+        archive.add(chain, vec![block(4, 5), block(6, 6)]).await.unwrap();
+        // As who did not hear of it gives it again: by now more has been written behind it.
+        archive.add(chain, vec![block(4, 9)]).await.unwrap();
+        let (mut after, mut seen) = (0, Vec::new());
+        while let Some(stored) = archive.stored(chain, after).await.unwrap() {
+            assert_eq!(stored.fault(), None);
+            after = stored.first();
+            seen.extend(frames(&stored.frames).map(|(_, frame)| frame.seq));
+        }
+        assert_eq!(seen, (1..=9).collect::<Vec<_>>());
+        assert_eq!(archive.end(chain).await.unwrap(), Head { seq: 9, hash: [9; 32] });
+        // A row that says nonsense is found by who checks, and does not stop others.
+        sqlx::query("UPDATE audit_blocks SET last = 0 WHERE first = 7").execute(sql.pool()).await.unwrap();
+        archive.add(chain, vec![block(7, 12)]).await.unwrap();
+        sql.close().await;
+    }
 }

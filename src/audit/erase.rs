@@ -86,6 +86,13 @@ pub(super) struct Unnoted {
     pub(super) no_watermark_after: u64,
 }
 
+/// What a record says of a journal that was new when a gateway started, beside a database that had records.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct NewJournal {
+    /// Of how many chains.
+    pub(super) new_journal_beside_chains: u64,
+}
+
 /// Forgets what else is kept of a user, told by the tenant and by what stands for the user: each gateway what it keeps.
 pub type Forget = Arc<dyn Fn(Arc<str>, UserRef) -> BoxFuture<'static, Result<()>> + Send + Sync>;
 
@@ -216,6 +223,8 @@ impl Filing {
             let Some(last) = last else { continue };
             let cut = Cut { cut: chain.name, through: last.seq, hash: hex(&last.hash) };
             self.writer().note(Kind::Cut, "*", "", &meta(&cut)).wait().await?;
+            // A chain that has records is never without all of them in the database.
+            self.flush().await?;
             archive.remove(chain.id, last.seq).await.map_err(away)?;
             tracing::info!(chain = %chain.name, through = last.seq, "audit records that are too old were removed");
         }

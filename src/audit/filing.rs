@@ -7,7 +7,7 @@
 //! database tells how far it has come.
 use std::{
     collections::HashMap,
-    fs, io,
+    io,
     path::{Path, PathBuf},
     sync::{
         Arc,
@@ -22,7 +22,8 @@ use uuid::Uuid;
 
 use super::{
     archive::{Archive, Block},
-    journal::{self, SEGMENT},
+    journal::{self, Head, SEGMENT},
+    watermark::{Noted, Watermark},
     writer::{Shared, Trouble, Writer},
 };
 use crate::error::{Error, Result};
@@ -47,6 +48,8 @@ struct Inner {
     archive: Archive,
     writer: Writer,
     max_spool: u64,
+    /// Where it is noted how far the database has come.
+    mark: Arc<Mutex<Watermark>>,
     /// Somebody waits.
     asked: Notify,
     /// The last record that the database has.
@@ -88,6 +91,7 @@ impl Filing {
         folder: &Path,
         archive: Archive,
         writer: Writer,
+        mark: Watermark,
         max_spool: usize,
         filed: u64,
     ) -> Self {
@@ -100,6 +104,7 @@ impl Filing {
             archive,
             writer,
             max_spool: max_spool as u64,
+            mark: Arc::new(Mutex::new(mark)),
             asked,
             filed,
             behind,
@@ -209,7 +214,7 @@ impl Inner {
     async fn round(
         &self,
         cursor: &mut Cursor,
-        numbers: &mut HashMap<Uuid, (i64, u64)>,
+        numbers: &mut HashMap<Uuid, (i64, Head)>,
     ) -> Result<(), String> {
         let durable = self.writer.0.durable.load(Acquire);
         loop {
@@ -223,21 +228,22 @@ impl Inner {
             } else {
                 let number = self.archive.number(chain).await.map_err(|error| error.to_string())?;
                 let end = self.archive.end(number).await.map_err(|error| error.to_string())?;
-                (number, end.seq)
+                (number, end)
             };
-            let fresh = blocks.into_iter().filter(|block| block.last > there);
-            let blocks: Vec<_> = fresh.map(|block| block.after(there)).collect();
-            let last = blocks.last().map_or(there, |block| block.last);
+            let fresh = blocks.into_iter().filter(|block| block.last > there.seq);
+            let blocks: Vec<_> = fresh.map(|block| block.after(there.seq)).collect();
+            let head = blocks.last().map_or(there, |block| Head { seq: block.last, hash: block.hash });
             if !blocks.is_empty() {
-                self.archive.add(number, &blocks).await.map_err(|error| error.to_string())?;
+                self.archive.add(number, blocks).await.map_err(|error| error.to_string())?;
             }
-            numbers.insert(chain, (number, last));
+            numbers.insert(chain, (number, head));
             *cursor = next;
-            self.filed.send_replace(last);
-            let mark = (self.folder.join(MARK), format!("{chain} {last}\n"));
-            let marked = tokio::task::spawn_blocking(move || fs::write(mark.0, mark.1)).await;
+            self.filed.send_replace(head.seq);
+            let (mark, key) = (self.mark.clone(), self.archive.key.clone());
+            let noted = Noted { chain, head, segment: next.segment };
+            let marked = tokio::task::spawn_blocking(move || mark.lock().set(&key, noted)).await;
             marked.map_err(|error| error.to_string())?.map_err(|error| format!("the journal: {error}"))?;
-            if last >= durable && cursor.segment >= self.writer.0.segment.load(Acquire) {
+            if head.seq >= durable && cursor.segment >= self.writer.0.segment.load(Acquire) {
                 return Ok(());
             }
         }
@@ -340,18 +346,7 @@ fn part(path: &Path, from: Cursor, most: u64) -> io::Result<(Vec<Block>, Cursor)
     Ok((blocks, cursor))
 }
 
-/// The file that says how far the database has come.
-const MARK: &str = "filed";
-
 /// Whether a gateway has used a journal's folder.
 pub(super) fn was_used(folder: &Path) -> bool {
-    [MARK, "lock"].iter().any(|name| folder.join(name).exists())
-        || journal::segments(folder).is_ok_and(|segments| !segments.is_empty())
-}
-
-/// How far the database has come, as the journal's folder knows it.
-pub(super) fn mark(folder: &Path) -> Option<(Uuid, u64)> {
-    let text = fs::read_to_string(folder.join(MARK)).ok()?;
-    let (chain, seq) = text.trim().split_once(' ')?;
-    Some((chain.parse().ok()?, seq.parse().ok()?))
+    folder.join("lock").exists() || journal::segments(folder).is_ok_and(|segments| !segments.is_empty())
 }

@@ -143,10 +143,15 @@ impl Journal {
         self.head
     }
 
-    /// Keeps a copy of the newest segment aside: there were records in it that it does not have any more.
-    pub(super) fn keep_aside(&self) -> io::Result<()> {
+    /// Keeps a copy of the newest segment aside, because records of it are gone. Where there is none it leaves an empty
+    /// mark for it. Tells whether there was one.
+    pub(super) fn keep_aside(&self) -> io::Result<bool> {
         let path = path(&self.folder, self.number);
-        if path.exists() { keep_aside(&path) } else { Ok(()) }
+        if path.exists() {
+            return keep_aside(&path).map(|()| true);
+        }
+        // What was put there already stays as it is.
+        OpenOptions::new().append(true).create(true).open(path.with_extension("damaged")).map(|_| false)
     }
 
     /// Leaves a mark where a segment was that is gone, and goes on behind its number.
@@ -270,7 +275,8 @@ fn spare_path(folder: &Path) -> PathBuf {
     folder.join("next")
 }
 
-fn path(folder: &Path, number: u64) -> PathBuf {
+/// Where a segment is.
+pub(super) fn path(folder: &Path, number: u64) -> PathBuf {
     folder.join(format!("{number:016}.segment"))
 }
 

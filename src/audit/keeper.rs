@@ -30,8 +30,8 @@ const PATIENCE: Duration = Duration::from_secs(1);
 const AGAIN: Duration = Duration::from_millis(100);
 /// How often it is looked whether the next segment is made.
 const SOON: Duration = Duration::from_millis(1);
-/// How often it is noted how far the journal has come, while there is more of it.
-const NOTED_EVERY: Duration = Duration::from_secs(1);
+/// How often it is noted how far the journal has come, while there is more of it. It takes some microseconds.
+pub(super) const NOTED_EVERY: Duration = Duration::from_millis(20);
 /// How long it is tried when the process ends.
 const LAST_TRIES: Duration = Duration::from_secs(5);
 
@@ -123,7 +123,9 @@ impl Keeper {
             if shared.queue.lock().is_empty() && !is_closed() {
                 let most = match (&self.kept, shared.is_well(Trouble::Disk)) {
                     (_, false) => AGAIN,
-                    (Some(kept), true) if kept.journal.head().seq > kept.noted.1 => NOTED_EVERY,
+                    (Some(kept), true) if kept.journal.head().seq > kept.noted.1 => {
+                        NOTED_EVERY.saturating_sub(kept.noted.0.elapsed())
+                    }
                     (_, true) => shared.format.load().anchor_every,
                 };
                 thread::park_timeout(most);

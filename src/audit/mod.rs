@@ -10,6 +10,7 @@
 //! record can be written no model is asked.
 pub mod anchor;
 pub mod archive;
+mod beside;
 pub mod chain;
 mod claims;
 mod commit;
@@ -24,6 +25,7 @@ mod line;
 mod queue;
 mod rows;
 pub mod settings;
+mod start;
 pub mod verify;
 mod watermark;
 mod writer;
@@ -52,11 +54,10 @@ pub use filing::Filing;
 pub use settings::Settings;
 pub use writer::{Place, Writer};
 
-use erase::{LeftOut, Unnoted, meta};
+use erase::{LeftOut, NewJournal, Unnoted, meta};
 use frame::Kind;
-use journal::Journal;
 use settings::Durability;
-use watermark::{Noted, Watermark};
+use start::Started;
 
 /// What became of a call.
 #[derive(Debug)]
@@ -196,7 +197,7 @@ pub async fn open(
     if !archive.is_lasting() {
         tracing::warn!("audit records are lost at the end of the process: the database is in memory");
     }
-    let folder = settings.folder.clone();
+    let folder = &settings.folder;
     let used = |why: String| {
         format!(
             "the audit's journal, `{}`, cannot be used: {why}; `audit.folder` names another place, and \
@@ -204,25 +205,10 @@ pub async fn open(
             settings.folder.display()
         )
     };
-    let key = (*archive.key).clone();
-    let opened = tokio::task::spawn_blocking(move || opened(&folder, &key)).await;
-    let opened = opened.map_err(|error| error.to_string())?;
-    let Opened { mut journal, watermark, torn, damaged, unnoted } =
-        opened.map_err(|error| used(error.to_string()))?;
+    let Started { journal, watermark, mark, filed, torn, damaged, unnoted, unknown_before } =
+        start::start(folder, &archive).await.map_err(used)?;
     metrics.audit_damaged.set(damaged as i64);
-    let number = archive.number(journal.chain()).await.map_err(|error| error.to_string())?;
-    let end = archive.end(number).await.map_err(|error| error.to_string())?;
-    let head = journal.head();
-    if end.seq > head.seq || (end.seq == head.seq && end.hash != head.hash) {
-        tracing::error!(
-            journal = head.seq,
-            database = end.seq,
-            "the audit's journal does not go on from the database's records; a chain of its own begins"
-        );
-        journal.begin_anew();
-    }
-    let filed = if end.seq > journal.head().seq { 0 } else { end.seq };
-    let key = (*archive.key).clone();
+    let (head, key) = (journal.head(), (*archive.key).clone());
     let writer = Writer::start(spelling, ends, Some((journal, key, watermark)), metrics).map_err(copied)?;
     if torn > 0 {
         // It looks as a crash does, and who checks the records is told that it was there.
@@ -232,74 +218,12 @@ pub async fn open(
     if unnoted {
         drop(writer.note(Kind::Act, "*", "", &meta(&Unnoted { no_watermark_after: head.seq })));
     }
-    let filing = Filing::start(&settings.folder, archive, writer.clone(), settings.max_spool.0, filed);
+    if unknown_before > 0 {
+        let new = NewJournal { new_journal_beside_chains: unknown_before as u64 };
+        drop(writer.note(Kind::Act, "*", "", &meta(&new)));
+    }
+    let filing = Filing::start(folder, archive, writer.clone(), mark, settings.max_spool.0, filed);
     Ok((writer, Some(filing)))
-}
-
-/// A journal as it was found.
-struct Opened {
-    journal: Journal,
-    watermark: Watermark,
-    /// Bytes behind its last record that are what is left of another.
-    torn: usize,
-    /// Segments that are kept aside because records of them cannot be read.
-    damaged: usize,
-    /// Nothing tells how far it had come, though it was used before.
-    unnoted: bool,
-}
-
-/// Opens the journal, and holds it against what is known of it. Blocks.
-fn opened(folder: &Path, key: &Key) -> std::io::Result<Opened> {
-    let was_used = filing::was_used(folder);
-    let (mut journal, mut torn) = Journal::open(folder)?;
-    let (chain, head) = (journal.chain(), journal.head());
-    let all = watermark::read(folder, key);
-    let begun = all.iter().map(|noted| noted.segment).max().unwrap_or_default();
-    if begun > journal::newest(folder)? {
-        tracing::error!(
-            segment = begun,
-            after = head.seq,
-            "an audit segment that was begun is not there: its records are lost, but for those that the database has"
-        );
-        journal.mark_missing(begun)?;
-        torn = 0;
-    }
-    let mut watermark = Watermark::open(folder, key)?;
-    if all.is_empty() {
-        watermark.set(key, Noted { chain, head, segment: journal.number() })?;
-        watermark.sync()?;
-    }
-    let unnoted = all.is_empty() && was_used;
-    if unnoted {
-        tracing::warn!(
-            after = head.seq,
-            "nothing tells how far the audit's journal had come (`watermark`): nobody can tell whether records at its end are gone"
-        );
-    }
-    let noted = all.iter().filter(|noted| noted.chain == chain).map(|noted| noted.head.seq).max();
-    if let Some(noted) = noted.filter(|noted| *noted > head.seq) {
-        tracing::error!(
-            from = head.seq + 1,
-            to = noted,
-            "audit records that were on the disk are not there, or cannot be read; their segment is kept aside"
-        );
-        journal.keep_aside()?;
-        torn = 0;
-    } else if torn > 0 {
-        tracing::warn!(
-            bytes = torn,
-            after = head.seq,
-            "what was written last to the audit's journal was cut off, and is left out"
-        );
-    }
-    let damaged = journal::damaged(folder)?.len();
-    if damaged > 0 {
-        tracing::error!(
-            segments = damaged,
-            "audit records cannot be read: `sluice audit verify` tells which; their segments are kept aside as `*.damaged`"
-        );
-    }
-    Ok(Opened { journal, watermark, torn, damaged, unnoted })
 }
 
 /// The key of the chain: the configured one, else one made of the server's secret,

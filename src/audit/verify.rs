@@ -4,7 +4,7 @@
 //! journal. Words that are gone need a record of their erasure, a beginning
 //! that is gone needs a record of the cut, and the end has to reach the anchors.
 use std::{
-    collections::{BTreeMap, HashSet},
+    collections::BTreeMap,
     fmt,
     path::{Path, PathBuf},
     time::Duration,
@@ -15,13 +15,13 @@ use uuid::Uuid;
 use super::{
     anchor::Anchor,
     archive::Archive,
+    beside,
     chain::{Hash, Key, unhex},
     claims::{Claims, MOST_ERASED},
-    erase::{Cut, Erasure, LeftOut, Unnoted, said},
-    filing,
+    erase::{Cut, Erasure, said},
     frame::{Frame, Kind, frames},
     journal::{self, Head, Rest, Segment},
-    watermark::{self, Noted},
+    watermark,
 };
 
 /// Faults that are told of one chain; more are counted.
@@ -61,14 +61,14 @@ impl Report {
 }
 
 /// Adds a line, unless there are many.
-fn some(lines: &mut Vec<String>, line: String) {
+pub(super) fn some(lines: &mut Vec<String>, line: String) {
     if lines.len() < MOST_FAULTS {
         lines.push(line);
     }
 }
 
 /// A chain's report.
-fn of(reports: &mut Vec<Report>, chain: Uuid) -> &mut Report {
+pub(super) fn of(reports: &mut Vec<Report>, chain: Uuid) -> &mut Report {
     let at = reports.iter().position(|report| report.chain == chain).unwrap_or_else(|| {
         reports.push(Report::new(chain));
         reports.len() - 1
@@ -165,19 +165,8 @@ impl Walk<'_> {
         match frame.kind {
             Kind::Call | Kind::Replay => {}
             Kind::Act => {
-                if let Some(LeftOut { left_out_bytes, after }) = said(&frame.json()) {
-                    let what = "of a record that was being written when the gateway before it stopped, or was cut off";
-                    let note =
-                        format!("record {seq}: after record {after} it found {left_out_bytes} bytes {what}");
-                    some(&mut self.report.notes, note);
-                }
-                if let Some(Unnoted { no_watermark_after }) = said(&frame.json()) {
-                    let note = format!(
-                        "record {seq}: after record {no_watermark_after} nothing told how far the journal had come \
-                         (`watermark`); more records may have followed"
-                    );
-                    some(&mut self.report.notes, note);
-                }
+                let notes = &mut self.report.notes;
+                beside::notes(seq, &frame.json()).for_each(|note| some(notes, note));
             }
             Kind::Erasure => {
                 if let Some(erasure) = said::<Erasure>(&frame.json()) {
@@ -244,7 +233,7 @@ pub async fn verify(
         Some(folder) => journal::segments(folder).map_err(broken)?,
         None => Vec::new(),
     };
-    let mark = folder.and_then(filing::mark);
+    let mark = folder.and_then(|folder| watermark::filed(folder, archive.key()));
     let has_chains = !known.is_empty();
     let mut chains: Vec<(Uuid, Option<i64>, String)> =
         known.into_iter().map(|chain| (chain.name, Some(chain.id), chain.key)).collect();
@@ -292,7 +281,7 @@ pub async fn verify(
                     }
                 }
             }
-            let moved = mark.filter(|(name, _)| *name == chain).map(|(_, seq)| seq);
+            let moved = mark.filter(|mark| mark.chain == chain).map(|mark| mark.head.seq);
             let end = walk.head.map_or(0, |head| head.seq);
             if before.is_none()
                 && let Some(moved) = moved.filter(|moved| *moved > end)
@@ -314,7 +303,7 @@ pub async fn verify(
         reports.push(walk.report);
     }
     claims.hold(&mut reports);
-    lost(&mut reports, anchors, &noted);
+    beside::lost(&mut reports, anchors, &noted);
     for number in archive.nameless().await.map_err(failed)? {
         blame(
             &mut reports,
@@ -326,77 +315,11 @@ pub async fn verify(
     let rows = archive.erasures(MOST_ERASED).await.map_err(failed)?;
     claims.asked(&asked, &rows, &mut reports);
     let aside = folder.filter(|folder| folder.exists()).map_or(Ok(Vec::new()), journal::damaged);
-    damaged(&aside.map_err(broken)?, &segments, &mut reports);
+    beside::damaged(&aside.map_err(broken)?, &segments, &mut reports);
     if let Some(folder) = folder.filter(|folder| folder.exists()) {
-        unnoted(folder, archive.key(), &noted, has_chains, &mut reports).map_err(broken)?;
+        beside::unnoted(folder, archive.key(), &noted, has_chains, &mut reports).map_err(broken)?;
     }
     Ok(reports)
-}
-
-/// Tells of chains of which anchors, or the journal's note, tell, and nothing else does.
-fn lost(reports: &mut Vec<Report>, anchors: &[Anchor], noted: &[Noted]) {
-    let chains = reports.iter().map(|report| report.chain).collect::<HashSet<_>>();
-    for anchor in anchors.iter().filter(|anchor| !chains.contains(&anchor.chain)) {
-        let what = format!(
-            "there was a record {}, as an anchor tells, and nothing is left of the chain",
-            anchor.seq
-        );
-        blame(reports, anchor.chain, what);
-    }
-    for noted in noted.iter().filter(|noted| noted.head.seq > 0 && !chains.contains(&noted.chain)) {
-        let what = format!(
-            "there was a record {}, as is noted beside the journal (`watermark`), and nothing is left of the chain",
-            noted.head.seq
-        );
-        blame(reports, noted.chain, what);
-    }
-}
-
-/// Holds the journal's folder against what is noted of its newest segment, or tells that nothing is noted.
-fn unnoted(
-    folder: &Path,
-    key: &Key,
-    noted: &[Noted],
-    has_chains: bool,
-    reports: &mut Vec<Report>,
-) -> std::io::Result<()> {
-    let Some(begun) = noted.iter().max_by_key(|noted| noted.segment) else {
-        // A gateway that starts now writes it soon.
-        let missing = (has_chains || filing::was_used(folder)) && watermark::read(folder, key).is_empty();
-        if missing {
-            let segments = journal::segments(folder)?;
-            let newest = segments.iter().rev().find_map(|(_, path)| journal::head(path).ok().flatten());
-            let chain = newest.map(|(chain, _)| chain).or(filing::mark(folder).map(|(chain, _)| chain));
-            let doubt = "nothing tells how far the journal had come (its `watermark` is missing, or was made with \
-                         another key): its last records may be gone";
-            some(&mut of(reports, chain.unwrap_or_default()).doubts, doubt.to_owned());
-        }
-        return Ok(());
-    };
-    if begun.segment > journal::newest(folder)? {
-        let what = format!(
-            "segment {} of the journal was begun, and is not there: records behind record {} that the database \
-             does not have are lost",
-            begun.segment, begun.head.seq
-        );
-        blame(reports, begun.chain, what);
-    }
-    Ok(())
-}
-
-/// Tells of segments that were put aside, and of those whose beginning cannot be read: a segment gets its
-/// name when its beginning is on the disk.
-fn damaged(aside: &[PathBuf], segments: &[(u64, PathBuf)], reports: &mut Vec<Report>) {
-    let headless =
-        segments.iter().map(|(_, path)| path).filter(|path| matches!(journal::head(path), Ok(None)));
-    for path in aside.iter().chain(headless) {
-        let chain = journal::head(path).ok().flatten().map_or(Uuid::nil(), |(chain, _)| chain);
-        let what = match std::fs::metadata(path).is_ok_and(|found| found.len() == 0) {
-            true => "stands for a segment that a start found missing",
-            false => "holds records that cannot all be read",
-        };
-        blame(reports, chain, format!("`{}` {what}", path.display()));
-    }
 }
 
 /// How often the newest segment is read again whose end cannot be read, and how long each time waits.

@@ -1,15 +1,17 @@
-//! How far the journal had come, in a file of its own beside it.
+//! How far the journal had come, and how far the database, in a file of its own beside the journal.
 //!
 //! The end of a journal that a crash cut off looks much like one that
-//! somebody cut off, or where a bit of the last record was flipped. Once a
-//! second, while there are records, and at the end of the process, the number
-//! and the link of the last record that is on the disk are written here: what
-//! is up to there was promised, and if it is gone that was no crash. It is
-//! written after those who wait for their records have been told, and nobody
-//! waits for it. With them stands the newest segment's number, and that is
-//! written when a segment is begun, before anybody is told of a record in it:
-//! a segment that is gone as a whole is missed. It has two places, used in turn, so that one of them is whole
-//! whenever the machine stops.
+//! somebody cut off, or where a bit of the last record was flipped. So the
+//! number and the link of the last record that is on the disk are written here:
+//! a moment after it, at most [`NOTED_EVERY`](super::keeper) later, and at the
+//! end of the process. What is up to there was promised, and if it is gone that
+//! was no crash. It is written after those who wait for their records have been
+//! told, and nobody waits for it. With them stands the newest segment's number,
+//! and that is written when a segment is begun, before anybody is told of a
+//! record in it: a segment that is gone as a whole is missed. Whoever moves
+//! records into the database notes here how far that has come, as soon as it
+//! has: what is gone from both is missed as well. Each of the two has two
+//! places, used in turn, so that one of them is whole whenever the machine stops.
 use std::{
     fs::{self, File, OpenOptions},
     io,
@@ -29,7 +31,26 @@ const NAME: &str = "watermark";
 /// Bytes of a place: chain, number, segment, link and keyed hash, with what is between them.
 const PLACE: usize = 36 + 1 + 20 + 1 + 20 + 1 + 64 + 1 + 64 + 1;
 
-/// How far a journal had come at least.
+/// What a note is of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Of {
+    /// What is on the disk.
+    Journal,
+    /// What the database has.
+    Database,
+}
+
+impl Of {
+    /// Its first place.
+    fn first(self) -> u64 {
+        match self {
+            Self::Journal => 0,
+            Self::Database => 2,
+        }
+    }
+}
+
+/// How far a journal had come at least, or the database with it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Noted {
     /// Its chain.
@@ -40,30 +61,31 @@ pub(super) struct Noted {
     pub(super) segment: u64,
 }
 
-/// The file. Only the audit's thread writes to it.
+/// Notes how far one of the two has come. Each has one writer.
 #[derive(Debug)]
 pub(super) struct Watermark {
     file: File,
+    of: Of,
     /// Which of the two places is next.
     next: u64,
 }
 
 impl Watermark {
-    /// Opens it, or makes it.
-    pub(super) fn open(folder: &Path, key: &Key) -> io::Result<Self> {
+    /// Opens the file, or makes it.
+    pub(super) fn open(folder: &Path, key: &Key, of: Of) -> io::Result<Self> {
         let mut options = OpenOptions::new();
         let file = options.write(true).create(true).truncate(false).mode(0o600).open(folder.join(NAME))?;
         // The one that tells less is written first.
-        let told = places(folder, key).map(|place| place.map(|noted| (noted.segment, noted.head.seq)));
-        Ok(Self { file, next: u64::from(told[0] > told[1]) })
+        let told = places(folder, key, of).map(|place| place.map(|noted| (noted.segment, noted.head.seq)));
+        Ok(Self { file, of, next: u64::from(told[0] > told[1]) })
     }
 
-    /// Says that a chain's records are on the disk, up to one of them, and which segment was begun.
+    /// Says that a chain's records are there, up to one of them, and which segment was begun.
     pub(super) fn set(&mut self, key: &Key, noted: Noted) -> io::Result<()> {
         let Noted { chain, head, segment } = noted;
-        let (hash, proof) = (hex(&head.hash), hex(&proof(key, noted)));
+        let (hash, proof) = (hex(&head.hash), hex(&proof(key, self.of, noted)));
         let text = format!("{chain} {:020} {segment:020} {hash} {proof}\n", head.seq);
-        self.file.write_all_at(text.as_bytes(), self.next * PLACE as u64)?;
+        self.file.write_all_at(text.as_bytes(), (self.of.first() + self.next) * PLACE as u64)?;
         self.next = 1 - self.next;
         Ok(())
     }
@@ -74,27 +96,40 @@ impl Watermark {
     }
 }
 
-fn proof(key: &Key, Noted { chain, head, segment }: Noted) -> [u8; 32] {
-    key.mac(&[b"watermark 2", chain.as_bytes(), &head.seq.to_le_bytes(), &segment.to_le_bytes(), &head.hash])
+fn proof(key: &Key, of: Of, Noted { chain, head, segment }: Noted) -> [u8; 32] {
+    let what: &[u8] = match of {
+        Of::Journal => b"watermark 2",
+        Of::Database => b"filed 2",
+    };
+    key.mac(&[what, chain.as_bytes(), &head.seq.to_le_bytes(), &segment.to_le_bytes(), &head.hash])
 }
 
 /// What a folder's file tells: of chains, how far they had come at least. A place that cannot be read, or was made
 /// with another key, tells nothing.
 pub(super) fn read(folder: &Path, key: &Key) -> Vec<Noted> {
-    places(folder, key).into_iter().flatten().collect()
+    [Of::Journal, Of::Database].into_iter().flat_map(|of| places(folder, key, of)).flatten().collect()
 }
 
-fn places(folder: &Path, key: &Key) -> [Option<Noted>; 2] {
+/// How far the database had come at least.
+pub(super) fn filed(folder: &Path, key: &Key) -> Option<Noted> {
+    let told = places(folder, key, Of::Database).into_iter().flatten();
+    told.filter(|noted| noted.head.seq > 0).max_by_key(|noted| (noted.segment, noted.head.seq))
+}
+
+fn places(folder: &Path, key: &Key, of: Of) -> [Option<Noted>; 2] {
     let bytes = fs::read(folder.join(NAME)).unwrap_or_default();
-    [0, 1].map(|place| parse(bytes.get(place * PLACE..(place + 1) * PLACE)?, key))
+    [0, 1].map(|place| {
+        let at = (of.first() as usize + place) * PLACE;
+        parse(bytes.get(at..at + PLACE)?, key, of)
+    })
 }
 
-fn parse(place: &[u8], key: &Key) -> Option<Noted> {
+fn parse(place: &[u8], key: &Key, of: Of) -> Option<Noted> {
     let mut words = std::str::from_utf8(place).ok()?.trim_end().split(' ');
     let chain: Uuid = words.next()?.parse().ok()?;
     let (seq, segment) = (words.next()?.parse().ok()?, words.next()?.parse().ok()?);
     let noted = Noted { chain, head: Head { seq, hash: unhex(words.next()?)? }, segment };
-    (unhex(words.next()?) == Some(proof(key, noted))).then_some(noted)
+    (unhex(words.next()?) == Some(proof(key, of, noted))).then_some(noted)
 }
 
 #[cfg(test)]
@@ -112,13 +147,13 @@ mod tests {
             all
         };
         assert_eq!(told(), [0; 0]);
-        let mut mark = Watermark::open(folder.path(), &key).unwrap();
+        let mut mark = Watermark::open(folder.path(), &key, Of::Journal).unwrap();
         for seq in [1, 5, 9] {
             mark.set(&key, noted(seq)).unwrap();
         }
         assert_eq!(told(), [5, 9]);
         // Another process writes over the lower one.
-        let mut mark = Watermark::open(folder.path(), &key).unwrap();
+        let mut mark = Watermark::open(folder.path(), &key, Of::Journal).unwrap();
         mark.set(&key, noted(12)).unwrap();
         assert_eq!(told(), [9, 12]);
         assert_eq!(read(folder.path(), &key), [noted(9), noted(12)]);
@@ -133,5 +168,29 @@ mod tests {
             fs::write(&path, &whole[..at]).unwrap();
             assert!(told().iter().all(|seq| [9, 12].contains(seq)));
         }
+    }
+
+    #[test]
+    fn the_journal_and_the_database_have_places_of_their_own() {
+        let (folder, key, chain) = (tempfile::tempdir().unwrap(), Key::new(b"k"), Uuid::new_v4());
+        let noted = |seq: u64| Noted { chain, head: Head { seq, hash: [seq as u8; 32] }, segment: 1 };
+        // One that was never written leaves zeros before those that were.
+        let mut database = Watermark::open(folder.path(), &key, Of::Database).unwrap();
+        assert_eq!((read(folder.path(), &key), filed(folder.path(), &key)), (vec![], None));
+        database.set(&key, noted(0)).unwrap();
+        assert_eq!(filed(folder.path(), &key), None, "it has none yet");
+        database.set(&key, noted(3)).unwrap();
+        let mut journal = Watermark::open(folder.path(), &key, Of::Journal).unwrap();
+        for seq in [4, 5, 6] {
+            journal.set(&key, noted(seq)).unwrap();
+        }
+        let told: Vec<u64> = read(folder.path(), &key).iter().map(|noted| noted.head.seq).collect();
+        assert_eq!((told, filed(folder.path(), &key)), (vec![6, 5, 0, 3], Some(noted(3))));
+        // What is said of the one is not said of the other.
+        let path = folder.path().join(NAME);
+        let mut bytes = fs::read(&path).unwrap();
+        bytes.copy_within(..PLACE, 2 * PLACE);
+        fs::write(&path, bytes).unwrap();
+        assert_eq!(filed(folder.path(), &key), Some(noted(3)));
     }
 }

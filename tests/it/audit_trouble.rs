@@ -221,7 +221,8 @@ async fn a_flipped_bit_of_the_last_record_is_seen_before_and_after_the_next_star
         assert!(!is_sound && told.contains("NOT SOUND") && told.contains("record 3"), "{what}: {told}");
     }
     gateway.restart().await;
-    assert_eq!(gateway.log().matches("their segments are kept aside").count(), 1, "{}", gateway.log());
+    let log = gateway.log();
+    assert_eq!(log.matches("a copy of the journal's newest segment is kept aside").count(), 1, "{log}");
     for path in ["/readyz", "/health"] {
         let told = gateway.get(path).await.expect(200)["components"]["audit"].clone();
         assert_eq!((&told["status"], &told["damaged_segments"]), (&json!("damaged"), &json!(1)), "{told}");
@@ -250,7 +251,9 @@ async fn a_segment_that_is_gone_is_missed_though_no_record_of_it_was_noted() {
     let told = lost(&gateway);
     assert!(told.contains("segment 2 of the journal was begun, and is not there"), "{told}");
     gateway.restart().await;
-    assert!(gateway.log().contains("an audit segment that was begun is not there"), "{}", gateway.log());
+    let log = gateway.log();
+    assert!(log.contains("an audit segment that was begun is not there"), "{log}");
+    assert!(!log.contains("is kept aside"), "there was nothing to keep: {log}");
     assert_eq!(gateway.get("/readyz").await.expect(200)["components"]["audit"]["damaged_segments"], 1);
     asked(&gateway, "after", &chat("Hi", false)).send().await.expect(200);
     assert!(lost(&gateway).contains("stands for a segment that a start found missing"));
@@ -306,6 +309,123 @@ async fn damage_to_records_that_the_database_has_is_told_before_and_after_the_ne
     assert_eq!(gateway.get("/readyz").await.expect(200)["components"]["audit"]["damaged_segments"], 1);
     let (is_sound, told) = gateway.sluice(&["audit", "verify"]);
     assert!(!is_sound && told.contains("cannot all be read"), "{told}");
+}
+
+/// Takes all records out of the journal's newest segment, as if they had never been written.
+fn emptied(gateway: &Gateway) {
+    let path = segment(gateway);
+    let mut bytes = std::fs::read(&path).unwrap();
+    // Behind the segment's own beginning.
+    bytes[76..].fill(0);
+    std::fs::write(&path, bytes).unwrap();
+}
+
+#[tokio::test]
+async fn what_is_gone_from_the_journal_and_from_the_database_is_missed() {
+    let upstream = Upstream::answering().await;
+    for all in [true, false] {
+        let mut gateway = setup(&upstream).start().await;
+        // Two blocks of the database.
+        for id in ["r-1", "r-2"] {
+            asked(&gateway, id, &chat("Hi", false)).send().await.expect(200);
+            gateway.get_as("sk-admin", &format!("/audit/{id}")).await.expect(200);
+        }
+        let path = gateway.folder().join("audit/watermark");
+        until("it is not noted", &gateway, async || {
+            let told = std::fs::read(&path).unwrap();
+            String::from_utf8_lossy(&told[206 * 2..]).contains(&format!(" {:020} ", 2))
+        })
+        .await;
+        gateway.kill();
+        sound(&gateway);
+        emptied(&gateway);
+        // Only whoever moved them has noted them: as if they had come in the last moment.
+        let mut noted = std::fs::read(&path).unwrap();
+        noted[..206 * 2].fill(0);
+        std::fs::write(&path, noted).unwrap();
+        let mut other = database(&format!("sqlite:{}", gateway.folder().join("sluice.db").display())).await;
+        let changes = match all {
+            true => {
+                ["DELETE FROM audit_blocks", "DELETE FROM audit_ids", "DELETE FROM audit_chains"].as_slice()
+            }
+            false => &["DELETE FROM audit_blocks WHERE first > 1", "DELETE FROM audit_ids WHERE first > 1"],
+        };
+        for change in changes {
+            other.execute(*change).await.unwrap();
+        }
+        other.close().await.unwrap();
+        let lost = |gateway: &Gateway| {
+            let (is_sound, told) = gateway.sluice(&["audit", "verify"]);
+            assert!(!is_sound && told.contains("NOT SOUND"), "{told}");
+            told
+        };
+        let told = lost(&gateway);
+        assert!(told.contains("the database had records up to 2"), "{told}");
+        gateway.restart().await;
+        let log = gateway.log();
+        assert!(log.contains("a copy of the journal's newest segment is kept aside"), "{log}");
+        assert_eq!(log.contains("a chain of its own begins"), !all, "{log}");
+        assert_eq!(gateway.get("/readyz").await.expect(200)["components"]["audit"]["damaged_segments"], 1);
+        asked(&gateway, "after", &chat("Hi", false)).send().await.expect(200);
+        gateway.get_as("sk-admin", "/audit/after").await.expect(200);
+        lost(&gateway);
+        // It goes on from there, and is told of once.
+        gateway.kill();
+        gateway.restart().await;
+        assert_eq!(gateway.get("/readyz").await.expect(200)["components"]["audit"]["damaged_segments"], 1);
+        for file in std::fs::read_dir(gateway.folder().join("audit")).unwrap() {
+            let file = file.unwrap().path();
+            if file.extension().is_some_and(|ext| ext == "damaged") {
+                std::fs::remove_file(file).unwrap();
+            }
+        }
+        sound(&gateway);
+    }
+}
+
+#[tokio::test]
+async fn an_earlier_chain_that_is_nowhere_any_more_is_missed() {
+    let upstream = Upstream::answering().await;
+    let mut gateway = killed(&upstream, 3).await;
+    // A segment of nobody's chain in the place of the one that there was: its beginning has no key.
+    let path = segment(&gateway);
+    let mut head = std::fs::read(&path).unwrap()[..76].to_vec();
+    head[16..32].fill(7);
+    head[32..40].copy_from_slice(&1_u64.to_le_bytes());
+    head[40..72].fill(0);
+    let sum = crc32fast::hash(&head[..72]);
+    head[72..].copy_from_slice(&sum.to_le_bytes());
+    std::fs::write(&path, head).unwrap();
+    let (is_sound, told) = gateway.sluice(&["audit", "verify"]);
+    assert!(!is_sound && told.contains("there was a record 3"), "{told}");
+    gateway.restart().await;
+    let log = gateway.log();
+    assert!(log.contains("neither in the journal nor in the database"), "{log}");
+    asked(&gateway, "after", &chat("Hi", false)).send().await.expect(200);
+    let (is_sound, told) = gateway.sluice(&["audit", "verify"]);
+    assert!(!is_sound && told.contains(".damaged"), "{told}");
+}
+
+#[tokio::test]
+async fn a_journal_that_is_new_beside_a_database_with_records_is_in_doubt_and_told_of() {
+    let upstream = Upstream::answering().await;
+    let mut gateway = killed(&upstream, 3).await;
+    let folder = gateway.folder().join("audit");
+    std::fs::remove_dir_all(&folder).unwrap();
+    let (is_sound, told) = gateway.sluice(&["audit", "verify"]);
+    assert!(!is_sound && told.contains("there is no journal"), "{told}");
+    std::fs::create_dir(&folder).unwrap();
+    let (is_sound, told) = gateway.sluice(&["audit", "verify"]);
+    assert!(!is_sound && told.contains("IN DOUBT") && told.contains("folder is empty"), "{told}");
+    gateway.restart().await;
+    assert!(gateway.log().contains("the audit's journal is new"), "{}", gateway.log());
+    let (is_sound, told) = gateway.sluice(&["audit", "verify"]);
+    assert!(is_sound && told.contains("record 1: the journal was new"), "{told}");
+    // It is told for good, and once.
+    gateway.kill();
+    gateway.restart().await;
+    let (is_sound, told) = gateway.sluice(&["audit", "verify"]);
+    assert!(is_sound && told.matches("the journal was new").count() == 1, "{told}");
 }
 
 #[tokio::test]
