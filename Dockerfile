@@ -9,6 +9,7 @@ FROM ${RUST_IMAGE} AS build
 WORKDIR /build
 # The dependencies alone, in a layer of their own: it lasts until Cargo.toml or
 # Cargo.lock changes. Cargo wants a file for each target that the manifest names.
+COPY .cargo .cargo
 COPY Cargo.toml Cargo.lock ./
 RUN mkdir src benches \
     && echo 'fn main() {}' | tee src/main.rs benches/stack.rs benches/decoders.rs benches/guards.rs \
@@ -19,6 +20,8 @@ RUN mkdir src benches \
 COPY prompts prompts
 COPY config config
 COPY src src
+COPY build.rs ./
+COPY tools/layout/functions.ld tools/layout/
 # The files keep the age they have outside, and Cargo rebuilds only what is
 # younger than its last build: that was the empty program above.
 RUN touch benches/stack.rs benches/decoders.rs benches/guards.rs src/main.rs src/lib.rs \

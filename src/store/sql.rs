@@ -347,10 +347,12 @@ fn pool(settings: &Settings, kind: Kind, patience: Duration) -> AnyPoolOptions {
     };
     let wait = patience.as_millis();
     let prepare = match kind {
-        // Every commit is on the disk when it is said to be done, and what is deleted is overwritten.
+        // Every commit is on the disk when it is said to be done, and what is deleted is overwritten. In pages of
+        // this size a block of records takes half the writes; a file that is there keeps its own.
         Kind::Memory | Kind::Sqlite => format!(
-            "PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; PRAGMA busy_timeout = {wait}; \
-             PRAGMA cache_size = -512; PRAGMA secure_delete = ON"
+            "PRAGMA page_size = 8192; PRAGMA journal_mode = WAL; PRAGMA wal_autocheckpoint = 500; \
+             PRAGMA synchronous = FULL; PRAGMA busy_timeout = {wait}; PRAGMA cache_size = -512; \
+             PRAGMA secure_delete = ON"
         ),
         Kind::Postgres => format!("SET search_path TO sluice; SET statement_timeout = {wait}"),
     };

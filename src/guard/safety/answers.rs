@@ -39,8 +39,8 @@ impl Guard for Answers {
         let mut at = from;
         while let Some(hit) = any.find_at(&lower, at).filter(|hit| hit.start() < sure) {
             let rule = self.0.each.iter().find_map(|rule| {
-                let same = rule.pattern.find_at(&lower, hit.start()).filter(|own| own.start() == hit.start());
-                same.map(|own| (rule, own.range()))
+                let own = rule.find_at(&lower, hit.start()).filter(|own| own.start == hit.start());
+                own.map(|range| (rule, range))
             });
             let Some((rule, range)) = rule else { break };
             let act = if rule.mode == Mode::Block { Act::Block } else { Act::Log };

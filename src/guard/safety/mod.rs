@@ -9,7 +9,10 @@ mod builtin;
 pub mod moderation;
 mod settings;
 
-use std::{ops::Range, sync::Arc};
+use std::{
+    ops::Range,
+    sync::{Arc, OnceLock},
+};
 
 use regex::Regex;
 use regex_syntax::hir::Hir;
@@ -47,7 +50,20 @@ pub struct Rules {
 struct Compiled {
     category: Arc<str>,
     mode: Mode,
-    pattern: Regex,
+    source: String,
+    /// Made when a text first has to be told by it alone: hardly one ever has to be, and together they take a MB.
+    pattern: OnceLock<Option<Regex>>,
+}
+
+impl Compiled {
+    /// Where it first is, from a place on.
+    fn find_at(&self, lower: &str, from: usize) -> Option<Range<usize>> {
+        match self.pattern.get_or_init(|| Regex::new(&self.source).ok()) {
+            Some(pattern) => pattern.find_at(lower, from).map(|hit| hit.range()),
+            // It could be made with all others. What cannot be told to be harmless is not.
+            None => Some(from..lower.len()),
+        }
+    }
 }
 
 impl Rules {
@@ -91,13 +107,15 @@ impl Rules {
                 )
             })?);
         }
-        let compile = |pattern: &str| Regex::new(pattern).map_err(|error| format!("`safety.rules`: {error}"));
         let whole: Vec<String> = sources.iter().map(|(_, _, pattern)| format!("(?:{pattern})")).collect();
+        let compile = |pattern: &str| Regex::new(pattern).map_err(|error| format!("`safety.rules`: {error}"));
         let any = if whole.is_empty() { None } else { Some(compile(&whole.join("|"))?) };
-        let each = sources
-            .into_iter()
-            .map(|(category, mode, pattern)| Ok(Compiled { category, mode, pattern: compile(&pattern)? }));
-        Ok(Self { any, each: each.collect::<Result<_, String>>()?, longest })
+        // What could be made together can be made alone.
+        let each = sources.into_iter().map(|(category, mode, source)| {
+            let pattern = OnceLock::new();
+            Compiled { category, mode, source, pattern }
+        });
+        Ok(Self { any, each: each.collect(), longest })
     }
 
     /// Whether there is nothing to look for.
@@ -125,9 +143,9 @@ impl Rules {
             if found.iter().any(|found| found.category == rule.category) {
                 continue;
             }
-            if let Some(hit) = rule.pattern.find(lower) {
+            if let Some(range) = rule.find_at(lower, 0) {
                 let (category, mode) = (rule.category.clone(), rule.mode);
-                found.push(Found { category, mode, range: hit.range() });
+                found.push(Found { category, mode, range });
             }
         }
         found
