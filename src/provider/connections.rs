@@ -14,7 +14,7 @@ use std::{
 
 use bytes::Bytes;
 use http::{HeaderValue, Request, Response, Uri, header::HOST};
-use http_body::Body as _;
+use http_body::{Body as _, Frame};
 use http_body_util::Full;
 use hyper::{
     body::Incoming,
@@ -99,7 +99,8 @@ impl Connections {
         let made = http1::Builder::new().writev(false).handshake(stream);
         let (sender, driver) = made.await.map_err(Error::broken)?;
         let idle = Arc::downgrade(&self.idle);
-        let line = Line { sender, driver: Box::pin(driver), over: false, sweeps: 0, idle };
+        let driver = Box::pin(driver);
+        let line = Line { sender, driver, over: false, quiet: false, sweeps: 0, idle };
         line.ask(self.single(request)).await.map_err(Error::broken)
     }
 
@@ -211,6 +212,8 @@ struct Line {
     driver: Driver,
     /// The driver has ended and must not be polled again.
     over: bool,
+    /// The last piece was read without this task's waker.
+    quiet: bool,
     /// The sweeps that it has outlasted since it was last used.
     sweeps: u32,
     idle: Weak<Idle>,
@@ -228,10 +231,43 @@ impl Line {
         // task. With a waker of its own, every answer would wake it once more.
         let mut answer = pin!(task::unconstrained(self.sender.send_request(request)));
         let answered = std::future::poll_fn(|cx| {
+            let mut never = Context::from_waker(Waker::noop());
             self.drive(cx);
-            answer.as_mut().poll(&mut Context::from_waker(Waker::noop()))
+            let answer = answer.as_mut().poll(&mut never);
+            if answer.is_ready() {
+                // Nor is it to be woken when its body is asked for: [`Line::piece`].
+                self.drive(&mut never);
+            }
+            answer
         });
         Ok(answered.await?.map(|incoming| Body { incoming, line: Some(self) }))
+    }
+
+    /// The next piece of an answer.
+    ///
+    /// Pieces come only from the driver. Once it has handed one over it waits for that to be taken, and taking it wakes
+    /// whoever polled the driver: this very task, which would be run once more for nothing. So the driver first reads
+    /// with nobody to wake. Where there is more to wait for it is polled again as this task.
+    fn piece(
+        &mut self,
+        incoming: &mut Incoming,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<hyper::Result<Frame<Bytes>>>> {
+        let mut never = Context::from_waker(Waker::noop());
+        let mut taken = |never: &mut Context<'_>| Pin::new(&mut *incoming).poll_frame(never);
+        if let Poll::Ready(frame) = taken(&mut never) {
+            return Poll::Ready(frame);
+        }
+        self.quiet = !self.quiet;
+        if self.quiet {
+            self.drive(&mut never);
+            if let Poll::Ready(frame) = taken(&mut never) {
+                return Poll::Ready(frame);
+            }
+            self.quiet = false;
+        }
+        self.drive(cx);
+        taken(&mut never)
     }
 
     /// Whether a request may be sent: nothing is under way, and nobody has hung up.
@@ -258,25 +294,14 @@ impl Body {
         loop {
             let frame = match &mut self.line {
                 None => ready!(Pin::new(&mut self.incoming).poll_frame(cx)),
-                Some(line) => {
-                    // As above: pieces come only from the driver, which has the task's waker.
-                    let mut never = Context::from_waker(Waker::noop());
-                    let incoming = &mut self.incoming;
-                    match Pin::new(&mut *incoming).poll_frame(&mut never) {
-                        Poll::Ready(frame) => frame,
-                        Poll::Pending => {
-                            line.drive(cx);
-                            match Pin::new(incoming).poll_frame(&mut never) {
-                                Poll::Ready(frame) => frame,
-                                // The driver takes its end of the body with it.
-                                Poll::Pending if line.over => None,
-                                Poll::Pending => return Poll::Pending,
-                            }
-                        }
-                    }
-                }
+                Some(line) => match line.piece(&mut self.incoming, cx) {
+                    Poll::Ready(frame) => frame,
+                    // The driver takes its end of the body with it.
+                    Poll::Pending if line.over => None,
+                    Poll::Pending => return Poll::Pending,
+                },
             };
-            match frame.transpose()?.map(http_body::Frame::into_data) {
+            match frame.transpose()?.map(Frame::into_data) {
                 Some(Ok(data)) => return Poll::Ready(Ok(Some(data))),
                 // What is no data is trailers, which say nothing here.
                 Some(Err(_)) => {}
@@ -362,6 +387,17 @@ async fn sweep(idle: Weak<Idle>) {
 
 #[cfg(test)]
 mod tests {
+    use std::{
+        sync::atomic::{AtomicUsize, Ordering::Relaxed},
+        task::Wake,
+    };
+
+    use tokio::{
+        io::{AsyncReadExt, AsyncWriteExt},
+        net::TcpListener,
+        sync::{Notify, mpsc},
+    };
+
     use super::*;
 
     #[test]
@@ -374,6 +410,55 @@ mod tests {
         ] {
             assert_eq!(host(&base.parse().unwrap()), expected);
         }
+    }
+
+    /// Counts how often a task would have been run.
+    #[derive(Default)]
+    struct Runs(AtomicUsize, Notify);
+
+    impl Wake for Runs {
+        fn wake(self: Arc<Self>) {
+            self.0.fetch_add(1, Relaxed);
+            self.1.notify_one();
+        }
+    }
+
+    #[tokio::test]
+    async fn a_piece_of_an_answer_wakes_who_waits_for_it_once() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let base: Uri = format!("http://{}", listener.local_addr().unwrap()).parse().unwrap();
+        let (told, mut told_to) = mpsc::unbounded_channel();
+        tokio::spawn(async move {
+            let (mut socket, mut head) = (listener.accept().await.unwrap().0, Vec::new());
+            while !head.ends_with(b"\r\n\r\n") {
+                socket.read_buf(&mut head).await.unwrap();
+            }
+            socket.write_all(b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n").await.unwrap();
+            while let Some(piece) = told_to.recv().await {
+                let piece: &str = piece;
+                socket.write_all(piece.as_bytes()).await.unwrap();
+            }
+        });
+        let connections = Connections::new(&base, Duration::from_secs(5));
+        let request = || Request::get(base.clone()).body(Sent::default()).unwrap();
+        let mut body = connections.send(request).await.unwrap().into_body();
+        let runs = Arc::new(Runs::default());
+        let waker = runs.clone().into();
+        let mut cx = Context::from_waker(&waker);
+        assert!(body.poll_chunk(&mut cx).is_pending());
+        for _ in 0..5 {
+            runs.0.store(0, Relaxed);
+            told.send("5\r\nhello\r\n").unwrap();
+            runs.1.notified().await;
+            assert!(matches!(body.poll_chunk(&mut cx), Poll::Ready(Ok(Some(piece))) if piece == "hello"));
+            assert!(body.poll_chunk(&mut cx).is_pending());
+            task::yield_now().await;
+            assert_eq!(runs.0.load(Relaxed), 1);
+        }
+        told.send("0\r\n\r\n").unwrap();
+        runs.1.notified().await;
+        assert!(matches!(body.poll_chunk(&mut cx), Poll::Ready(Ok(None))));
+        assert!(connections.has_idle(), "it can be used again");
     }
 
     #[test]
