@@ -8,8 +8,8 @@
 //! A call takes a quarter less of the processor's time that way.
 //!
 //! Waiting costs one look at the sockets and one more poll of the task, which is
-//! lost where nothing else was ready. So it is learned: a worker whose writes were
-//! alone lately waits with one of thirteen only, to see whether that still holds.
+//! lost where little else was ready. So it is learned: a worker whose writes were
+//! nearly alone lately waits with one of thirteen only, to see whether that still holds.
 use std::{
     cell::Cell,
     future::{Future as _, poll_fn},
@@ -26,7 +26,9 @@ use tokio::{
 /// Of how many writes one waits where waiting was not worth it. A prime, so that it
 /// does not always fall on the last of a round of writes.
 const PROBE: u8 = 13;
-/// What a write that was not alone adds to the worth; one that was takes one off.
+/// Fewer writes than this that come while one waits are not worth the wait: their bytes would only come later.
+const FEW: u32 = 3;
+/// What a write that others followed adds to the worth; one that few followed takes one off.
 const GAIN: u8 = 2;
 /// The most that the worth can be.
 const MOST: u8 = 16;
@@ -58,7 +60,7 @@ impl Turn {
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         let mut learned = LEARNED.get();
         let poll = if let Some(begun) = self.waits {
-            learned.worth = if learned.begun == begun {
+            learned.worth = if learned.begun.wrapping_sub(begun) < FEW {
                 learned.worth.saturating_sub(1)
             } else {
                 (learned.worth + GAIN).min(MOST)
