@@ -278,7 +278,7 @@ pub(super) fn chance(text: &Text<'_>, start: usize, end: usize) -> Option<Found>
     if let Some(found) = bot(text, start, end) {
         return Some(found);
     }
-    if !text.hits.iter().any(|hit| hit.class.meets(Class::KEY.or(Class::PASSWORD))) {
+    if !text.has(Class::KEY.or(Class::PASSWORD)) {
         return None;
     }
     let sign = |b: &u8| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'-' | b'+' | b'/' | b'~');
