@@ -197,6 +197,7 @@ fn word(
 fn words(text: &Text<'_>, wanted: Wanted, found: &mut Vec<Found>) {
     let secret = wanted.has(Kind::Secret);
     let (mut private_key, mut run, mut address, mut value) = (0, 0, 0, 0);
+    let mut ends = key::Ends::default();
     for hit in &text.hits {
         // Within a word that was followed to its end none is followed again.
         if secret && hit.class.meets(Class::PREFIX) && hit.start >= run {
@@ -207,7 +208,7 @@ fn words(text: &Text<'_>, wanted: Wanted, found: &mut Vec<Found>) {
         if secret
             && hit.class.meets(Class::PEM)
             && hit.start >= private_key
-            && let Some(pem) = key::pem(text, hit.start)
+            && let Some(pem) = key::pem(text, hit.start, &mut ends)
         {
             private_key = pem.end;
             found.push(beyond(hit, pem, wanted));
