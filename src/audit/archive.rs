@@ -206,6 +206,14 @@ impl Archive {
         Ok(last.map(|(_, frame)| Head { seq: frame.seq, hash: frame.hash }).unwrap_or_default())
     }
 
+    /// The first record of a chain in the database, as its first block says.
+    pub(super) async fn first(&self, chain: i64) -> Result<Option<u64>, Failed> {
+        let query = "SELECT first FROM audit_blocks WHERE chain = $1 ORDER BY first LIMIT 1";
+        let query = sqlx::query(query).bind(chain);
+        let row = self.sql.within(query.fetch_optional(self.sql.pool())).await?;
+        row.map(|row| row.try_get::<i64, _>(0).map(|first| first as u64)).transpose().map_err(Failed::from)
+    }
+
     /// Adds blocks to a chain, all or none. What is there already stays, and only what follows it is added: a database
     /// that did not answer in time may have taken what it was given, and by now there may be more.
     pub(super) async fn add(&self, chain: i64, blocks: Vec<Block>) -> Result<(), Failed> {

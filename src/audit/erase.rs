@@ -20,6 +20,7 @@ use super::{
     chain::{hex, unhex},
     filing::Filing,
     frame::{Frame, Kind, UserRef, frames},
+    recheck::Recheck,
 };
 use crate::{
     error::{Error, Result},
@@ -30,7 +31,7 @@ use crate::{
 const TIDY: Duration = Duration::from_secs(3600);
 /// How often it is looked whether segments are kept aside: somebody may have taken them away.
 const ASIDE: Duration = Duration::from_secs(60);
-/// How often erasures that other gateways began are looked for.
+/// How often erasures that other gateways began are looked for, and one of the database's blocks is looked at.
 const LOOK: Duration = Duration::from_secs(3);
 /// For how long other gateways look for an erasure.
 const HEARD: i64 = 7 * DAY;
@@ -153,11 +154,12 @@ impl Filing {
         self.through(last).await
     }
 
-    /// Looks after what is too old, and after erasures of others, until all other handles are gone.
+    /// Looks after what is too old, after erasures of others, and whether records are damaged, until all other handles
+    /// are gone.
     pub fn tidy(&self, retention_days: Option<u32>, forget: Forget) -> tokio::task::JoinHandle<()> {
         let this = self.clone();
         tokio::spawn(async move {
-            let mut seen = None;
+            let (mut seen, mut recheck) = (None, Recheck::default());
             let mut clock = tokio::time::interval(LOOK);
             clock.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
             let rounds = (TIDY.as_secs() / LOOK.as_secs()) as u32;
@@ -167,6 +169,7 @@ impl Filing {
                 if round % aside == 0 {
                     this.look_aside().await;
                 }
+                this.look_at_block(&mut recheck).await;
                 // The database says itself when it is away, and it is tried again.
                 let _ = this.follow(&mut seen, &forget).await;
                 if let Some(days) = retention_days.filter(|_| round % rounds == 0)

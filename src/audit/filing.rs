@@ -23,6 +23,7 @@ use uuid::Uuid;
 use super::{
     archive::{Archive, Block},
     journal::{self, Head, SEGMENT},
+    recheck::Recheck,
     watermark::{Noted, Watermark},
     writer::{Shared, Trouble, Writer},
 };
@@ -48,6 +49,8 @@ struct Inner {
     archive: Archive,
     writer: Writer,
     max_spool: u64,
+    /// The journal's chain.
+    chain: Uuid,
     /// Where it is noted how far the database has come.
     mark: Arc<Mutex<Watermark>>,
     /// Somebody waits.
@@ -86,14 +89,14 @@ struct Part {
 }
 
 impl Filing {
-    /// Moves records from now on, until all handles are gone.
+    /// Moves records from now on, until all handles are gone. The database has `filed` records of the journal's chain.
     pub(super) fn start(
         folder: &Path,
         archive: Archive,
         writer: Writer,
         mark: Watermark,
         max_spool: usize,
-        filed: u64,
+        (chain, filed): (Uuid, u64),
     ) -> Self {
         let began_behind = writer.0.durable.load(Acquire) > filed;
         let filed = watch::Sender::new(filed);
@@ -104,6 +107,7 @@ impl Filing {
             archive,
             writer,
             max_spool: max_spool as u64,
+            chain,
             mark: Arc::new(Mutex::new(mark)),
             asked,
             filed,
@@ -176,6 +180,19 @@ impl Filing {
         if let Ok(Ok(aside)) = tokio::task::spawn_blocking(move || journal::damaged(&folder)).await {
             self.0.writer.0.metrics.audit_damaged.set(aside.len() as i64);
         }
+    }
+
+    /// Looks at the next of the database's blocks.
+    pub(super) async fn look_at_block(&self, recheck: &mut Recheck) {
+        let own = (self.0.chain, *self.0.filed.borrow());
+        // The database says itself when it is away, and it is tried again.
+        let _ = recheck.step(&self.0.archive, own).await;
+        self.0.writer.0.metrics.audit_damaged_blocks.set(recheck.damaged() as i64);
+    }
+
+    /// How many of the database's blocks were found damaged.
+    pub fn damaged_blocks(&self) -> u64 {
+        u64::try_from(self.0.writer.0.metrics.audit_damaged_blocks.get()).unwrap_or_default()
     }
 
     /// How many segments are kept aside because records of them cannot be read.

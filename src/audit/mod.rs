@@ -23,6 +23,7 @@ pub mod journal;
 mod keeper;
 mod line;
 mod queue;
+pub mod recheck;
 mod rows;
 pub mod settings;
 mod start;
@@ -208,7 +209,7 @@ pub async fn open(
     let Started { journal, watermark, mark, filed, torn, damaged, unnoted, unknown_before } =
         start::start(folder, &archive).await.map_err(used)?;
     metrics.audit_damaged.set(damaged as i64);
-    let (head, key) = (journal.head(), (*archive.key).clone());
+    let (chain, head, key) = (journal.chain(), journal.head(), (*archive.key).clone());
     let writer = Writer::start(spelling, ends, Some((journal, key, watermark)), metrics).map_err(copied)?;
     if torn > 0 {
         // It looks as a crash does, and who checks the records is told that it was there.
@@ -222,7 +223,7 @@ pub async fn open(
         let new = NewJournal { new_journal_beside_chains: unknown_before as u64 };
         drop(writer.note(Kind::Act, "*", "", &meta(&new)));
     }
-    let filing = Filing::start(folder, archive, writer.clone(), mark, settings.max_spool.0, filed);
+    let filing = Filing::start(folder, archive, writer.clone(), mark, settings.max_spool.0, (chain, filed));
     Ok((writer, Some(filing)))
 }
 

@@ -16,7 +16,7 @@ pub async fn live() -> Response {
 }
 
 /// Ready: it takes requests. 503 while it drains, and while no record of a call could be kept; another
-/// store that is away, or a part of the audit's journal that is damaged, is told, but no reason to stop.
+/// store that is away, or a part of the audit's records that is damaged, is told, but no reason to stop.
 pub async fn ready(State(app): State<App>) -> Response {
     let (draining, refuses) = (app.is_draining(), app.writer().refuses());
     let status = if draining || refuses { StatusCode::SERVICE_UNAVAILABLE } else { StatusCode::OK };
@@ -60,15 +60,15 @@ fn components(app: &App) -> Value {
 
 fn audit(app: &App) -> Value {
     let Some(filing) = app.audit() else { return json!({"status": "off"}) };
-    let ((unfiled, _), damaged) = (filing.behind(), filing.damaged());
+    let ((unfiled, _), segments, blocks) = (filing.behind(), filing.damaged(), filing.damaged_blocks());
     let status = match (app.writer().refuses(), app.writer().is_well()) {
         (true, _) => "away",
         (false, false) => "behind",
         // It goes on, and somebody has to look.
-        (false, true) if damaged > 0 => "damaged",
+        (false, true) if segments + blocks > 0 => "damaged",
         (false, true) => "ok",
     };
-    json!({"status": status, "unfiled": unfiled, "damaged_segments": damaged})
+    json!({"status": status, "unfiled": unfiled, "damaged_segments": segments, "damaged_blocks": blocks})
 }
 
 /// The metrics, in the Prometheus text format, or in OpenMetrics where that is asked for.

@@ -84,6 +84,8 @@ pub struct Metrics {
     pub audit_database: IntGauge,
     /// Segments of the audit's journal that are kept aside because records of them cannot be read.
     pub audit_damaged: IntGauge,
+    /// Blocks of audit records in the database that were found damaged.
+    pub audit_damaged_blocks: IntGauge,
     /// Audit records on the disk that the database does not have yet.
     pub audit_unfiled: IntGauge,
     /// Since when the database does not have all audit records, in seconds.
@@ -301,6 +303,11 @@ impl Metrics {
                 &r,
                 "sluice_audit_damaged_segments",
                 "Segments of the audit's journal that are kept aside because records of them cannot be read.",
+            )?,
+            audit_damaged_blocks: gauge(
+                &r,
+                "sluice_audit_damaged_blocks",
+                "Blocks of audit records in the database that were found damaged, or missing.",
             )?,
             audit_unfiled: gauge(
                 &r,

@@ -6,10 +6,14 @@ use std::{
 
 use serde_json::{Value, json};
 use sluice::{
-    audit::{self, Archive, Ends, Filing, Key, Record, Settings, Spelling, Ticket, Writer, anchor::Anchor},
+    audit::{
+        self, Archive, Ends, Filing, Key, Record, Settings, Spelling, Ticket, Writer, anchor::Anchor,
+        recheck::Recheck,
+    },
     observe::Metrics,
     store::sql::Sql,
 };
+use sqlx::Row;
 
 use crate::support::records::{Place, Word, record};
 
@@ -204,6 +208,95 @@ async fn what_the_database_says_beside_the_records_is_checked_too() {
         sqlx::query("DELETE FROM audit_erasures").execute(one.sql.pool()).await.unwrap();
         let faults = one.faults(&place, "one").await;
         assert!(faults.iter().any(|told| told.contains("the erasure that record")), "{faults:?}");
+        one.close().await;
+    }
+}
+
+/// Looks at all blocks of all chains, twice: the first round may begin anywhere. Tells how many are damaged.
+async fn looked(one: &Running, recheck: &mut Recheck, filed: u64) -> usize {
+    let own = one.archive.chains().await.unwrap()[0].name;
+    for _ in 0..20 {
+        recheck.step(&one.archive, (own, filed)).await.unwrap();
+    }
+    recheck.damaged()
+}
+
+#[tokio::test]
+async fn damage_in_the_database_is_found_while_nobody_checks() {
+    for place in Place::each().await {
+        let one = open(&place, "one").await;
+        let now = SystemTime::now();
+        // A block each.
+        for number in 0..5 {
+            let at = if number < 3 { now - 10 * DAY } else { now };
+            one.write(&format!("r-{number}"), "anna", at).wait().await.unwrap();
+            one.filing.flush().await.unwrap();
+        }
+        let mut recheck = Recheck::default();
+        assert_eq!(looked(&one, &mut recheck, 5).await, 0);
+        // Each is done, found, taken back, and well again.
+        for (change, back, many) in [
+            (
+                "UPDATE audit_blocks SET last = 9 WHERE first = 3",
+                "UPDATE audit_blocks SET last = 3 WHERE first = 3",
+                1,
+            ),
+            ("UPDATE audit_ids SET began = 1 - began", "UPDATE audit_ids SET began = 1 - began", 5),
+            (
+                "UPDATE audit_ids SET first = 30 WHERE first = 3",
+                "UPDATE audit_ids SET first = 3 WHERE first = 30",
+                1,
+            ),
+            // A block is gone.
+            (
+                "UPDATE audit_blocks SET chain = 77 WHERE first = 3",
+                "UPDATE audit_blocks SET chain = (SELECT MAX(id) FROM audit_chains) WHERE first = 3",
+                1,
+            ),
+            // The end is.
+            (
+                "UPDATE audit_blocks SET chain = 77 WHERE first > 3",
+                "UPDATE audit_blocks SET chain = (SELECT MAX(id) FROM audit_chains) WHERE first > 3",
+                1,
+            ),
+        ] {
+            sqlx::query(change).execute(one.sql.pool()).await.unwrap();
+            assert_eq!(looked(&one, &mut recheck, 5).await, many, "{change}");
+            sqlx::query(back).execute(one.sql.pool()).await.unwrap();
+            assert_eq!(looked(&one, &mut recheck, 5).await, 0, "{back}");
+        }
+        // Any byte of a block.
+        let read = sqlx::query("SELECT frames FROM audit_blocks WHERE first = 4").fetch_one(one.sql.pool());
+        let whole: Vec<u8> = read.await.unwrap().get(0);
+        let put = async |bytes: Vec<u8>| {
+            let put = sqlx::query("UPDATE audit_blocks SET frames = $1 WHERE first = 4").bind(bytes);
+            put.execute(one.sql.pool()).await.unwrap();
+        };
+        for at in (0..whole.len()).step_by(whole.len() / 7) {
+            let mut changed = whole.clone();
+            changed[at] ^= 1;
+            put(changed).await;
+            assert_eq!(looked(&one, &mut recheck, 5).await, 1, "byte {at}");
+        }
+        put(Vec::new()).await;
+        assert_eq!(looked(&one, &mut recheck, 5).await, 1);
+        put(whole).await;
+        // An erasure and a cut are none, whatever was looked at last.
+        one.filing.erase("tenant", "anna").await.unwrap();
+        for steps in 0..8 {
+            let mut recheck = Recheck::default();
+            let own = one.archive.chains().await.unwrap()[0].name;
+            for _ in 0..steps {
+                recheck.step(&one.archive, (own, 6)).await.unwrap();
+            }
+            if steps == 4 {
+                let before = now - 5 * DAY;
+                let before = before.duration_since(SystemTime::UNIX_EPOCH).unwrap().as_micros();
+                one.filing.cut(i64::try_from(before).unwrap()).await.unwrap();
+            }
+            assert_eq!(looked(&one, &mut recheck, 6).await, 0, "{steps}");
+        }
+        assert_eq!(one.faults(&place, "one").await, [""; 0]);
         one.close().await;
     }
 }

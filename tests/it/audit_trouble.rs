@@ -429,6 +429,25 @@ async fn a_journal_that_is_new_beside_a_database_with_records_is_in_doubt_and_to
 }
 
 #[tokio::test]
+async fn damage_in_the_database_shows_while_the_gateway_runs() {
+    let upstream = Upstream::answering().await;
+    let gateway = setup(&upstream).start().await;
+    asked(&gateway, "r-1", &chat("Hi", false)).send().await.expect(200);
+    gateway.get_as("sk-admin", "/audit/r-1").await.expect(200);
+    let told = async || gateway.get("/readyz").await.expect(200)["components"]["audit"].clone();
+    assert_eq!(told().await["damaged_blocks"], 0);
+    let mut other = database(&format!("sqlite:{}", gateway.folder().join("sluice.db").display())).await;
+    other.execute("UPDATE audit_blocks SET ended = ended - 1").await.unwrap();
+    until("it is not seen", &gateway, async || told().await["damaged_blocks"] == 1).await;
+    assert_eq!(told().await["status"], "damaged");
+    assert!(gateway.metric("sluice_audit_damaged_blocks", &[]).await > 0.0);
+    assert_eq!(gateway.log().matches("audit records in the database are damaged").count(), 1);
+    other.execute("UPDATE audit_blocks SET ended = ended + 1").await.unwrap();
+    until("it does not end", &gateway, async || told().await["status"] == "ok").await;
+    sound(&gateway);
+}
+
+#[tokio::test]
 async fn an_end_that_a_crash_has_cut_is_in_doubt_and_told_of_after_the_next_start() {
     let upstream = Upstream::answering().await;
     let mut gateway = killed(&upstream, 3).await;
@@ -477,7 +496,7 @@ async fn a_start_does_not_wait_for_what_is_still_to_be_moved() {
     let place = tempfile::tempdir().unwrap();
     let (folder, sqlite) = (place.path().join("audit"), place.path().join("sluice.db"));
     let stores =
-        store::Settings { sqlite: sqlite.clone(), timeout: Span::millis(200), ..store::Settings::default() };
+        store::Settings { sqlite: sqlite.clone(), timeout: Span::millis(1000), ..store::Settings::default() };
     let metrics = Arc::new(Metrics::new().unwrap());
     let sql = Sql::open(&stores, &[audit::TABLES], &metrics).await.unwrap();
     let settings = audit::Settings { folder: folder.clone(), ..audit::Settings::default() };
