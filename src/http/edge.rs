@@ -26,6 +26,7 @@ use super::{
     answer::names,
     error,
     error::Shape,
+    head,
     idempotency::Routes,
     inbound::{self, Arrival},
     respond_error,
@@ -78,7 +79,9 @@ impl Edge {
             trail: None,
             known: Arc::default(),
         });
-        let mut response = if refused {
+        let mut response = if let Err(error) = head::host(&request) {
+            error::response(&error, shape, &id)
+        } else if refused {
             self.draining(request, shape)
         } else {
             match AssertUnwindSafe(self.route(request)).catch_unwind().await {

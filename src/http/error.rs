@@ -102,8 +102,8 @@ pub fn response_with(
     if status == StatusCode::UNAUTHORIZED {
         headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
     }
-    if matches!(error, Error::SlowBody | Error::TooLarge { .. }) {
-        // The rest of the body is not read.
+    if matches!(error, Error::SlowBody | Error::TooLarge { .. } | Error::BadHead { .. }) {
+        // The rest of the body is not read; where a head is wrong, who knows where the next one begins.
         headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
     }
     response

@@ -8,6 +8,7 @@ mod connections;
 pub mod continuation;
 pub mod extractive;
 mod failure;
+mod foreign;
 pub mod frames;
 pub mod hashing;
 pub mod openai;

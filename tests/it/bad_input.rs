@@ -78,6 +78,41 @@ async fn a_head_that_cannot_be_read_is_refused_in_shape() {
     assert!(refused("/v1/messages", 400, &serde_json::from_str(body).unwrap()), "{body}");
 }
 
+/// RFC 9112, section 3.2: who is asked is said once, and HTTP/1.0 need not say it.
+#[tokio::test]
+async fn a_request_says_once_whom_it_asks() {
+    let upstream = Upstream::answering().await;
+    let gateway = gateway(&upstream).await;
+    for (request, status) in [
+        ("GET /livez HTTP/1.1\r\nconnection: close\r\n", 400),
+        ("POST /v1/messages HTTP/1.1\r\ncontent-length: 2\r\n", 400),
+        ("GET http://a.example/v1/models HTTP/1.1\r\n", 400),
+        ("POST /query HTTP/1.1\r\nhost: a\r\nHost: a\r\ncontent-length: 2\r\n", 400),
+        ("GET /livez HTTP/1.0\r\nhost: a\r\nhost: b\r\n", 400),
+        ("GET /v1/models HTTP/1.1\r\nhost: a b\r\n", 400),
+        ("GET /livez HTTP/1.1\r\nhost: a@b/c\r\n", 400),
+        ("GET /livez HTTP/1.1\r\nhost: a.example:8000\r\nconnection: close\r\n", 200),
+        ("GET /livez HTTP/1.1\r\nhost: [::1]:8000\r\nconnection: close\r\n", 200),
+        ("GET /livez HTTP/1.1\r\nhost:\r\nconnection: close\r\n", 200),
+        ("GET /livez HTTP/1.0\r\n", 200),
+    ] {
+        let mut stream = TcpStream::connect(gateway.address).await.unwrap();
+        let body = if request.starts_with("POST") { "{}" } else { "" };
+        stream.write_all(format!("{request}\r\n{body}").as_bytes()).await.unwrap();
+        let mut reply = String::new();
+        stream.read_to_string(&mut reply).await.unwrap();
+        let (head, body) = reply.split_once("\r\n\r\n").unwrap();
+        assert!(head.contains(&format!(" {status} ")), "{request}: {head}");
+        assert!(head.contains("\r\nx-request-id: "), "{request}: {head}");
+        if status == 400 {
+            let path = ["/v1/messages", "/v1/models"].into_iter().find(|path| request.contains(path));
+            let body = serde_json::from_str(body).unwrap();
+            assert!(refused(path.unwrap_or("/"), status, &body), "{request}: {body}");
+            assert!(head.contains("\r\nconnection: close"), "{request}: {head}");
+        }
+    }
+}
+
 #[tokio::test]
 async fn a_body_that_is_no_request_is_refused_in_shape() {
     let upstream = Upstream::answering().await;

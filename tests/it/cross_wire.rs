@@ -82,3 +82,54 @@ async fn a_schema_is_asked_of_either_wire() {
         assert!(sent.contains("\"integer\""), "{wire:?}: {sent}");
     }
 }
+
+#[tokio::test]
+async fn a_block_goes_on_as_it_is_to_its_own_api_and_is_refused_by_name_before_another() {
+    let blocks = [
+        json!({"type": "search_result", "source": "https://a.example", "title": "t", "content": [{"type": "text", "text": "x"}]}),
+        json!({"type": "document", "source": {"type": "content", "content": [{"type": "text", "text": "x"}]}}),
+        json!({"type": "container_upload", "file_id": "file_1"}),
+        json!({"type": "of_tomorrow", "x": {"y": 1}}),
+    ];
+    let used = json!([
+        {"type": "thinking", "thinking": "hm", "signature": "c2ln"},
+        {"type": "redacted_thinking", "data": "b3BhcXVl"},
+        {"type": "server_tool_use", "id": "srvtoolu_1", "name": "web_search", "input": {"query": "x"}},
+        {"type": "web_search_tool_result", "tool_use_id": "srvtoolu_1", "content": []},
+        {"type": "text", "text": "It rains."},
+    ]);
+    let asked = |block: &Value| {
+        json!({"model": "main", "max_tokens": 33, "messages": [
+            {"role": "user", "content": "Look"},
+            {"role": "assistant", "content": used},
+            {"role": "user", "content": [block, {"type": "text", "text": "And?"}]},
+        ]})
+    };
+    let own = Upstream::answering().await;
+    let gateway = Setup::one(Wire::Anthropic, &own).start().await;
+    for block in &blocks {
+        gateway.post("/v1/messages", &asked(block)).await.expect(200);
+        let sent = own.last().body;
+        assert_eq!(sent["messages"][1]["content"], used, "{sent}");
+        assert_eq!(&sent["messages"][2]["content"][0], block, "{sent}");
+    }
+    let other = Upstream::answering().await;
+    let gateway = Setup::one(Wire::OpenAi, &other).start().await;
+    for block in &blocks {
+        let error = gateway.post("/v1/messages", &asked(block)).await.expect(400);
+        let (told, kind) = (error["error"]["message"].as_str().unwrap(), block["type"].as_str().unwrap());
+        assert!(told.contains(&format!("`{kind}`")) && told.contains("no form"), "{error}");
+    }
+    assert_eq!(other.asked(), 0);
+    // What a provider's own tools left behind, and thoughts, stay behind.
+    gateway.post("/v1/messages", &asked(&json!({"type": "text", "text": "Well."}))).await.expect(200);
+    let sent = other.last().body["messages"].to_string();
+    assert!(sent.contains("It rains.") && !sent.contains("srvtoolu") && !sent.contains("hm"), "{sent}");
+    // The other way round.
+    let asked = json!({"model": "main", "messages": [{"role": "user", "content": [{"type": "video_url", "video_url": {"url": "x"}}]}]});
+    gateway.post("/v1/chat/completions", &asked).await.expect(200);
+    assert_eq!(other.last().body["messages"][0]["content"][0]["type"], "video_url");
+    let gateway = Setup::one(Wire::Anthropic, &own).start().await;
+    let error = gateway.post("/v1/chat/completions", &asked).await.expect(400);
+    assert!(error["error"]["message"].as_str().unwrap().contains("`video_url`"), "{error}");
+}

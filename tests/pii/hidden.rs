@@ -3,7 +3,7 @@ use std::sync::Arc;
 
 use serde_json::{Map, Value, json};
 use sluice::{
-    chat::{Message, Part, Request, Role, ToolCall},
+    chat::{Message, Part, Purpose, Request, Role, ToolCall},
     guard::pii::{Numbering, Pii, Settings, Survey, Vault},
 };
 
@@ -26,7 +26,15 @@ fn what_is_spelled_out_is_found() {
         (r#"mail "jane doe"@example.com now"#, r#"email "jane doe"@example.com"#),
         (r#"{"to": "\"jane doe\"@example.com"}"#, r#"email \"jane doe\"@example.com"#),
         ("Jane Doe (b. 12 March 1985, Leeds)", "birth 12 March 1985"),
+        ("write to jane&commat;example&period;com", "email jane&commat;example&period;com"),
+        ("R&D asks jane&commat;example.com", "email jane&commat;example.com"),
         ("Jane Doe, b. 12/3/1985", "birth 12/3/1985"),
+        ("Jane Doe, b. 12 March 1985", "birth 12 March 1985"),
+        ("Hans Meier, geb. 12.03.1985", "birth 12.03.1985"),
+        ("Erika Mustermann, *12.03.1985 in Köln", "birth 12.03.1985"),
+        ("Erika Mustermann (* 12. März 1985)", "birth 12. März 1985"),
+        ("Müller, Anna-Lena * 03.05.1971", "birth 03.05.1971"),
+        ("Jean Dupont (°12/03/1985)", "birth 12/03/1985"),
         ("she was born 12/3/85 in Leeds", "birth 12/3/85"),
         ("Maestro 5018 0000 0009", "card 5018 0000 0009"),
     ] {
@@ -37,6 +45,13 @@ fn what_is_spelled_out_is_found() {
         "a. 10 March 1985, b. 12 March 1985",
         "Option b. 12 March 1985",
         "order 501800000009",
+        "a &amp; b &commat; c",
+        "* 12.03.2014 erste Fassung\n* 13.03.2014 zweite Fassung",
+        "Der Termin ist *12.03.2014*, nicht **13.03.2014**",
+        "Preise netto, *12.03.2014 geändert",
+        "Version 3 Beta, *12.03.2014",
+        "Neue Preise *12.03.2024",
+        "x = 5 *12.03",
         r#"["", "@example.com"]"#,
     ] {
         assert!(found(&pii, text).is_empty(), "{text}: {:?}", found(&pii, text));
@@ -57,6 +72,18 @@ fn logins_are_found_wherever_they_are_handed_over() {
         ("curl -sS \\\n  -H 'x: y' \\\n  -u \"admin:s3cret\" \\\n https://example.com", "admin:s3cret"),
         (r#"{"cmd": "curl -u \"admin:s3cret\" https://example.com"}"#, "admin:s3cret"),
         ("curl https://user:pass@host/path", "https://user:pass@host/path"),
+        ("mysql -psecret mydb", "secret"),
+        ("run `mysql -u root -phunter2` there", "hunter2"),
+        ("mysqldump -h db.example -u root shop -p'hunter 2' > x.sql", "hunter 2"),
+        ("$ sshpass -p secret ssh ann@host", "secret"),
+        ("sshpass -phunter2 ssh ann@host", "hunter2"),
+        ("redis-cli -h cache -p 6379 -a secret ping", "secret"),
+        ("redis-cli --pass hunter2", "hunter2"),
+        ("docker login registry.example.com -u ann -p hunter2", "hunter2"),
+        ("ldapsearch -x -D cn=admin -w hunter2 -b dc=example", "hunter2"),
+        ("PGPASSWORD=secret psql -h db", "secret"),
+        ("export REDISCLI_AUTH=hunter2", "hunter2"),
+        ("SSHPASS=hunter2 sshpass -e ssh ann@host", "hunter2"),
     ] {
         assert_eq!(found(&pii, text), [format!("secret {login}")], "{text}");
     }
@@ -65,6 +92,17 @@ fn logins_are_found_wherever_they_are_handed_over() {
         "curl -u $USER:$PASS https://example.com",
         "curl -u \"<user>:<password>\" https://example.com",
         "curl is a tool; its option -u is for: users",
+        "mysql -u root -p mydb",
+        "mysql -p$PASSWORD -h db; mysql -p\"${PW}\"; mysql -p<password>; mysql -ppassword",
+        "mysql -port 3306, mysql -P3306",
+        "mysql -u root shop && mkdir -pv a/b | tar -pxf x",
+        "I use mysql and then call mkdir -parents",
+        "`mysql` takes -pfoo",
+        "sshpass -p $PASS ssh ann@host; sshpass -p <password> ssh",
+        "redis-cli -p 6379 -n 2",
+        "docker run -p 8080:80 web; docker login -u ann --password-stdin",
+        "PASSWORD=get_password(); PASSWORD == secret",
+        "curl https://a.example && docker run -u 1000:1000 web",
         "basic knowledge of mathematics",
         "WWW-Authenticate: Basic realm=\"internal\"",
     ] {
@@ -84,6 +122,10 @@ fn hidden_values_are_judged_in_streams_as_in_the_whole_text() {
         "run curl -sS -u \"admin:hunter 2\" https://example.com and then curl -uadmin:pass https://a.test/",
         "curl -u \"admin:never closed, and so on",
         "a basic dXNlcjpwYXNz login, basic knowledge",
+        "mysql -u root -h db.internal.example.com -phunters shop, and then redis-cli -a secrets! ping",
+        "sshpass -p 'open sesame' ssh ann@host; docker login -u ann -p hunter. And mysql -p shop",
+        "see jane&commat;example.com & jane&comma;",
+        "Anna Meier, *12.03.1985, Bob Roe (*03.04.1990).",
         "Jane Doe, b. 12 March 1985, and Bob Roe (b. March 3, 1990).",
     ] {
         let whole = streamed(&pii, &[text]);
@@ -148,6 +190,66 @@ fn where_many_values_lie_across_many_parts_each_goes_before_what_its_pieces_look
     assert!(shown.chunks(4).all(|row| row == &shown[..4]), "{shown:?}");
     let cards: Vec<&str> = ["card 4111 1111 ", "1111 1111, "].iter().copied().cycle().take(2000).collect();
     assert!(seen(&cards).chunks(2).all(|row| row[0] == "card [CARD_1]" && row[1] == ", "));
+}
+
+fn said(role: Role, said: &str) -> Message {
+    Message { role, parts: vec![text(said)], name: None }
+}
+
+/// What the model is shown of messages.
+fn told(messages: Vec<Message>, purpose: Purpose) -> Vec<String> {
+    let pii = Pii::new(&Settings::default()).unwrap();
+    let mut chat = Request { messages, purpose, ..Request::default() };
+    let numbering = Numbering { prompts: &[], taken: &|_| Vec::new(), key: None };
+    Survey::of(&pii, &chat).mask(&mut chat, &numbering).unwrap();
+    chat.messages.iter().map(Message::text).collect()
+}
+
+#[test]
+fn what_one_text_announces_and_the_next_begins_with_is_found() {
+    for (parts, masked) in [
+        (["my password: ", "hunter2secret"], "[SECRET_1]"),
+        (["The password is", "hunter2secret, ok?"], "[SECRET_1], ok?"),
+        (["Passport number", "\n C01X00T47 please"], "\n [PASSPORT_1] please"),
+        (["born on", "12 March 1985 in Leeds"], "[BIRTH_1] in Leeds"),
+        (["Call my mobile", "5551234567."], "[PHONE_1]."),
+        (["DB_PASSWORD=", "'tr0ub4dor'"], "'[SECRET_1]'"),
+    ] {
+        assert_eq!(seen(&parts), [parts[0], masked]);
+        let messages = parts.map(|part| said(Role::User, part)).to_vec();
+        assert_eq!(told(messages, Purpose::Chat), [parts[0], masked]);
+    }
+    // Pieces of it behind the announcement are one value.
+    assert_eq!(seen(&["password: ", "hunter2", "tango9"]), ["password: ", "[SECRET_1]", "[SECRET_1]"]);
+    for parts in [
+        ["What makes a good password?", "At least 12 characters"],
+        ["Enter your new user password:", "Please help me with this form"],
+        ["I forgot my password", "Reset2024 does not work"],
+        ["The password is", "case-sensitive"],
+        ["password: ", "<your-password>"],
+        ["Which phone should I buy?", "2024-05-11 is the date"],
+        ["The order number is", "5551234567"],
+        ["the token limit is", "128000 now"],
+    ] {
+        assert_eq!(seen(&parts), parts);
+    }
+}
+
+#[test]
+fn a_value_over_two_messages_of_one_party_is_one() {
+    let both = |one: Role, two: Role, purpose| {
+        told(vec![said(one, "card 4111 1111 "), said(two, "1111 1111, thanks")], purpose)
+    };
+    assert_eq!(both(Role::User, Role::User, Purpose::Chat), ["card [CARD_1]", ", thanks"]);
+    let mail = vec![said(Role::User, "I am jane@exa"), said(Role::User, "mple.com, hi")];
+    assert_eq!(told(mail, Purpose::Chat), ["I am [EMAIL_1]", ", hi"]);
+    // Another's words, and texts of their own, are not put together.
+    let apart = ["card 4111 1111 ", "1111 1111, thanks"];
+    assert_eq!(both(Role::User, Role::Assistant, Purpose::Chat), apart);
+    assert_eq!(both(Role::User, Role::User, Purpose::Embed { dimensions: None }), apart);
+    let mut named = vec![said(Role::User, apart[0]), said(Role::User, apart[1])];
+    named[1].name = Some("bob".into());
+    assert_eq!(told(named, Purpose::Chat), apart);
 }
 
 #[test]

@@ -224,6 +224,29 @@ fn a_search_takes_little_time() {
     }
 }
 
+/// What a word, a number or a key is judged by is near it, however many of them there are.
+#[test]
+fn a_longer_text_takes_as_much_longer() {
+    let input = serde_json::from_value(serde_json::json!({"address": "mask", "person": "mask"})).unwrap();
+    let pii = Pii::new(&Settings { input, ..Settings::default() }).unwrap();
+    for unit in
+        ["card 4", "ya29.", "street ", "::the sk-a1b2", "-----BEGIN PRIVATE KEY-----*", "a1", "phone (1"]
+    {
+        let time = |size: usize| {
+            let text = unit.repeat(size / unit.len());
+            let once = || {
+                let began = Instant::now();
+                std::hint::black_box(pii.in_question(&text));
+                began.elapsed()
+            };
+            (0..4).map(|_| once()).min().unwrap()
+        };
+        let (short, long) = (time(8 << 10), time(64 << 10));
+        // Eight times as much, not sixty-four.
+        assert!(long < short * 24, "{unit:?}: {short:?}, {long:?}");
+    }
+}
+
 /// Every type is masked.
 fn masking() -> Output {
     let kinds = [

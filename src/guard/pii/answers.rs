@@ -7,7 +7,7 @@ use super::{
     fold::Folded,
     own::Own,
     text::{floor, has_numbers},
-    words,
+    words::{self, Class},
 };
 use crate::{
     call::Trail,
@@ -64,6 +64,14 @@ impl Answers {
             && (!by_words(self.kinds) || words::hits(near, false, false).is_empty())
     }
 
+    /// Whether there is an option from `near` on, and before it a command that may take a password by it.
+    fn after_command(&self, text: &str, near: usize) -> bool {
+        let begin = floor(text, (near + NEAR).saturating_sub(BEHIND));
+        self.kinds & Kind::Secret.bit() != 0
+            && text[near..].contains(" -")
+            && words::hits(&text[begin..], false, false).iter().any(|hit| hit.class.meets(Class::LOGIN))
+    }
+
     /// Whether a value is in what the caller sent, or in the documents that were found for it.
     fn is_own(&self, value: &str) -> bool {
         self.own.get_or_init(|| Own::new(&self.chat, &self.trail)).has(value)
@@ -100,7 +108,7 @@ impl Guard for Answers {
         }
         let text = if ended { text } else { &text[..escape::complete(text).max(from)] };
         let near = floor(text, from.saturating_sub(NEAR));
-        let quiet = self.quiet(&text[near..]);
+        let quiet = self.quiet(&text[near..]) && !self.after_command(text, near);
         if quiet && ended {
             return text.len();
         }

@@ -56,7 +56,9 @@ pub(super) fn born(text: &Text<'_>, start: usize, end: usize) -> Option<Found> {
     // A time may follow, and the T before it.
     let ends = text.ends(end) || (text.byte(end) == b'T' && text.byte(end + 1).is_ascii_digit());
     let announced = || {
-        (text.announced(Class::BIRTH, NOT, start, end) && !another(text, start)) || abbreviated(text, start)
+        (text.announced(Class::BIRTH, NOT, start, end) && !another(text, start))
+            || abbreviated(text, start)
+            || starred(text, start, end)
     };
     let good = text.begins(start) && ends && announced();
     good.then_some(Found { kind: Kind::Birth, start, end })
@@ -120,6 +122,36 @@ fn abbreviated(text: &Text<'_>, start: usize) -> bool {
     text.byte(at) == b'b' && named && !list()
 }
 
+/// Days that a star stands before and that are no birth are mostly of late.
+const STARRED: std::ops::RangeInclusive<u32> = 1900..=2018;
+
+/// Whether the sign of a birth stands right before a day: `Anna Meier, *12.03.1985`. It does behind a name;
+/// elsewhere a star is a point of a list, a footnote or emphasis.
+fn starred(text: &Text<'_>, start: usize, end: usize) -> bool {
+    let Some(before) = star(text, start) else { return false };
+    let near = &before[floor(before, before.len().saturating_sub(LIST))..];
+    let bare = near.trim_end_matches(' ');
+    let open = bare.strip_suffix(['(', '[']);
+    let name = open.or_else(|| bare.strip_suffix([',', ';'])).unwrap_or(bare).trim_end_matches(' ');
+    let capital = |word: &str| {
+        let word = word.trim_end_matches(',');
+        let rest = word.trim_start_matches(char::is_uppercase);
+        let small = rest.chars().all(|c| c.is_lowercase() || matches!(c, '-' | '\''));
+        word.len() > rest.len() && !rest.is_empty() && (small || word.contains('-'))
+    };
+    let mut words = name.rsplit(' ').map(capital);
+    let named = words.next() == Some(true) && (open.is_some() || words.next() == Some(true));
+    let mut years = text.str[start..end].split(|c: char| !c.is_ascii_digit()).filter(|part| part.len() == 4);
+    let year = years.next().and_then(|year| year.parse().ok()).is_some_and(|year| STARRED.contains(&year));
+    named && year && text.byte(end) != b'*' && text.distance(NOT, start).is_none()
+}
+
+/// What stands before the star that stands right before a day.
+fn star<'t>(text: &Text<'t>, start: usize) -> Option<&'t str> {
+    let blank = usize::from(text.before(start) == b' ');
+    text.str[..start - blank].strip_suffix(['*', '°']).filter(|before| !before.ends_with('*'))
+}
+
 /// What has days of its own.
 const NOT: Class = Class::VERSION.or(Class::THING);
 
@@ -127,8 +159,10 @@ const NOT: Class = Class::VERSION.or(Class::THING);
 pub(super) fn spelled(text: &Text<'_>, groups: &Groups) -> Option<Found> {
     let group = groups[0];
     // `am 3. Mai 1985 geboren`: the word may come behind.
-    let behind = || text.ahead && text.hits.iter().any(|hit| hit.class.meets(Class::BIRTH));
-    if text.distance(Class::BIRTH.or(Class::BORN), group.start).is_none() && !behind() {
+    let behind = || text.ahead && text.has(Class::BIRTH);
+    // Nothing in a stream waits for a star.
+    let starred = || text.ahead && star(text, group.start).is_some();
+    if text.distance(Class::BIRTH.or(Class::BORN), group.start).is_none() && !behind() && !starred() {
         return None;
     }
     let day = |start: usize, end: usize| {

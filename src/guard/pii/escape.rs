@@ -7,8 +7,12 @@ use std::borrow::Cow;
 /// The longest escape that is read, in bytes.
 const LONGEST: usize = 11;
 
+/// The only one of them that has no digit and stands for a sign by which values are known.
+pub(super) const AT_SIGN: &str = "&commat;";
+
 /// The named ones that can be part of a value, or stand before it.
-const NAMES: [(&str, char); 11] = [
+const NAMES: [(&str, char); 12] = [
+    ("commat", '@'),
     ("period", '.'),
     ("lowbar", '_'),
     ("hyphen", '-'),
@@ -136,6 +140,7 @@ mod tests {
             ("a&#64;b", "a@b"),
             ("a&#x40;b &#X0040;", "a@b @"),
             ("1&nbsp;2&period;3", "1 2.3"),
+            ("a&commat;b", "a@b"),
             (r"a\u0040b\x40", "a@b@"),
             (r"12\/3\/85\n\t", "12/3/85  "),
         ] {
@@ -160,6 +165,7 @@ mod tests {
             ("a&", 1),
             ("a&#x4", 1),
             ("a&peri", 1),
+            ("a&comm", 1),
             (r"a\u00", 1),
             (r"a\", 1),
             (r"a\\", 3),

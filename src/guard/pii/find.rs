@@ -102,11 +102,13 @@ fn numbers(text: &Text<'_>, from: usize, wanted: Wanted, found: &mut Vec<Found>)
         }
     }
     let (mut at, mut dotted, mut dated) = (from, 0, 0);
+    let mut before = None;
     while let Some(gap) = text.bytes[at..].iter().position(u8::is_ascii_digit) {
         let start = at + gap;
         let groups = Groups::read(text, start);
         at = groups[0].end;
-        word(text, start, at, wanted, found);
+        word(text, start, at, before, wanted, found);
+        before = Some(at);
         if matches!(text.byte(at), b':' | b'/') && wanted.has(Kind::Secret) {
             found.extend(key::numbered(text, start, at));
         }
@@ -156,8 +158,15 @@ fn number(text: &Text<'_>, groups: &Groups, wanted: Wanted, found: &mut Vec<Foun
     }
 }
 
-/// What is a word with the digits at `start..end` in it.
-fn word(text: &Text<'_>, start: usize, end: usize, wanted: Wanted, found: &mut Vec<Found>) {
+/// What is a word with the digits at `start..end` in it; `before` is where the digits before these end.
+fn word(
+    text: &Text<'_>,
+    start: usize,
+    end: usize,
+    before: Option<usize>,
+    wanted: Wanted,
+    found: &mut Vec<Found>,
+) {
     if wanted.has(Kind::Passport) {
         found.extend(national::passport(text, start));
     }
@@ -167,8 +176,11 @@ fn word(text: &Text<'_>, start: usize, end: usize, wanted: Wanted, found: &mut V
     if wanted.has(Kind::Iban) {
         found.extend(iban::find(text, start));
     }
-    let (from, upto) = text.token(start);
     // Each word once, at its first digits.
+    if before.is_some_and(|before| text.bytes[before..start].iter().all(u8::is_ascii_alphanumeric)) {
+        return;
+    }
+    let (from, upto) = text.token(start);
     let first = !text.bytes[from..start].iter().any(u8::is_ascii_digit);
     if !first || upto - from == end - start {
         return;
@@ -185,6 +197,7 @@ fn word(text: &Text<'_>, start: usize, end: usize, wanted: Wanted, found: &mut V
 fn words(text: &Text<'_>, wanted: Wanted, found: &mut Vec<Found>) {
     let secret = wanted.has(Kind::Secret);
     let (mut private_key, mut run, mut address, mut value) = (0, 0, 0, 0);
+    let mut ends = key::Ends::default();
     for hit in &text.hits {
         // Within a word that was followed to its end none is followed again.
         if secret && hit.class.meets(Class::PREFIX) && hit.start >= run {
@@ -195,7 +208,7 @@ fn words(text: &Text<'_>, wanted: Wanted, found: &mut Vec<Found>) {
         if secret
             && hit.class.meets(Class::PEM)
             && hit.start >= private_key
-            && let Some(pem) = key::pem(text, hit.start)
+            && let Some(pem) = key::pem(text, hit.start, &mut ends)
         {
             private_key = pem.end;
             found.push(beyond(hit, pem, wanted));

@@ -190,15 +190,34 @@ fn jwt(text: &Text<'_>, start: usize) -> Option<Found> {
     good.then_some(Found { kind: Kind::Secret, start, end: start + word.len() })
 }
 
+/// Where the next end of a private key stands, in either spelling. Many beginnings may have none: it is
+/// looked for once.
+#[derive(Default)]
+pub(super) struct Ends([Option<usize>; 2]);
+
+impl Ends {
+    /// The first one from `start` on, which only grows.
+    fn next(&mut self, text: &Text<'_>, start: usize) -> usize {
+        let tails = [b"-----END", b"-----end"];
+        for (known, tail) in self.0.iter_mut().zip(tails) {
+            if known.is_none_or(|at| at < start) {
+                let at = memchr::memmem::find(&text.bytes[start..], tail);
+                *known = Some(at.map_or(usize::MAX, |at| start + at));
+            }
+        }
+        self.0.iter().flatten().min().copied().unwrap_or(usize::MAX)
+    }
+}
+
 /// A private key in PEM that begins at `start`.
-pub(super) fn pem(text: &Text<'_>, start: usize) -> Option<Found> {
+pub(super) fn pem(text: &Text<'_>, start: usize, ends: &mut Ends) -> Option<Found> {
     let line = &text.str[start..floor(text.str, start + 80)];
     let head = line[10.min(line.len())..].split("-----").next()?;
     if !head.to_ascii_uppercase().contains("PRIVATE KEY") {
         return None;
     }
     let window = &text.str[start..floor(text.str, start + LONGEST_PEM)];
-    let tail = window.find("-----END").or_else(|| window.find("-----end"));
+    let tail = Some(ends.next(text, start) - start).filter(|tail| tail.saturating_add(8) <= window.len());
     let end = match tail {
         Some(tail) => {
             let rest = &window[tail + 8..];
@@ -278,7 +297,7 @@ pub(super) fn chance(text: &Text<'_>, start: usize, end: usize) -> Option<Found>
     if let Some(found) = bot(text, start, end) {
         return Some(found);
     }
-    if !text.hits.iter().any(|hit| hit.class.meets(Class::KEY.or(Class::PASSWORD))) {
+    if !text.has(Class::KEY.or(Class::PASSWORD)) {
         return None;
     }
     let sign = |b: &u8| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'-' | b'+' | b'/' | b'~');

@@ -79,24 +79,122 @@ pub(super) fn basic(text: &Text<'_>, at: usize, announced: bool) -> Option<Found
 const COMMAND: usize = 1024;
 const COMMAND_IN_ANSWERS: usize = 120;
 
-/// Logins that a command is given: `curl -u name:word https://…`.
+/// A command that takes a login or a password, and the options by which it does.
+struct Command {
+    /// As it is called, in small letters.
+    names: &'static [&'static str],
+    /// The letter of the option.
+    letters: &'static [u8],
+    /// Whether the value may be the next word, as in `-p x`.
+    apart: bool,
+    /// Whether it may follow in the same word, as in `-px`.
+    attached: bool,
+    long: &'static [&'static str],
+    /// Whether the value is a name and a password with a colon between, else it is a password.
+    login: bool,
+}
+
+const COMMANDS: [Command; 8] = [
+    Command {
+        names: &["curl"],
+        letters: b"uU",
+        apart: true,
+        attached: true,
+        long: &["--user", "--proxy-user"],
+        login: true,
+    },
+    // `-p x` asks for a password, and opens the database x.
+    Command {
+        names: &["mysql", "mysqldump", "mysqladmin", "mysqlimport", "mariadb", "mariadb-dump"],
+        letters: b"p",
+        apart: false,
+        attached: true,
+        long: &[],
+        login: false,
+    },
+    Command { names: &["sshpass"], letters: b"p", apart: true, attached: true, long: &[], login: false },
+    Command {
+        names: &["redis-cli", "valkey-cli"],
+        letters: b"a",
+        apart: true,
+        attached: false,
+        long: &["--pass"],
+        login: false,
+    },
+    Command {
+        names: &["docker login", "podman login", "az login"],
+        letters: b"p",
+        apart: true,
+        attached: true,
+        long: &[],
+        login: false,
+    },
+    Command {
+        names: &["mongo", "mongosh", "mongodump", "mongorestore"],
+        letters: b"p",
+        apart: true,
+        attached: false,
+        long: &[],
+        login: false,
+    },
+    Command { names: &["sqlcmd"], letters: b"P", apart: true, attached: true, long: &[], login: false },
+    Command {
+        names: &["ldapsearch", "ldapmodify", "ldapadd"],
+        letters: b"w",
+        apart: true,
+        attached: true,
+        long: &[],
+        login: false,
+    },
+];
+
+/// The command that `hit` names.
+fn named(text: &Text<'_>, hit: &Hit) -> Option<&'static Command> {
+    let word = &text.str[hit.start..hit.end];
+    COMMANDS.iter().find(|command| command.names.iter().any(|name| name.eq_ignore_ascii_case(word)))
+}
+
+/// Logins that a command is given: `curl -u name:word https://…`, `mysql -pword`.
 pub(super) fn command(text: &Text<'_>, hit: &Hit) -> Option<Found> {
-    let argument = argument(text, hit)?;
+    let command = named(text, hit)?;
+    let argument = argument(text, hit, command)?;
     let value = &text.str[argument.start..argument.end?];
-    let (name, word) = value.split_once(':')?;
-    let good = !word.is_empty() && !stand_in(word) && !(name.starts_with(['<', '$', '{', '[']));
-    good.then_some(Found { kind: Kind::Secret, start: argument.start, end: argument.start + value.len() })
+    let (good, length) = if command.login {
+        let (name, word) = value.split_once(':')?;
+        let open = name.starts_with(['<', '$', '{', '[']);
+        (!word.is_empty() && !stand_in(word) && !open, value.len())
+    } else {
+        let word = value.trim_end_matches(['.', ',', ';', ')']);
+        let attached = matches!(text.before(argument.start), b'p' | b'P' | b'w');
+        (is_password(word, attached), word.len())
+    };
+    good.then_some(Found { kind: Kind::Secret, start: argument.start, end: argument.start + length })
+}
+
+/// What an option may be called that is written with one dash where two belong: no password.
+const OPTIONS: [&str; 9] = ["ort", "rint", "rotocol", "lugin", "ager", "rompt", "ipe", "rogress", "retty"];
+
+/// Whether a command's password is one, and not what stands for it; `attached`: to the option's letter.
+fn is_password(word: &str, attached: bool) -> bool {
+    let lower = word.to_ascii_lowercase();
+    let letters = lower.bytes().all(|b| b.is_ascii_lowercase() || matches!(b, b'_' | b'-'));
+    word.len() >= 3
+        && !word.starts_with(['-', '$', '%', '<', '[', '{', '(', '/', '|'])
+        && !(letters
+            && ["password", "passwd", "passphrase", "assword"].iter().any(|name| lower.contains(name)))
+        && !(attached && letters && OPTIONS.iter().any(|option| lower.starts_with(option)))
+        && !stand_in(word)
 }
 
 /// Whether what takes a login is a command.
 pub(super) fn is_command(text: &Text<'_>, hit: &Hit) -> bool {
-    matches!(text.byte(hit.start), b'c' | b'C')
+    !matches!(text.byte(hit.start), b'b' | b'B')
 }
 
 /// Where the login begins that `hit` takes, if it may go on behind the end of the text.
 pub(super) fn unfinished(text: &Text<'_>, hit: &Hit) -> Option<usize> {
     if is_command(text, hit) {
-        let argument = argument(text, hit)?;
+        let argument = argument(text, hit, named(text, hit)?)?;
         return argument.open.then_some(argument.start);
     }
     let rest = &text.bytes[hit.end..];
@@ -115,8 +213,11 @@ struct Argument {
     open: bool,
 }
 
+/// How many words that are no options may follow each other: the value of one, and what the command works on.
+const BARE: u32 = 2;
+
 /// The first login among the words behind the name of a command, over lines that a backslash joins.
-fn argument(text: &Text<'_>, hit: &Hit) -> Option<Argument> {
+fn argument(text: &Text<'_>, hit: &Hit, command: &Command) -> Option<Argument> {
     let most = if text.ahead { COMMAND } else { COMMAND_IN_ANSWERS };
     let upto = text.bytes.len().min(hit.end + most);
     // Another command has its own.
@@ -124,7 +225,7 @@ fn argument(text: &Text<'_>, hit: &Hit) -> Option<Argument> {
     let mut later = later.take_while(|other| other.start < upto);
     let next = later.find(|other| other.class.meets(Class::LOGIN) && is_command(text, other));
     let upto = next.map_or(upto, |next| next.start);
-    let mut at = hit.end;
+    let (mut at, mut bare) = (hit.end, 0);
     loop {
         let blank = text.bytes[at..upto].iter().take_while(|b| b.is_ascii_whitespace()).count();
         let joined = text.before(at) == b'\\';
@@ -133,24 +234,32 @@ fn argument(text: &Text<'_>, hit: &Hit) -> Option<Argument> {
         }
         at += blank;
         let length = text.bytes[at..upto].iter().take_while(|b| !b.is_ascii_whitespace()).count();
-        if length == 0 {
+        // What stands behind these is another command.
+        let word = &text.bytes[at..at + length];
+        if length == 0 || matches!(word, b"|" | b"||" | b"&&" | b"&" | b";") {
             return None;
         }
-        if let Some(start) = option(text, at, at + length).filter(|start| *start <= upto) {
+        if blank > 0
+            && let Some(start) = option(text, at, at + length, command).filter(|start| *start <= upto)
+        {
             return Some(value(text, start));
+        }
+        bare = if blank == 0 || word[0] == b'-' || word == b"\\" { 0 } else { bare + 1 };
+        if !command.login && (bare > BARE || word.ends_with(b"`") || word.ends_with(b";")) {
+            return None;
         }
         at += length;
     }
 }
 
 /// Where the login begins that the word at `start..end` takes, if it is an option that takes one.
-fn option(text: &Text<'_>, start: usize, end: usize) -> Option<usize> {
+fn option(text: &Text<'_>, start: usize, end: usize, command: &Command) -> Option<usize> {
     let word = &text.bytes[start..end];
     let next = || {
         let blank = text.bytes[end..].iter().take(8).take_while(|b| matches!(b, b' ' | b'\t')).count();
         (blank > 0 && end + blank < text.bytes.len()).then_some(end + blank)
     };
-    for name in ["--user", "--proxy-user"] {
+    for name in command.long {
         match word.strip_prefix(name.as_bytes()) {
             Some([]) => return next(),
             Some([b'=', ..]) => return Some(start + name.len() + 1),
@@ -159,9 +268,18 @@ fn option(text: &Text<'_>, start: usize, end: usize) -> Option<usize> {
     }
     // `-u x`, `-ux`, `-sSu x`.
     let letters = word.strip_prefix(b"-")?;
+    let known = |letter: &u8| command.letters.contains(letter);
     match letters {
-        [b'u' | b'U', _, ..] => Some(start + 2),
-        [.., b'u' | b'U'] if letters.iter().all(u8::is_ascii_alphabetic) && letters.len() <= 8 => next(),
+        [letter, _, ..] if command.attached && known(letter) => Some(start + 2),
+        [letter] if command.apart && known(letter) => next(),
+        [.., letter]
+            if command.login
+                && known(letter)
+                && letters.iter().all(u8::is_ascii_alphabetic)
+                && letters.len() <= 8 =>
+        {
+            next()
+        }
         _ => None,
     }
 }

@@ -14,6 +14,7 @@ mod fold;
 mod iban;
 mod key;
 mod kind;
+mod led;
 mod login;
 mod looks;
 mod mask;

@@ -2,7 +2,7 @@
 //! unless the configuration asks for them.
 use super::{
     kind::Kind,
-    text::{Found, Text},
+    text::{Found, Text, floor},
     words::Hit,
 };
 
@@ -61,7 +61,8 @@ fn capital(rest: &str) -> Option<usize> {
 
 /// The address around a kind of street: `12 Long Acre Road, London`, `Hauptstraße 5, 10115 Berlin`, `12 rue de la Paix`.
 pub(super) fn address(text: &Text<'_>, hit: &Hit) -> Option<Found> {
-    let line = text.str[..hit.start].rfind('\n').map_or(0, |at| at + 1);
+    let near = floor(text.str, hit.start.saturating_sub(LONGEST_LINE));
+    let line = text.str[near..hit.start].rfind('\n').map_or(near, |at| near + at + 1);
     let before = &text.str[line..hit.start];
     // The number first, then at most four words.
     let mut start = hit.start;
@@ -85,12 +86,14 @@ pub(super) fn address(text: &Text<'_>, hit: &Hit) -> Option<Found> {
     }
     // The number last.
     let rest = &text.str[hit.end..];
-    let name: usize = rest.split(' ').take(1).map(str::len).sum();
+    let name = word(rest).len();
     let mut at = hit.end + if rest.starts_with(' ') { 0 } else { name };
     for _ in 0..4 {
-        let digits =
-            text.bytes[(at + 1).min(text.bytes.len())..].iter().take_while(|b| b.is_ascii_digit()).count();
-        if (1..=4).contains(&digits) && text.byte(at) == b' ' {
+        if text.byte(at) != b' ' {
+            return None;
+        }
+        let digits = text.bytes[at + 1..].iter().take(5).take_while(|b| b.is_ascii_digit()).count();
+        if (1..=4).contains(&digits) {
             let word = before.rfind(' ').map_or(0, |at| at + 1);
             return Some(Found {
                 kind: Kind::Address,
@@ -98,13 +101,21 @@ pub(super) fn address(text: &Text<'_>, hit: &Hit) -> Option<Found> {
                 end: place(text, at + 1 + digits),
             });
         }
-        let word = text.str[(at + 1).min(text.str.len())..].split([' ', '\n']).next().unwrap_or_default();
-        if word.is_empty() || !word.chars().all(|c| c.is_alphabetic() || c == '\'') || text.byte(at) != b' ' {
+        let word = word(&text.str[at + 1..]);
+        if word.is_empty() || !word.chars().all(|c| c.is_alphabetic() || c == '\'') {
             return None;
         }
         at += 1 + word.len();
     }
     None
+}
+
+/// How far before a kind of street its number is looked for, and no word around it is longer, in bytes.
+const LONGEST_LINE: usize = 256;
+
+/// The word that a text begins with.
+fn word(rest: &str) -> &str {
+    rest[..floor(rest, LONGEST_LINE)].split([' ', '\n']).next().unwrap_or_default()
 }
 
 /// The end of town, state and postal code that follow a street.

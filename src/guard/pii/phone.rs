@@ -139,7 +139,7 @@ const OTHER: Class = Class::THING
 /// Whether the digits at `start..end`, behind which a space stands, are no telephone number that may have an extension.
 pub(super) fn is_over(text: &Text<'_>, start: usize, end: usize) -> bool {
     let signs = text.bytes[..start].iter().rev().take(2).any(|b| matches!(b, b'+' | b'('));
-    let announced = text.hits.iter().any(|hit| hit.class.meets(Class::PHONE.or(Class::CALL)));
+    let announced = text.has(Class::PHONE.or(Class::CALL));
     end - start > MOST || !(signs || announced || text.bytes[start..].starts_with(b"00"))
 }
 

@@ -6,6 +6,7 @@ use aho_corasick::{AhoCorasick, MatchKind};
 
 use super::{
     Finding, Kind, Mode, Pii, escape,
+    led::{self, Led},
     mask::{MOST_DIGITS, Vault},
     text::{ceil, floor},
     texts,
@@ -63,6 +64,8 @@ pub struct Survey<'p> {
     spots: Vec<Spot>,
     /// Where in which text a value that others are part of takes their place.
     covered: Vec<(usize, Range<usize>)>,
+    /// Values that the text before theirs announces.
+    led: Vec<Led>,
     /// What is to be masked.
     values: Vec<(Kind, String)>,
     /// The place of each in the vault.
@@ -86,6 +89,7 @@ impl<'p> Survey<'p> {
             texts: 0,
             spots: Vec::new(),
             covered: Vec::new(),
+            led: Vec::new(),
             values: Vec::new(),
             places: Vec::new(),
             counts: HashMap::new(),
@@ -97,6 +101,7 @@ impl<'p> Survey<'p> {
         texts::neighbours(chat, pii.system, &mut |row| survey.across(row));
         survey.give_way(alone);
         survey.spots.sort_by_key(|spot| (spot.text, spot.range.start));
+        survey.take_led();
         survey
     }
 
@@ -158,9 +163,28 @@ impl<'p> Survey<'p> {
         })
     }
 
+    /// Takes what the text before announces, where nothing else was found.
+    fn take_led(&mut self) {
+        let known = self.spots.len();
+        for Led { text, range, kind, value } in std::mem::take(&mut self.led) {
+            let before = |spot: &Spot| (spot.text, spot.range.end) <= (text, range.start);
+            let next = self.spots[..known].get(self.spots[..known].partition_point(before));
+            let met = next.is_some_and(|spot| spot.text == text && spot.range.start < range.end);
+            if let Some(value) = (!met).then(|| self.take(kind, value.into())).flatten() {
+                self.spots.push(Spot { text, range, value, rest: false });
+            }
+        }
+        if self.spots.len() > known {
+            self.spots.sort_by_key(|spot| (spot.text, spot.range.start));
+        }
+    }
+
     /// Searches texts that stand side by side as one: a value may begin in one and end in another. What one of them
     /// shows by itself is known already.
     fn across(&mut self, row: &[(usize, &str)]) {
+        for pair in row.windows(2) {
+            self.led.extend(led::value(self.pii, pair[0].1, pair[1]));
+        }
         let mut joined = String::new();
         // Where a piece is in `joined`, which text it is of, and where it begins there.
         let mut pieces: Vec<(Range<usize>, usize, usize)> = Vec::new();

@@ -70,7 +70,7 @@ pub(super) fn announced(text: &Text<'_>, hit: &Hit) -> Option<Found> {
         _ if is_address(word) => false,
         _ if stand_in(word) || word.contains("://") => false,
         // `if password == confirm_password`, `AccountKey=…;` has a name of its own.
-        _ if !quoted && is_name(word, password) => false,
+        _ if !quoted && is_name(word, password) && !(password && is_setting(text, hit, value, word)) => false,
         Tie::Bare => strange(word) || jumbled(word) || phrase(word, 4),
         Tie::Prose if password => strange(word) || jumbled(word) || phrase(word, 4),
         Tie::Prose => word.len() >= 12 && (strange(word) && chancy(word.as_bytes()) || jumbled(word)),
@@ -86,6 +86,13 @@ pub(super) fn announced(text: &Text<'_>, hit: &Hit) -> Option<Found> {
         _ => word.len() >= 10 && !word.contains(' ') && (chancy(word.as_bytes()) || jumbled(word)),
     };
     good.then_some(Found { kind: Kind::Secret, start: value, end })
+}
+
+/// Whether a shell is told a value by the name of a variable: `PGPASSWORD=secret`, where a name would begin with a sign.
+fn is_setting(text: &Text<'_>, hit: &Hit, value: usize, word: &str) -> bool {
+    let name = text.bytes.get(hit.start..value).and_then(|name| name.strip_suffix(b"="));
+    name.is_some_and(|name| name.iter().all(|b| b.is_ascii_uppercase() || *b == b'_'))
+        && word.bytes().all(|b| b.is_ascii_lowercase())
 }
 
 /// The second of two passwords: `from x to y`. `first` is where the first is.

@@ -25,6 +25,8 @@ pub(super) struct Text<'t> {
     pub str: &'t str,
     pub bytes: &'t [u8],
     pub hits: Vec<Hit>,
+    /// Of which classes they are.
+    classes: Class,
     /// Whether it has digits or an at sign.
     pub numbers: bool,
     /// Whether a word behind a value may announce it. In a stream it may not: the value would have to wait for it.
@@ -34,12 +36,20 @@ pub(super) struct Text<'t> {
 impl<'t> Text<'t> {
     /// `numbers`: whether it has digits or an at sign.
     pub(super) fn new(text: &'t str, numbers: bool, people: bool, ahead: bool) -> Self {
-        Self { str: text, bytes: text.as_bytes(), hits: words::hits(text, numbers, people), numbers, ahead }
+        let hits = words::hits(text, numbers, people);
+        let classes = hits.iter().fold(Class::NONE, |all, hit| all.or(hit.class));
+        Self { str: text, bytes: text.as_bytes(), hits, classes, numbers, ahead }
     }
 
     /// A text that is known to have none of the words.
     pub(super) fn quiet(text: &'t str) -> Self {
-        Self { str: text, bytes: text.as_bytes(), hits: Vec::new(), numbers: false, ahead: false }
+        let (hits, classes) = (Vec::new(), Class::NONE);
+        Self { str: text, bytes: text.as_bytes(), hits, classes, numbers: false, ahead: false }
+    }
+
+    /// Whether a word of a class stands anywhere. Asked for each number: it takes no look at the words.
+    pub(super) fn has(&self, class: Class) -> bool {
+        self.classes.meets(class)
     }
 
     pub(super) fn byte(&self, at: usize) -> u8 {
@@ -168,11 +178,16 @@ impl<'t> Text<'t> {
     }
 }
 
-/// Whether a text has digits or an at sign. Every byte is looked at: without a
+/// Whether a text has digits or an at sign, also one that is spelled out. Every byte is looked at: without a
 /// way out of the loop it is done many bytes at a time.
 pub(super) fn has_numbers(text: &str) -> bool {
-    let number = |byte: u8| u8::from(byte.is_ascii_digit()) | u8::from(byte == b'@');
-    text.bytes().fold(0, |found, byte| found | number(byte)) != 0
+    let sign =
+        |byte: u8| u8::from(byte.is_ascii_digit()) | u8::from(byte == b'@') | (u8::from(byte == b'&') << 1);
+    match text.bytes().fold(0, |found, byte| found | sign(byte)) {
+        0 => false,
+        2 => text.contains(super::escape::AT_SIGN),
+        _ => true,
+    }
 }
 
 /// Whether a character makes a word with what stands beside it.

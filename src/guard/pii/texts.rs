@@ -2,7 +2,7 @@
 use serde_json::{Map, Value};
 
 use super::question::Trust;
-use crate::chat::{Format, Media, Part, Request, Role, Source, Tool};
+use crate::chat::{Format, Media, Message, Part, Purpose, Request, Role, Source, Tool};
 
 /// Shows every text to `look`, with the name of the field it stands in where that says something.
 pub(super) fn each(chat: &Request, system: bool, look: &mut impl FnMut(&str, Option<&str>, Trust)) {
@@ -47,42 +47,60 @@ pub(super) fn each_mut(chat: &mut Request, system: bool, change: &mut impl FnMut
     change_map(&mut chat.rest, change);
 }
 
-/// Shows texts that stand side by side in one message, each with its number in the order of [`each`].
+/// Shows texts that stand side by side, in one message or at the border of two that one party writes one after the
+/// other, each with its number in the order of [`each`].
 pub(super) fn neighbours<'c>(chat: &'c Request, system: bool, look: &mut impl FnMut(&[(usize, &'c str)])) {
+    // Each of the texts to embed is one by itself.
+    let talk = chat.purpose == Purpose::Chat;
+    let beside = |one: &Message, two: &Message| talk && one.role == two.role && one.name == two.name;
     let more = |part: &Part| matches!(part, Part::ToolResult { parts, .. } if parts.len() > 1);
-    if !chat.messages.iter().any(|message| message.parts.len() > 1 || message.parts.iter().any(more)) {
+    let many = |message: &Message| message.parts.len() > 1 || message.parts.iter().any(more);
+    if !chat.messages.iter().any(many) && !chat.messages.windows(2).any(|pair| beside(&pair[0], &pair[1])) {
         return;
     }
-    let mut number = 0;
-    for message in chat.messages.iter().filter(|message| system || !is_system(message.role)) {
-        side_by_side(&message.parts, &mut number, look);
-        number += usize::from(message.name.is_some());
+    let (mut number, mut row, mut last) = (0, Vec::new(), None);
+    for message in &chat.messages {
+        if last.is_none_or(|last| !beside(last, message)) {
+            shown(&mut row, look);
+        }
+        last = Some(message);
+        if system || !is_system(message.role) {
+            side_by_side(&message.parts, &mut number, &mut row, look);
+            number += usize::from(message.name.is_some());
+        }
     }
+    shown(&mut row, look);
 }
 
-fn side_by_side<'c>(parts: &'c [Part], number: &mut usize, look: &mut impl FnMut(&[(usize, &'c str)])) {
-    let mut row: Vec<(usize, &str)> = Vec::new();
-    for part in parts {
-        match part {
-            Part::Text { text, rest } => {
-                row.push((*number, text));
-                *number += 1;
-                map_texts(rest, &mut |_, _, _| *number += 1);
-                continue;
-            }
-            Part::ToolResult { parts, rest, .. } => {
-                side_by_side(parts, number, look);
-                map_texts(rest, &mut |_, _, _| *number += 1);
-            }
-            other => part_texts(other, Trust::Words, &mut |_, _, _| *number += 1),
-        }
-        if row.len() > 1 {
-            look(&row);
-        }
-        row.clear();
-    }
+/// Shows a row of texts, and begins another.
+fn shown<'c>(row: &mut Vec<(usize, &'c str)>, look: &mut impl FnMut(&[(usize, &'c str)])) {
     if row.len() > 1 {
-        look(&row);
+        look(row);
+    }
+    row.clear();
+}
+
+fn side_by_side<'c>(
+    parts: &'c [Part],
+    number: &mut usize,
+    row: &mut Vec<(usize, &'c str)>,
+    look: &mut impl FnMut(&[(usize, &'c str)]),
+) {
+    for part in parts {
+        if let Part::Text { text, rest } = part {
+            row.push((*number, text));
+            *number += 1;
+            map_texts(rest, &mut |_, _, _| *number += 1);
+            continue;
+        }
+        shown(row, look);
+        if let Part::ToolResult { parts, rest, .. } = part {
+            side_by_side(parts, number, row, look);
+            shown(row, look);
+            map_texts(rest, &mut |_, _, _| *number += 1);
+        } else {
+            part_texts(part, Trust::Words, &mut |_, _, _| *number += 1);
+        }
     }
 }
 

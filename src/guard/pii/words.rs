@@ -9,6 +9,7 @@ use super::trie::Trie;
 pub(super) struct Class(u32);
 
 impl Class {
+    pub(super) const NONE: Self = Self(0);
     pub(super) const PHONE: Self = Self(1);
     /// May be about telephones, and about much else.
     pub(super) const CALL: Self = Self(1 << 1);
@@ -120,7 +121,7 @@ const WORDS: &[(Class, &str)] = &[
     ),
     (
         Class::PASSWORD,
-        "password passwd pgpassword dbpassword userpassword adminpassword rootpassword dbpass| dbpwd| pwd pass:| pass=| passphrase passcode passwort kennwort mot_de_passe mdp| contraseña contrasena senha parola_d'ordine wachtwoord lösenord hasło adgangskode salasana \
+        "password passwd pgpassword dbpassword userpassword adminpassword rootpassword dbpass| dbpwd| pwd pass:| pass=| sshpass| rediscli_auth passphrase passcode passwort kennwort mot_de_passe mdp| contraseña contrasena senha parola_d'ordine wachtwoord lösenord hasło adgangskode salasana \
          пароль Пароль 密码 密碼 パスワード 비밀번호 şifre pw:| pw=| pw| parola| heslo",
     ),
     (
@@ -154,7 +155,11 @@ const WORDS: &[(Class, &str)] = &[
          dckr_pat_ dckr_oat_ xkeysib- xsmtpsib- ltai akid eaaa eaac eaab eaad key- pat-na1- pat-eu1- sl. tgp_v1_ rpa_ csk- jina_ phx_ nfp_ dt0c01. ops_eyj glptt- glft- glimt- glagent- glsoat- glcbt- akcp amzn.mws. abia acca xoxd- atctt3 cfpat- shppa_ fw_ sk_ fo1_ sgp_",
     ),
     (Class::PREFIX.or(Class::KEY), "secret_"),
-    (Class::LOGIN, "curl| basic|"),
+    (
+        Class::LOGIN,
+        "curl| basic| mysql| mysqldump| mysqladmin| mysqlimport| mariadb| mariadb-dump| sshpass| redis-cli| valkey-cli| docker_login| \
+         podman_login| az_login| mongo| mongosh| mongodump| mongorestore| sqlcmd| ldapsearch| ldapmodify| ldapadd|",
+    ),
     (Class::BORN, "b.|"),
     (Class::PEM, "begin"),
     (Class::AT, "at"),

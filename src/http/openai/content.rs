@@ -55,7 +55,12 @@ pub(super) fn responses_part(mut map: Map<String, Value>, at: &At<'_>) -> Result
         }
         Kind::InputAudio => audio(map, at),
         Kind::Refusal => text(&mut map, "refusal", at).map(Part::Refusal),
-        Kind::ImageUrl | Kind::File | Kind::Other => Ok(Part::Other(Value::Object(map))),
+        // No provider is asked in this API: it would be sent to nobody.
+        Kind::ImageUrl | Kind::File | Kind::Other => {
+            let known =
+                "`input_text`, `input_image`, `input_file`, `input_audio`, `output_text` or `refusal`";
+            Err(at.then("type").wrong(format!("must be {known}")))
+        }
     }
 }
 

@@ -8,6 +8,7 @@ use serde_json::{Map, Value, value::RawValue};
 use crate::{
     chat::{Family, Media, Part, Request, Role, Source, ToolCall},
     error::{Error, Result},
+    provider::foreign,
     wire::data_url,
 };
 
@@ -141,7 +142,7 @@ impl<'a> Turns<'a> {
     /// Reads the messages of `chat`.
     pub(super) fn of(chat: &'a Request) -> Result<Self> {
         let mut all = Self::default();
-        let reader = Reader { model: &chat.model, ours: chat.family == Family::Anthropic };
+        let reader = Reader { chat, ours: chat.family == Family::Anthropic };
         for message in &chat.messages {
             let mut blocks = Vec::with_capacity(message.parts.len());
             for part in &message.parts {
@@ -199,7 +200,7 @@ impl Block<'_> {
 }
 
 struct Reader<'a> {
-    model: &'a str,
+    chat: &'a Request,
     ours: bool,
 }
 
@@ -236,8 +237,12 @@ impl Reader<'_> {
                 Block::ToolResult { tool_use_id, content: content?, is_error, rest }
             }
             Part::Other(value) if self.ours => Block::Other(value),
-            // A thought without proof of its author is refused, and so is what others define.
-            Part::Reasoning { .. } | Part::Other(_) => return Ok(None),
+            Part::Other(value) => {
+                foreign::part(self.chat, value)?;
+                return Ok(None);
+            }
+            // A thought without proof of its author is refused.
+            Part::Reasoning { .. } => return Ok(None),
         }))
     }
 
@@ -261,7 +266,7 @@ impl Reader<'_> {
     }
 
     fn unsupported(&self, what: &'static str) -> Error {
-        Error::Unsupported { model: self.model.to_owned(), what: what.into() }
+        Error::Unsupported { model: self.chat.model.clone(), what: what.into() }
     }
 }
 
@@ -389,9 +394,15 @@ mod tests {
         let expected = json!([{"type": "text", "text": "a", "cache_control": {"type": "ephemeral"}, "citations": {}},
             {"type": "x"}]);
         assert_eq!(ours["turns"][0]["content"], expected);
-        let theirs = turns(vec![message(Role::User, parts())], Family::OpenAi);
+        let mut theirs = parts();
+        theirs[1] = Part::Other(json!({"type": "web_search_tool_result"}));
+        let theirs = turns(vec![message(Role::User, theirs)], Family::OpenAi);
         let expected = json!([{"type": "text", "text": "a", "cache_control": {"type": "ephemeral"}}]);
         assert_eq!(theirs["turns"][0]["content"], expected);
+        // What nobody would see is refused.
+        let messages = vec![message(Role::User, parts())];
+        let chat = Request { messages, family: Family::OpenAi, ..Request::default() };
+        assert!(matches!(Turns::of(&chat), Err(Error::Unsupported { .. })));
     }
 
     #[test]

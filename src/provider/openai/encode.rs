@@ -7,8 +7,9 @@ use serde_json::{Map, Value};
 
 use super::content::Messages;
 use crate::{
-    chat::{Family, Format, Part, Request, Source, Tool, ToolChoice},
+    chat::{Family, Format, Part, Purpose, Request, Source, Tool, ToolChoice},
     error::{Error, Result},
+    provider::foreign,
     wire,
 };
 
@@ -40,9 +41,17 @@ const WRITTEN: &[&str] = &[
 pub(super) fn check(chat: &Request) -> Result<()> {
     let by_reference =
         |part: &Part| matches!(part, Part::Audio(media) if !matches!(media.source, Source::Base64(_)));
-    if chat.messages.iter().flat_map(|message| &message.parts).any(by_reference) {
-        let what = "audio has to be sent along, in base64".into();
-        return Err(Error::Unsupported { model: chat.model.clone(), what });
+    // Texts to embed may be given as numbers.
+    let foreign = chat.family != Family::OpenAi && chat.purpose == Purpose::Chat;
+    for part in chat.messages.iter().flat_map(|message| &message.parts) {
+        match part {
+            Part::Other(value) if foreign => foreign::part(chat, value)?,
+            part if by_reference(part) => {
+                let what = "audio has to be sent along, in base64".into();
+                return Err(Error::Unsupported { model: chat.model.clone(), what });
+            }
+            _ => {}
+        }
     }
     Ok(())
 }

@@ -148,6 +148,10 @@ fn mistakes_are_named_by_their_path_and_nothing_stored_is_asked_for() {
             "input[0].content[0].text: is required",
         ),
         (
+            with("input", json!([{"role": "user", "content": [{"type": "image_url", "image_url": {}}]}])),
+            "input[0].content[0].type: must be `input_text`, `input_image`, `input_file`, `input_audio`, `output_text` or `refusal`",
+        ),
+        (
             with("input", json!([{"type": "item_reference", "id": "a"}])),
             "input[0]: refers to an item, but nothing is stored here; send the item itself",
         ),
