@@ -154,10 +154,10 @@ fn after_announcement(text: &Text<'_>, class: Class, most: usize) -> Option<usiz
 fn secrets(text: &Text<'_>) -> usize {
     let length = text.bytes.len();
     let mut open = length;
-    let unbroken = |from: usize| {
-        length - from <= key::LONGEST
-            && !text.bytes[from..].iter().any(|b| b.is_ascii_whitespace() || b"\"'`<>".contains(b))
-    };
+    // Where the last word begins: looked for once, not for each of the many that it may be full of.
+    let within = |b: &&u8| !(b.is_ascii_whitespace() || b"\"'`<>".contains(b));
+    let last = length - text.bytes.iter().rev().take(key::LONGEST).take_while(within).count();
+    let unbroken = |from: usize| from >= last;
     for hit in &text.hits {
         let class = hit.class;
         if class.meets(Class::PREFIX) && unbroken(hit.end) {
