@@ -122,11 +122,12 @@ pub(super) fn unfinished(text: &Text<'_>, hit: &Hit) -> Option<usize> {
         let open = (1..=3).contains(&value) && word.len() <= 64 && !word.iter().any(u8::is_ascii_whitespace);
         return (open && hit.class.meets(Class::PASSWORD)).then_some(from + value);
     };
+    // First of all: what stands further back would be read to its end for every word.
+    let rest = text.bytes.get(value..).filter(|rest| rest.len() <= LONGEST_VALUE)?;
     let quoted = matches!(text.before(value), b'"' | b'\'' | b'`');
     let stop = |b: &u8| b.is_ascii_whitespace() || matches!(b, b'"' | b'\'' | b'`' | b'<' | b'>');
-    let rest = text.bytes.get(value..)?;
     let ended = if quoted { closing(text.bytes, value).is_some() } else { rest.iter().any(stop) };
-    (rest.len() <= LONGEST_VALUE && !ended).then_some(value)
+    (!ended).then_some(value)
 }
 
 /// The length of the value in quotes that begins at `value`, if its quote is closed: not by one behind a

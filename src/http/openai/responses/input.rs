@@ -66,10 +66,11 @@ fn messages_of(mut map: Map<String, Value>, at: &At<'_>, messages: &mut Vec<Mess
     let content = take(&mut map, "content").ok_or_else(|| at.then("content").missing())?;
     let mut parts = said(content, at, "content")?;
     match messages.last_mut() {
-        // What was thought and what was said then are one turn.
+        // What was thought and what was said then are one turn. Where nothing was said the thoughts are not looked at:
+        // all of them would be for each of any number of such turns.
         Some(Message { role: Role::Assistant, parts: before, .. })
             if role == Role::Assistant
-                && before.iter().all(|part| matches!(part, Part::Reasoning { .. })) =>
+                && (parts.is_empty() || before.iter().all(|part| matches!(part, Part::Reasoning { .. }))) =>
         {
             before.append(&mut parts);
         }

@@ -128,6 +128,27 @@ fn items_become_turns() {
     );
 }
 
+/// Eight times as many items take about eight times as long, not 64 times.
+#[test]
+fn thoughts_are_not_read_again_for_each_turn_that_says_nothing() {
+    let least = |count: usize| {
+        let thought = json!({"type": "reasoning"});
+        let silence = json!({"role": "assistant", "content": []});
+        let items = std::iter::repeat_n(thought, count).chain(std::iter::repeat_n(silence, count));
+        let body = json!({"model": "m", "input": items.collect::<Vec<_>>()}).to_string();
+        let times = (0..3).map(|_| {
+            let began = std::time::Instant::now();
+            let chat = parse(body.as_bytes()).unwrap();
+            let took = began.elapsed();
+            assert_eq!((chat.messages.len(), chat.messages[0].parts.len()), (1, count));
+            took
+        });
+        times.min().unwrap().as_secs_f64()
+    };
+    let growth = least(8000) / least(1000);
+    assert!(growth < 24.0, "{growth} times");
+}
+
 #[test]
 fn mistakes_are_named_by_their_path_and_nothing_stored_is_asked_for() {
     let with = |field: &str, value: Value| {
