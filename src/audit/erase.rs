@@ -148,10 +148,10 @@ impl Filing {
 
     /// Has the database take all that the journal holds, and the journal let go of it.
     async fn leave(&self) -> Result<()> {
-        let Some(last) = self.writer().turn().await else {
+        let Some(turned) = self.writer().turn().await else {
             return Err(Error::internal("the audit's thread has gone"));
         };
-        self.through(last).await
+        self.left(turned).await
     }
 
     /// Looks after what is too old, after erasures of others, and whether records are damaged, until all other handles

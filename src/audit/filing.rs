@@ -23,6 +23,7 @@ use uuid::Uuid;
 use super::{
     archive::{Archive, Block},
     journal::{self, Head, SEGMENT},
+    queue::Turned,
     recheck::Recheck,
     watermark::{Noted, Watermark},
     writer::{Shared, Trouble, Writer},
@@ -57,6 +58,8 @@ struct Inner {
     asked: Notify,
     /// The last record that the database has.
     filed: watch::Sender<u64>,
+    /// How often it was tried to move what there is.
+    rounds: watch::Sender<u64>,
     /// Since when it does not have all.
     behind: Mutex<Option<Instant>>,
     /// Whether there was something to move when the process began.
@@ -111,6 +114,7 @@ impl Filing {
             mark: Arc::new(Mutex::new(mark)),
             asked,
             filed,
+            rounds: watch::Sender::default(),
             behind,
             began_behind,
             erased: Mutex::default(),
@@ -124,6 +128,7 @@ impl Filing {
                 let began = Instant::now();
                 let result = inner.round(&mut cursor, &mut numbers).await;
                 inner.told(&shared, cursor, began, result.as_ref().err());
+                inner.rounds.send_modify(|rounds| *rounds += 1);
                 pause = if result.is_ok() { EVERY } else { (pause * 2).min(LONGEST_PAUSE) };
                 if result.is_ok() && shared.durable.load(Acquire) <= *inner.filed.borrow() {
                     tokio::select! {
@@ -165,6 +170,30 @@ impl Filing {
             Ok(Ok(_)) => Ok(()),
             _ => Err(Error::StoreAway("audit records could not be moved into the database".into())),
         }
+    }
+
+    /// Waits until the database has all records before a segment, and the journal holds none of them any more.
+    ///
+    /// # Errors
+    /// [`Error::StoreAway`]: the database takes none, or they cannot be removed.
+    pub(super) async fn left(&self, turned: Turned) -> Result<()> {
+        self.through(turned.last).await?;
+        let gone = async {
+            let mut rounds = self.0.rounds.subscribe();
+            while self.oldest().await.is_none_or(|oldest| oldest < turned.segment) {
+                self.0.asked.notify_one();
+                let _ = rounds.changed().await;
+            }
+        };
+        let late = |_| Error::StoreAway("audit records could not be removed from the journal".into());
+        tokio::time::timeout(PATIENCE, gone).await.map_err(late)
+    }
+
+    /// The first segment that is there.
+    async fn oldest(&self) -> Option<u64> {
+        let folder = self.0.folder.clone();
+        let segments = tokio::task::spawn_blocking(move || journal::segments(&folder)).await;
+        Some(segments.ok()?.ok()?.first().map_or(u64::MAX, |(number, _)| *number))
     }
 
     /// Records that the database does not have yet, and since when it does not have all.

@@ -19,7 +19,7 @@ use super::{
     chain::Key,
     frame::{Content, Frame},
     journal::{Head, Journal, MOST_AT_ONCE},
-    queue::{Parts, Queue},
+    queue::{Parts, Queue, Turned},
     watermark::{Noted, Watermark},
     writer::{Shared, Trouble},
 };
@@ -181,7 +181,8 @@ impl Keeper {
         if let Some(kept) = &mut self.kept {
             for turn in batch.turns.drain(..) {
                 kept.turn();
-                let _ = turn.send(kept.journal.head().seq);
+                let (last, segment) = (kept.journal.head().seq, kept.journal.number());
+                let _ = turn.send(Turned { last, segment });
             }
             self.shared.segment.store(kept.journal.number(), Release);
             self.shared.more.notify_one();

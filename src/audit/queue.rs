@@ -12,12 +12,21 @@ pub(super) struct Queue {
     /// Of each entry: tenant, request id, user, what stays, what can be erased.
     pub(super) bytes: Vec<u8>,
     pub(super) log: Vec<u8>,
-    /// Who wants the records after these in a segment of their own, and hears of the last one before it.
-    pub(super) turns: Vec<oneshot::Sender<u64>>,
+    /// Who wants the records after these in a segment of their own, and hears of it.
+    pub(super) turns: Vec<oneshot::Sender<Turned>>,
     /// Tells all whose records are here that they are on the disk.
     pub(super) commit: Arc<Commit>,
     /// Tells those whose records came here later than they were handed over.
     pub(super) others: Vec<Arc<Commit>>,
+}
+
+/// A segment that was begun so that those before it can go.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Turned {
+    /// The last record before it.
+    pub(super) last: u64,
+    /// Its number.
+    pub(super) segment: u64,
 }
 
 /// A record that is spelled.

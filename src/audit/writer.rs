@@ -34,7 +34,7 @@ use super::{
     journal::Journal,
     keeper::Keeper,
     line::{How, Spelled},
-    queue::{Parts, Queue},
+    queue::{Parts, Queue, Turned},
     settings::{Content, Durability, OnFailure},
     watermark::Watermark,
 };
@@ -275,8 +275,8 @@ impl Writer {
         Ticket::new(commit)
     }
 
-    /// Begins a segment of its own for all records that come, and tells the last one before it.
-    pub(super) async fn turn(&self) -> Option<u64> {
+    /// Begins a segment of its own for all records that come.
+    pub(super) async fn turn(&self) -> Option<Turned> {
         let (told, hears) = oneshot::channel();
         self.0.queue.lock().turns.push(told);
         self.0.wake();

@@ -252,6 +252,13 @@ async fn gateways_that_share_redis_and_postgres_all_forget() {
     assert!(memchr::memmem::find(&held, b"of anna").is_none());
     is_forgotten_by(&one, &upstream, "anna", &anna).await;
     erase(&one, "anna").await;
+    // Where it is said to be done, the journal holds no word any more.
+    for _ in 0..5 {
+        let asked = post(&one, "/query", &question("anna", "one"), None).await;
+        assert_eq!(asked.status, 200);
+        erase(&one, "anna").await;
+        assert!(holding(one.folder(), "of anna").is_empty(), "{:?}", holding(one.folder(), "of anna"));
+    }
     // The other one hears of it within a few seconds.
     hears_of_it(&two).await;
     erase(&two, "anna").await;
