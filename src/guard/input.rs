@@ -262,7 +262,7 @@ fn see(chat: &Request, injection: bool, rules: &safety::Rules) -> Seen {
             }
         }
         if !rules.is_empty() {
-            for found in rules.find_lower(&injection::folded(text)) {
+            for found in rules.find_hidden(text, &injection::folded(text)) {
                 if !seen.unsafe_content.iter().any(|(known, _)| known.category == found.category) {
                     seen.unsafe_content.push((found, trust));
                 }

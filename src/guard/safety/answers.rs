@@ -35,7 +35,7 @@ impl Guard for Answers {
         while !text.is_char_boundary(sure) {
             sure -= 1;
         }
-        let lower = text.to_ascii_lowercase();
+        let lower = super::small(text);
         let mut at = from;
         while let Some(hit) = any.find_at(&lower, at).filter(|hit| hit.start() < sure) {
             // No match that begins here needs more: to the end of the text it would be hits times its length.

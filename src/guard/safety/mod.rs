@@ -44,6 +44,8 @@ pub struct Rules {
     each: Vec<Compiled>,
     /// The longest match of any of them, in bytes.
     pub longest: usize,
+    /// Whether any has other letters than those from a to z.
+    beyond_ascii: bool,
 }
 
 #[derive(Debug)]
@@ -89,23 +91,16 @@ impl Rules {
                 .iter()
                 .map(|phrase| regex::escape(&phrase.trim().to_lowercase()).replace(' ', r"\s{1,3}"));
             for pattern in phrases.chain(rule.patterns.iter().cloned()) {
-                if pattern.is_empty() {
-                    return Err(format!("`safety.rules[{number}]`: a phrase is empty"));
-                }
+                read(&pattern).map_err(|why| format!("`safety.rules[{number}]`: {why}"))?;
                 sources.push((rule.category.as_str().into(), mode, bounded(&pattern)));
             }
         }
         sources.retain(|(_, mode, _)| *mode != Mode::Off && settings.mode != Mode::Off);
         let mut longest = 0;
         for (category, _, pattern) in &sources {
-            let hir = regex_syntax::Parser::new().parse(pattern);
-            let hir = hir.map_err(|error| format!("`safety.rules`, category `{category}`: {error}"))?;
-            longest = longest.max(length(&hir).ok_or_else(|| {
-                format!(
-                    "`safety.rules`, category `{category}`: a pattern's match has to be 1 to {LONGEST} bytes long; \
-                     write `{{0,20}}` for `*`"
-                )
-            })?);
+            let most =
+                read(pattern).map_err(|why| format!("`safety.rules`, category `{category}`: {why}"))?;
+            longest = longest.max(most);
         }
         let whole: Vec<String> = sources.iter().map(|(_, _, pattern)| format!("(?:{pattern})")).collect();
         let compile = |pattern: &str| Regex::new(pattern).map_err(|error| format!("`safety.rules`: {error}"));
@@ -115,7 +110,8 @@ impl Rules {
             let pattern = OnceLock::new();
             Compiled { category, mode, source, pattern }
         });
-        Ok(Self { any, each: each.collect(), longest })
+        let beyond_ascii = whole.iter().any(|pattern| !pattern.is_ascii());
+        Ok(Self { any, each: each.collect(), longest, beyond_ascii })
     }
 
     /// Whether there is nothing to look for.
@@ -130,11 +126,20 @@ impl Rules {
 
     /// All that is found in a text, in the order of the rules; at most one of each category.
     pub fn find(&self, text: &str) -> Vec<Found> {
-        self.find_lower(&text.to_ascii_lowercase())
+        self.find_lower(&small(text))
     }
 
-    /// The same in a text that is in lower case already, as patterns are.
-    pub fn find_lower(&self, lower: &str) -> Vec<Found> {
+    /// The same in a text that may hide what it says: `folded` is what it says in plain small letters, without
+    /// accents. Rules that have some are held against the text as it is. Where they are is not told.
+    pub fn find_hidden(&self, text: &str, folded: &str) -> Vec<Found> {
+        let mut found = self.find_lower(folded);
+        if self.beyond_ascii && !text.is_ascii() {
+            found.extend(self.find(text));
+        }
+        found
+    }
+
+    fn find_lower(&self, lower: &str) -> Vec<Found> {
         let mut found: Vec<Found> = Vec::new();
         if self.any.as_ref().is_none_or(|any| !any.is_match(lower)) {
             return found;
@@ -155,6 +160,49 @@ impl Rules {
 /// A pattern between the borders of words.
 fn bounded(pattern: &str) -> String {
     format!(r"\b(?:{pattern})\b")
+}
+
+/// The text in small letters, each as long as the one in whose place it stands: places in it stay what they are.
+fn small(text: &str) -> String {
+    if text.is_ascii() {
+        return text.to_ascii_lowercase();
+    }
+    let small = |c: char| {
+        let mut lower = c.to_lowercase();
+        let one = lower.next().filter(|one| lower.next().is_none() && one.len_utf8() == c.len_utf8());
+        one.unwrap_or(c)
+    };
+    text.chars().map(small).collect()
+}
+
+/// The longest match of a pattern, in bytes.
+///
+/// # Errors
+/// What is wrong with it, in words.
+fn read(pattern: &str) -> Result<usize, String> {
+    let hir = regex_syntax::Parser::new().parse(pattern).map_err(|error| error.to_string())?;
+    if has_capital(pattern) {
+        return Err("a pattern has to be in small letters, as the text is that it is held against".into());
+    }
+    let wrong = || format!("a pattern's match has to be 1 to {LONGEST} bytes long; write `{{0,20}}` for `*`");
+    length(&hir).ok_or_else(wrong)
+}
+
+/// Whether a pattern asks for a capital letter; those that only mean something, as in `\S`, do not.
+fn has_capital(pattern: &str) -> bool {
+    let mut rest = pattern.chars();
+    while let Some(c) = rest.next() {
+        let skipped: &[char] = match c {
+            '\\' if rest.next().is_some() && rest.as_str().starts_with('{') => &['}'],
+            '\\' => continue,
+            // Names and flags of a group.
+            '(' if rest.as_str().starts_with('?') => &[':', '>', ')'],
+            c if c.is_uppercase() => return true,
+            _ => continue,
+        };
+        rest.by_ref().find(|c| skipped.contains(c));
+    }
+    false
 }
 
 /// The longest match in bytes, if it has one that is short enough and matches something.

@@ -29,7 +29,7 @@ pub struct Settings {
     #[garde(skip)]
     pub builtin: bool,
     /// Rules of one's own.
-    #[garde(length(max = 256), dive)]
+    #[garde(length(max = 256), dive, custom(say_something))]
     pub rules: Vec<Rule>,
     /// A moderation service with OpenAI's API, asked besides.
     #[garde(dive)]
@@ -62,10 +62,10 @@ pub struct Rule {
     #[garde(custom(is_name))]
     pub category: String,
     /// Phrases, found as whole words whatever their case.
-    #[garde(length(max = 10_000))]
+    #[garde(length(max = 10_000), inner(custom(is_phrase)))]
     pub phrases: Vec<String>,
     /// Regular expressions over the text in lower case; each has to have a longest match.
-    #[garde(length(max = 256))]
+    #[garde(length(max = 256), inner(custom(is_pattern)))]
     pub patterns: Vec<String>,
     /// What it leads to; absent: what its category does.
     #[garde(skip)]
@@ -119,6 +119,20 @@ impl Default for Sanitize {
     fn default() -> Self {
         Self { enabled: false, markup: true, max_chars: 10_000 }
     }
+}
+
+fn say_something(rules: &[Rule], (): &()) -> garde::Result {
+    let empty = rules.iter().position(|rule| rule.phrases.is_empty() && rule.patterns.is_empty());
+    let told = |at| garde::Error::new(format!("[{at}] has neither phrases nor patterns"));
+    empty.map_or(Ok(()), |at| Err(told(at)))
+}
+
+fn is_phrase(phrase: &str, (): &()) -> garde::Result {
+    (!phrase.trim().is_empty()).then_some(()).ok_or_else(|| garde::Error::new("is empty"))
+}
+
+fn is_pattern(pattern: &str, (): &()) -> garde::Result {
+    super::read(pattern).map(drop).map_err(garde::Error::new)
 }
 
 fn is_name(name: &str, (): &()) -> garde::Result {

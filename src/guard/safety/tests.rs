@@ -1,6 +1,7 @@
 use proptest::prelude::*;
 
 use super::*;
+use crate::guard::hold::Guard as _;
 
 fn rules() -> Rules {
     Rules::new(&Settings { mode: Mode::Block, ..Settings::default() }).unwrap()
@@ -68,13 +69,54 @@ fn ones_own_rules_have_their_own_modes_and_must_have_an_end() {
         ("competitors", Mode::Log, 7..17)
     );
     assert!(rules.find("acme corporation").is_empty(), "only whole words");
-    for pattern in ["a.*b", "", "(", "x*"] {
+    for pattern in ["a.*b", "", "(", "x*", "Foo", r"\p{Greek}[A-Z]", "(?P<Name>b)C"] {
         let rule = Rule { phrases: Vec::new(), patterns: vec![pattern.into()], ..rule.clone() };
         let bad = Settings { rules: vec![rule], ..settings.clone() };
         assert!(Rules::new(&bad).is_err(), "{pattern}");
+        // Whoever checks the configuration is told, with the place.
+        let told = garde::Validate::validate(&bad).unwrap_err().to_string();
+        assert!(told.starts_with("rules[0].patterns[0]: "), "{told}");
+    }
+    for (phrases, place) in
+        [(vec![" ".to_owned()], "rules[0].phrases[0]: is empty"), (vec![], "rules: [0] has neither")]
+    {
+        let bad = Settings {
+            rules: vec![Rule { phrases, patterns: Vec::new(), ..rule.clone() }],
+            ..settings.clone()
+        };
+        let told = garde::Validate::validate(&bad).unwrap_err().to_string();
+        assert!(told.starts_with(place), "{told}");
+    }
+    for pattern in [r"a\S{1,3}\p{L}\W", "(?P<Name>b)", "(?i:b)", r"\x{4F}?b"] {
+        assert!(!has_capital(pattern), "{pattern}");
     }
     let off = Settings { mode: Mode::Off, ..settings };
     assert!(Rules::new(&off).unwrap().is_empty());
+}
+
+#[test]
+fn letters_that_other_languages_have_are_found_whatever_their_case() {
+    let phrases = ["schön", "Ärger", "größe null", "café noir", "naïve", "привет мир", "你好"];
+    let rule = Rule {
+        category: "own".into(),
+        phrases: phrases.map(Into::into).into(),
+        patterns: vec!["fünf [a-z]{1,9}".into(), r"stra(ß|ss)e \d{1,3}".into()],
+        mode: None,
+    };
+    let settings = Settings { rules: vec![rule], builtin: false, mode: Mode::Block, ..Settings::default() };
+    let rules = Arc::new(Rules::new(&settings).unwrap());
+    for said in phrases.into_iter().chain(["Fünf sterne", "straße 17", "STRASSE 17"]) {
+        // Of `ß` there is no capital letter that is as long.
+        let upper = (!said.contains('ß')).then(|| said.to_uppercase());
+        for said in [said.to_owned(), said.to_lowercase()].into_iter().chain(upper) {
+            let text = format!("it is {said} now");
+            assert!(!rules.find_hidden(&text, &crate::guard::injection::folded(&text)).is_empty(), "{text}");
+            assert_eq!(text[rules.find(&text)[0].range.clone()], said);
+            let mut found = Vec::new();
+            Answers(rules.clone()).scan(&text, 0, true, &mut found);
+            assert_eq!(found.len(), 1, "{text}");
+        }
+    }
 }
 
 #[test]
