@@ -166,23 +166,49 @@ pub(super) fn command(text: &Text<'_>, hit: &Hit) -> Option<Found> {
     } else {
         let word = value.trim_end_matches(['.', ',', ';', ')']);
         let attached = matches!(text.before(argument.start), b'p' | b'P' | b'w');
-        (is_password(word, attached), word.len())
+        let end = argument.start + value.len();
+        let prose = word.len() == value.len() && text.ahead && is_prose(&text.str[end..]);
+        (is_password(word, attached, prose), word.len())
     };
     good.then_some(Found { kind: Kind::Secret, start: argument.start, end: argument.start + length })
 }
 
-/// What an option may be called that is written with one dash where two belong: no password.
-const OPTIONS: [&str; 9] = ["ort", "rint", "rotocol", "lugin", "ager", "rompt", "ipe", "rogress", "retty"];
+/// How options and words go on that begin with the letter of one: written with one dash where two belong, or after a
+/// dash of prose. No password.
+const OPTIONS: [&str; 42] = [
+    "ort", "rint", "ro", "lu", "age", "ipe", "retty", "arent", "ath", "arse", "art", "ass", "aste", "atch",
+    "ause", "er", "ick", "ing", "lace", "lain", "lan", "lay", "lease", "ointed", "oll", "ool", "ost", "re",
+    "rivate", "ull", "urge", "ush", "ut", "ython", "ait", "arn", "atch", "eb", "hich", "ide", "ith", "ord",
+];
 
-/// Whether a command's password is one, and not what stands for it; `attached`: to the option's letter.
-fn is_password(word: &str, attached: bool) -> bool {
+/// What a sentence says of an option, and no password is.
+const SAYS: [&str; 32] = [
+    "and", "are", "asks", "can", "does", "expects", "flag", "for", "gives", "has", "instead", "lets",
+    "makes", "means", "must", "needs", "opens", "option", "prompts", "reads", "says", "sets", "should",
+    "stands", "switch", "takes", "tells", "uses", "wants", "was", "will", "works",
+];
+
+/// Whether a sentence goes on: with a word that follows a verb, and no argument of a command.
+fn is_prose(rest: &str) -> bool {
+    let next = rest.split_ascii_whitespace().next().unwrap_or_default();
+    let next = next.trim_end_matches(['.', ',', ';', '?', '!', ':']);
+    let words =
+        ["a", "an", "it", "its", "my", "often", "our", "that", "the", "their", "this", "too", "you", "your"];
+    words.iter().any(|word| word.eq_ignore_ascii_case(next))
+}
+
+/// Whether a command's password is one, and not what stands for it; `attached`: to the option's letter; `prose`: a
+/// sentence goes on behind it, so that a word of letters is one of its words.
+fn is_password(word: &str, attached: bool, prose: bool) -> bool {
     let lower = word.to_ascii_lowercase();
     let letters = lower.bytes().all(|b| b.is_ascii_lowercase() || matches!(b, b'_' | b'-'));
     word.len() >= 3
         && !word.starts_with(['-', '$', '%', '<', '[', '{', '(', '/', '|'])
         && !(letters
             && ["password", "passwd", "passphrase", "assword"].iter().any(|name| lower.contains(name)))
+        && !(letters && prose)
         && !(attached && letters && OPTIONS.iter().any(|option| lower.starts_with(option)))
+        && !(!attached && SAYS.contains(&&*lower))
         && !stand_in(word)
 }
 

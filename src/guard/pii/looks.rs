@@ -110,6 +110,14 @@ pub(super) fn jumbled(word: &str) -> bool {
     runs.filter(|run| if run[0].is_ascii_uppercase() { run.len() >= 2 } else { run.len() == 1 }).count() >= 3
 }
 
+/// Whether what follows a key goes on with it, and is no word: small letters, capitals and digits change often.
+pub(super) fn goes_on(rest: &str) -> bool {
+    let kind = |b: &u8| (b.is_ascii_uppercase(), b.is_ascii_digit());
+    rest.len() >= 4
+        && rest.bytes().any(|b| b.is_ascii_digit())
+        && rest.as_bytes().chunk_by(|one, two| kind(one) == kind(two)).count() >= 4
+}
+
 /// Whether it is a row of at least `least` small words, as pass phrases are made.
 pub(super) fn phrase(word: &str, least: usize) -> bool {
     let parts = word.split('-');
