@@ -16,7 +16,7 @@ use crate::error::{Error, Result};
 
 /// The most answers to one question; OpenAI's own bound of `n`.
 pub(super) const MOST_CHOICES: usize = 128;
-/// The most tool calls of an answer, all choices together. The guards tell as many apart.
+/// The most tool calls of an answer, all choices together. `guard/hold.rs` tells as many apart.
 pub(super) const MOST_CALLS: usize = 1024;
 /// The most blocks of an answer of Anthropic's; cited texts have many.
 pub(super) const MOST_BLOCKS: usize = 4096;

@@ -208,7 +208,7 @@ fn is_password(word: &str, attached: bool, prose: bool) -> bool {
             && ["password", "passwd", "passphrase", "assword"].iter().any(|name| lower.contains(name)))
         && !(letters && prose)
         && !(attached && letters && OPTIONS.iter().any(|option| lower.starts_with(option)))
-        && !(!attached && SAYS.contains(&&*lower))
+        && (attached || !SAYS.contains(&&*lower))
         && !stand_in(word)
 }
 

@@ -179,11 +179,12 @@ impl Stream {
         out.extend(delta.refusal.filled().map(|text| Event::Refusal { choice, text }));
         for call in bounds::within(delta.tool_calls, room)? {
             let before = progress.calls;
-            out.push(progress.call(choice, call));
+            let event = progress.call(choice, call);
             self.calls += (progress.calls - before) as usize;
             if self.calls > MOST_CALLS {
                 return Err(bounds::too_many());
             }
+            out.push(event);
         }
         if !read.finish_reason.0.is_empty() && !progress.finished {
             if read.finish_reason.0 == "error" {
