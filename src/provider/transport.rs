@@ -47,6 +47,9 @@ pub struct Limits {
     pub event: usize,
 }
 
+/// How many headers are added to a provider's own: those of [`Remote::request`], the host and the length.
+const ADDED: usize = 6;
+
 /// A provider on the other side of a network.
 #[derive(Debug)]
 pub struct Remote<D> {
@@ -149,7 +152,9 @@ impl<D: Dialect> Remote<D> {
         *request.method_mut() = Method::POST;
         *request.uri_mut() = self.base.join(&outgoing.path);
         let headers = request.headers_mut();
-        headers.clone_from(&self.headers);
+        // At once with room for all: grown one by one they are copied and sorted in again.
+        headers.reserve(self.headers.len() + outgoing.headers.len() + ADDED);
+        headers.extend(self.headers.iter().map(|(name, value)| (name.clone(), value.clone())));
         headers.extend(outgoing.headers.clone());
         let accept = if stream { "text/event-stream" } else { "application/json" };
         headers.insert(ACCEPT, HeaderValue::from_static(accept));
