@@ -202,14 +202,13 @@ fn is_prose(rest: &str) -> bool {
 fn is_password(word: &str, attached: bool, prose: bool) -> bool {
     let lower = word.to_ascii_lowercase();
     let letters = lower.bytes().all(|b| b.is_ascii_lowercase() || matches!(b, b'_' | b'-'));
-    word.len() >= 3
-        && !word.starts_with(['-', '$', '%', '<', '[', '{', '(', '/', '|'])
-        && !(letters
-            && ["password", "passwd", "passphrase", "assword"].iter().any(|name| lower.contains(name)))
-        && !(letters && prose)
-        && !(attached && letters && OPTIONS.iter().any(|option| lower.starts_with(option)))
-        && (attached || !SAYS.contains(&&*lower))
-        && !stand_in(word)
+    let names = ["password", "passwd", "passphrase", "assword"];
+    let named = || names.iter().any(|name| lower.contains(name));
+    let option = || attached && OPTIONS.iter().any(|option| lower.starts_with(option));
+    let other = letters && (prose || named() || option());
+    let said = !attached && SAYS.contains(&&*lower);
+    let open = word.starts_with(['-', '$', '%', '<', '[', '{', '(', '/', '|']);
+    word.len() >= 3 && !open && !other && !said && !stand_in(word)
 }
 
 /// Whether what takes a login is a command.
