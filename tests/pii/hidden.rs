@@ -84,6 +84,8 @@ fn logins_are_found_wherever_they_are_handed_over() {
         ("sshpass -p secret ssh ann@host, and that works", "secret"),
         ("sshpass -p Reads2it ssh it", "Reads2it"),
         ("mysql -psunshine mydb", "sunshine"),
+        ("mysql -probert mydb", "robert"),
+        ("mysql -u root -plucky", "lucky"),
         ("redis-cli -a monkey get the-key", "monkey"),
         ("PGPASSWORD=secret psql -h db", "secret"),
         ("export REDISCLI_AUTH=hunter2", "hunter2"),

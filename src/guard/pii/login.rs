@@ -173,13 +173,13 @@ pub(super) fn command(text: &Text<'_>, hit: &Hit) -> Option<Found> {
     good.then_some(Found { kind: Kind::Secret, start: argument.start, end: argument.start + length })
 }
 
-/// How options and words go on that begin with the letter of one: written with one dash where two belong, or after a
-/// dash of prose. No password.
-const OPTIONS: [&str; 42] = [
-    "ort", "rint", "ro", "lu", "age", "ipe", "retty", "arent", "ath", "arse", "art", "ass", "aste", "atch",
-    "ause", "er", "ick", "ing", "lace", "lain", "lan", "lay", "lease", "ointed", "oll", "ool", "ost", "re",
-    "rivate", "ull", "urge", "ush", "ut", "ython", "ait", "arn", "atch", "eb", "hich", "ide", "ith", "ord",
-];
+/// How an option goes on that is written with one dash where two belong: no password.
+const OPTIONS: [&str; 9] = ["ort", "rint", "rotocol", "lugin", "ager", "rompt", "ipe", "rogress", "retty"];
+
+/// How words go on that begin with the letter of an option and stand behind a dash of prose.
+const WORDS: &str = "arent arents arse art arts ass aste atch ath aths ause ick icks ing ings lace lain lan lans lay lease \
+    lus oint oints oll olls ool ools ost osts refix repare reserve review rivate roblem rocess rofile rogram roject \
+    roxy rune ublic ublish ull ulls urge ush ushes ut uts ython ait aits arn atch eb hich ide ith ord ords rite";
 
 /// What a sentence says of an option, and no password is.
 const SAYS: [&str; 32] = [
@@ -203,9 +203,12 @@ fn is_password(word: &str, attached: bool, prose: bool) -> bool {
     let lower = word.to_ascii_lowercase();
     let letters = lower.bytes().all(|b| b.is_ascii_lowercase() || matches!(b, b'_' | b'-'));
     let names = ["password", "passwd", "passphrase", "assword"];
-    let named = || names.iter().any(|name| lower.contains(name));
-    let option = || attached && OPTIONS.iter().any(|option| lower.starts_with(option));
-    let other = letters && (prose || named() || option());
+    let stands = || names.iter().any(|name| lower.contains(name));
+    let option = || {
+        let other = || WORDS.split_ascii_whitespace().any(|word| word == lower);
+        attached && (OPTIONS.iter().any(|option| lower.starts_with(option)) || other())
+    };
+    let other = letters && (prose || stands() || option());
     let said = !attached && SAYS.contains(&&*lower);
     let open = word.starts_with(['-', '$', '%', '<', '[', '{', '(', '/', '|']);
     word.len() >= 3 && !open && !other && !said && !stand_in(word)
