@@ -40,7 +40,8 @@ async fn open(place: &Place, gateway: &str) -> Running {
     };
     let settings = settings(place, gateway);
     let spelling = Spelling { settings: &settings, log: None, masks: Arc::new(Word(None)) };
-    let (writer, filing) = audit::open(&spelling, ends, archive.clone(), metrics).await.unwrap();
+    let lock = audit::Lock::take(&settings).unwrap();
+    let (writer, filing) = audit::open(&spelling, ends, archive.clone(), metrics, lock).await.unwrap();
     Running { writer, filing: filing.unwrap(), archive, sql }
 }
 
