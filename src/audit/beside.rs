@@ -20,23 +20,23 @@ use super::{
 pub(super) fn notes(seq: u64, json: &[u8]) -> impl Iterator<Item = String> {
     let left_out = said(json).map(|LeftOut { left_out_bytes, after }| {
         let what = "of a record that was being written when the gateway before it stopped, or was cut off";
-        format!("record {seq}: after record {after} it found {left_out_bytes} bytes {what}")
+        format!("record {seq} tells of a start: after record {after} it found {left_out_bytes} bytes {what}")
     });
     let unnoted = said(json).map(|Unnoted { no_watermark_after }| {
         format!(
-            "record {seq}: after record {no_watermark_after} nothing told how far the journal had come (`watermark`); \
+            "record {seq} tells of a start: after record {no_watermark_after} nothing told how far the journal had come (`watermark`); \
              more records may have followed"
         )
     });
     let unreadable = said(json).map(|Unreadable { unreadable_watermark_lines: lines, after }| {
         format!(
-            "record {seq}: after record {after} {lines} of the 4 lines that told how far the journal had come \
+            "record {seq} tells of a start: after record {after}, {lines} of the 4 lines that told how far the journal had come \
              (`watermark`) could not be read; more records may have followed"
         )
     });
     let new = said(json).map(|NewJournal { new_journal_beside_chains: chains }| {
         format!(
-            "record {seq}: the journal was new, and the database had records ({chains} chains): if there was another \
+            "record {seq} tells of a start: the journal was new, and the database had records ({chains} chains): if there was another \
              journal, more records may have been in it"
         )
     });
@@ -78,7 +78,7 @@ pub(super) fn unnoted(
             let doubt = match was_used {
                 true => {
                     "nothing tells how far the journal had come (its `watermark` is missing, or was made with another \
-                     key): its last records may be gone. If nobody took it away or changed the key, look who could; the \
+                     key): its last records may be gone. Was it taken away, or `audit.key` or `auth.pepper` changed? The \
                      next start writes a new one, and leaves a record of that"
                 }
                 false => {
@@ -139,8 +139,10 @@ pub(super) fn damaged(aside: &[PathBuf], segments: &[(u64, PathBuf)], reports: &
         let about =
             journal::head(path).ok().flatten().map_or(About::Folder, |(chain, _)| About::Chain(chain));
         let what = match std::fs::metadata(path).is_ok_and(|found| found.len() == 0) {
-            true => "stands for a segment that a start found missing",
-            false => "holds records that cannot all be read",
+            true => {
+                "stands for a segment that a start found missing: what the database does not have of it is gone"
+            }
+            false => "holds records that cannot all be read; what can be is in the database as well",
         };
         blame(reports, about, format!("`{}` {what}", path.display()));
     }

@@ -346,7 +346,10 @@ pub async fn verify(
             if before.is_none()
                 && let Some(moved) = moved.filter(|moved| *moved > end)
             {
-                walk.wrong(format!("the database had records up to {moved}, and ends with {end}"));
+                walk.wrong(format!(
+                    "the database had records up to {moved}, as the `watermark` beside the journal tells, and {}",
+                    if end == 0 { "has none now".to_owned() } else { format!("ends with record {end}") }
+                ));
             }
             let gap = journal_of(&mut walk, chain, &segments, most_noted).await.map_err(broken)?;
             if !gap || before == walk.head {

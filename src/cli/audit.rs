@@ -105,13 +105,19 @@ pub(super) fn run(command: AuditCommand, config: &Config) -> ExitCode {
 
 async fn carried_out(command: AuditCommand, config: &Config) -> Result<ExitCode, String> {
     let (folder, store) = (&config.audit.folder, &config.store);
-    // Before anything is opened: a database that is not there would be made.
-    if store.postgres.is_none() && !folder.exists() && !store.sqlite.exists() {
+    // Before anything is opened: a database that is not there would be made, with a key of its own.
+    if store.postgres.is_none() && !store.sqlite.exists() {
+        let (sqlite, folder) = (store.sqlite.display(), folder.display());
+        let what = match config.audit.folder.exists() {
+            true => format!(
+                "there is no database: `{sqlite}` (`store.sqlite`) does not exist, and `{folder}` does"
+            ),
+            false => format!(
+                "there are no records: neither `{folder}` (`audit.folder`) nor `{sqlite}` (`store.sqlite`) exists"
+            ),
+        };
         return Err(format!(
-            "there are no records: neither `{}` (`audit.folder`) nor `{}` (`store.sqlite`) exists; is this the \
-             gateway's configuration, and the folder that it was started in?",
-            folder.display(),
-            store.sqlite.display()
+            "{what}; is this the gateway's configuration, and the folder that it was started in?"
         ));
     }
     let has_journal = folder.exists();
@@ -171,9 +177,9 @@ async fn checked(
         (false, true) => (
             ExitCode::from(IN_DOUBT),
             format!(
-                "IN DOUBT (exit status {IN_DOUBT}): nothing is known to be wrong, and nobody can tell whether the last \
-                 records are all there. A crash explains it, and the next start leaves a record of it; without one find \
-                 out who could write to `{folder}`. Anchors that were kept elsewhere may tell (`--anchors FILE`)"
+                "IN DOUBT (exit status {IN_DOUBT}): nothing is known to be wrong, but nobody can tell from what is here \
+                 whether the last records are all there. The lines above say what may explain it; if that did not happen, \
+                 find out who could write to `{folder}`. Anchors that were kept elsewhere may tell more (`--anchors FILE`)"
             ),
         ),
         (false, false) => {
@@ -195,8 +201,8 @@ fn counted(reports: &[Report], anchors: usize) -> String {
     let looked_at = format!("{} in {}", many(records, "record"), many(chains as u64, "chain"));
     match anchors {
         0 => format!(
-            "{looked_at}; without anchors (`--anchors FILE`) it is not seen if all that is here was put back to an earlier \
-             state together"
+            "{looked_at}; not held against anchors (`--anchors FILE`): that the folder and the database were both put back \
+             to an earlier state would not show"
         ),
         _ => format!("{looked_at}, held against {}", many(anchors as u64, "anchor")),
     }

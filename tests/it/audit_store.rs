@@ -178,7 +178,7 @@ async fn what_the_database_says_beside_the_records_is_checked_too() {
             (
                 "UPDATE audit_chains SET id = id + 5",
                 "UPDATE audit_chains SET id = id - 5",
-                "has no name any more",
+                "has no row in `audit_chains` any more",
             ),
             (
                 "UPDATE audit_erasures SET until = until - 1",
