@@ -333,7 +333,7 @@ impl Archive {
             let mut after = 0;
             while let Some((first, bytes)) = self.next(chain.id, after).await? {
                 let before = std::mem::replace(&mut after, first);
-                let Rest { bytes: rest, found, unreadable } = without(&bytes, &concerned);
+                let Rest { bytes: rest, found, unreadable } = without(&bytes, concerned);
                 if unreadable > 0 {
                     tracing::error!(
                         chain = %chain.name,

@@ -193,22 +193,9 @@ impl Found {
             );
         }
         let unnoted = noted.is_empty() && was_used;
-        if unnoted {
-            tracing::warn!(
-                after = head.seq,
-                "nothing tells how far the audit's journal had come (`watermark`): nobody can tell whether records at its end are gone"
-            );
-        }
-        // With none that can be read nothing is noted: that was told.
+        // With none that can be read nothing is noted.
         let unreadable = if noted.is_empty() { 0 } else { unreadable };
-        if unreadable > 0 {
-            tracing::warn!(
-                lines = unreadable,
-                after = head.seq,
-                "not all that tells how far the audit's journal had come (`watermark`) can be read: the machine stopped while it \
-                 was written, or somebody changed it, and nobody can tell whether records at the journal's end are gone"
-            );
-        }
+        told_unnoted(head.seq, unnoted, unreadable);
         let damaged = journal::damaged(&folder)?.len();
         if damaged > 0 {
             tracing::error!(
@@ -224,6 +211,24 @@ impl Found {
         journal.lock().use_it()?;
         let filed = filed.seq;
         Ok(Started { journal, watermark, mark, filed, torn, damaged, unnoted, unreadable, unknown_before })
+    }
+}
+
+/// Says that nothing tells how far a journal had come, or not all that does can be read.
+fn told_unnoted(after: u64, unnoted: bool, unreadable: usize) {
+    if unnoted {
+        tracing::warn!(
+            after,
+            "nothing tells how far the audit's journal had come (`watermark`): nobody can tell whether records at its end are gone"
+        );
+    }
+    if unreadable > 0 {
+        tracing::warn!(
+            lines = unreadable,
+            after,
+            "not all that tells how far the audit's journal had come (`watermark`) can be read: the machine stopped while it was \
+             written, or somebody changed it, and nobody can tell whether records at the journal's end are gone"
+        );
     }
 }
 

@@ -21,7 +21,7 @@ use super::{
     erase::{Cut, Erasure, said},
     frame::{Frame, Kind, frames},
     journal::{self, Head, Rest, Segment},
-    watermark::{self, Told},
+    watermark::{self, Noted, Told},
 };
 
 /// Faults that are told of one chain; more are counted.
@@ -299,23 +299,10 @@ pub async fn verify(
     }
     for (chain, id, key) in chains {
         let report = Report::new(About::Chain(chain));
-        let anchored = anchors.iter().filter(|anchor| anchor.chain == chain);
-        let anchored =
-            anchored.filter_map(|anchor| Some((anchor.seq, (unhex(&anchor.hash)?, Witness::Anchor))));
-        let noted = noted.iter().filter(|noted| noted.chain == chain && noted.head.seq > 0);
-        let noted = noted.map(|noted| (noted.head.seq, (noted.head.hash, Witness::Watermark)));
-        let most_noted = noted.clone().map(|(seq, _)| seq).max();
-        let (mut told, mut forks) = (BTreeMap::new(), Vec::new());
-        for (seq, (hash, witness)) in anchored.chain(noted) {
-            match told.insert(seq, (hash, witness)) {
-                Some((before, other)) if before != hash => forks.push((seq, other, witness)),
-                // What was kept elsewhere says more than what stands beside.
-                Some(before) => drop(told.insert(seq, before)),
-                None => {}
-            }
-        }
-        let (key_of, all) = (archive.key(), &mut claims);
-        let mut walk = Walk { key: key_of, chain, report, head: None, told, all };
+        let most_noted = noted.iter().filter(|noted| noted.chain == chain).map(|noted| noted.head.seq).max();
+        let (told, forks) = witnessed(chain, anchors, &noted);
+        let all = &mut claims;
+        let mut walk = Walk { key: archive.key(), chain, report, head: None, told, all };
         for (seq, one, other) in forks {
             walk.wrong(format!("{one} and {other} tell of two different records with the number {seq}"));
         }
@@ -388,6 +375,26 @@ pub async fn verify(
 /// How often the newest segment, or what is noted beside it, is read again that cannot be read, and how long each time waits.
 const AGAIN: u32 = 10;
 const WAIT: Duration = Duration::from_millis(100);
+
+/// Records of a chain that are told of elsewhere, and those that two tell of as different ones, with the two.
+type Witnessed = (BTreeMap<u64, (Hash, Witness)>, Vec<(u64, Witness, Witness)>);
+
+fn witnessed(chain: Uuid, anchors: &[Anchor], noted: &[Noted]) -> Witnessed {
+    let anchored = anchors.iter().filter(|anchor| anchor.chain == chain);
+    let anchored = anchored.filter_map(|anchor| Some((anchor.seq, (unhex(&anchor.hash)?, Witness::Anchor))));
+    let noted = noted.iter().filter(|noted| noted.chain == chain && noted.head.seq > 0);
+    let noted = noted.map(|noted| (noted.head.seq, (noted.head.hash, Witness::Watermark)));
+    let (mut told, mut forks) = (BTreeMap::new(), Vec::new());
+    for (seq, (hash, witness)) in anchored.chain(noted) {
+        match told.insert(seq, (hash, witness)) {
+            Some((before, other)) if before != hash => forks.push((seq, other, witness)),
+            // What was kept elsewhere says more than what stands beside.
+            Some(before) => drop(told.insert(seq, before)),
+            None => {}
+        }
+    }
+    (told, forks)
+}
 
 /// What is noted beside the journal. A gateway may be writing it: what cannot be read is read again.
 async fn told(folder: &Path, key: &Key) -> Told {
