@@ -34,6 +34,8 @@ use crate::{
 /// Connections to the SQLite file: one may write while another reads.
 const SQLITE_CONNECTIONS: u32 = 2;
 
+/// How long the start has at least, however short requests wait: a busy disk takes its time over new tables.
+const START: Duration = Duration::from_secs(10);
 /// How long the start waits before it knocks again at a server that is not there.
 const AGAIN: Duration = Duration::from_millis(100);
 
@@ -124,6 +126,7 @@ impl Sql {
             url.parse().map_err(|_| "`store.postgres` holds no URL".to_owned())?;
         options = options.disable_statement_logging();
         let (patience, name) = (settings.timeout.0, kind.name());
+        let start = patience.max(START);
         let pool = pool(settings, kind, patience);
         if kind == Kind::Postgres {
             // The pool would say of every cause that its time is over.
@@ -138,7 +141,7 @@ impl Sql {
             up: metrics.store_up.with_label_values(&["database"]),
         }));
         this.0.up.set(1);
-        let migrated = timeout(patience, this.migrate(tables)).await;
+        let migrated = timeout(start, this.migrate(tables)).await;
         migrated.map_err(|_| format!("the database ({name}) does not answer"))?.map_err(
             |error| match error {
                 Unfit::Newer(why) => why,
@@ -339,7 +342,8 @@ fn pool(settings: &Settings, kind: Kind, patience: Duration) -> AnyPoolOptions {
         // It is gone with its last connection.
         Kind::Memory => 1,
     };
-    let options = AnyPoolOptions::new().max_connections(most).acquire_timeout(patience);
+    // Requests wait for no longer than `patience` in all: see `Sql::within`.
+    let options = AnyPoolOptions::new().max_connections(most).acquire_timeout(patience.max(START));
     let options = if kind == Kind::Memory {
         options.min_connections(1).idle_timeout(None).max_lifetime(None)
     } else {
