@@ -32,16 +32,31 @@ pub(super) fn body<T: DeserializeOwned>(bytes: &[u8]) -> Result<T> {
 fn wrong<T: DeserializeOwned>(bytes: &[u8], first: &serde_json::Error) -> Error {
     let mut json = serde_json::Deserializer::from_slice(bytes);
     match serde_path_to_error::deserialize::<_, Object<T>>(&mut json) {
-        Ok(_) => told(String::new(), &first.to_string()),
+        Ok(_) => Error::Invalid(vec![told(String::new(), &first.to_string())]),
         Err(error) => {
             let path = error.path().to_string();
-            told(if path == "." { String::new() } else { path }, &error.inner().to_string())
+            let path = if path == "." { String::new() } else { path };
+            Error::Invalid(vec![told(path, &error.inner().to_string())])
         }
     }
 }
 
+/// Reads a value that stands in the body under a name; `null` is none.
+pub(super) fn value<T: DeserializeOwned>(name: &str, value: Value) -> Result<Option<T>, FieldError> {
+    serde_path_to_error::deserialize::<_, Option<T>>(value).map_err(|error| {
+        let path = match error.path().to_string() {
+            inside if inside == "." => name.to_owned(),
+            // serde's paths have a point before an index that they begin with.
+            inside if inside.starts_with('[') => format!("{name}{inside}"),
+            inside => format!("{name}.{inside}"),
+        };
+        told(path, &error.inner().to_string())
+    })
+}
+
 /// serde's words for what is wrong, in ours.
-fn told(path: String, words: &str) -> Error {
+fn told(path: String, words: &str) -> FieldError {
+    let wrong = |field, message: &str| FieldError { field, message: message.to_owned() };
     for (start, message) in [("missing field `", "is required"), ("duplicate field `", "is given twice")] {
         if let Some((name, _)) = words.strip_prefix(start).and_then(|rest| rest.split_once('`')) {
             let field = if path.is_empty() || path.ends_with(name) {
@@ -49,16 +64,19 @@ fn told(path: String, words: &str) -> Error {
             } else {
                 format!("{path}.{name}")
             };
-            return Error::invalid(field, message);
+            return wrong(field, message);
         }
+    }
+    if words.starts_with("unknown field `") {
+        return wrong(path, "there is no such field");
     }
     let field = if path.is_empty() { "body".to_owned() } else { path };
     // What was found comes before what was expected and may hold the same words: look from the end.
     let Some((found, expected)) = words.rsplit_once(", expected ") else {
-        return Error::invalid(field, "does not have the form that is expected here");
+        return wrong(field, "does not have the form that is expected here");
     };
     let expected = expected.rsplit_once(" at line ").map_or(expected, |(expected, _)| expected);
-    Error::invalid(field, format!("must be {}{}", expected_words(expected), found_words(found)))
+    wrong(field, &format!("must be {}{}", expected_words(expected), found_words(found)))
 }
 
 fn expected_words(expected: &str) -> &str {
@@ -68,6 +86,8 @@ fn expected_words(expected: &str) -> &str {
         "a boolean" => "true or false",
         "a sequence" => "a list",
         "a map" => "an object",
+        // A word of a list.
+        "string or map" | "map with a single key" => "a string",
         expected if expected.starts_with("struct ") => "an object",
         expected => expected,
     }

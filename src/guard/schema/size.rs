@@ -1,0 +1,200 @@
+//! How much a schema is, once its references are put in place.
+//!
+//! This is counted before the schema is used, by rules simpler than those of JSON Schema: what could be read in two
+//! ways, so that another schema is counted than is used, is refused.
+use std::{borrow::Cow, collections::HashMap};
+
+use serde_json::Value;
+
+/// The most values in a schema, and in what its references stand for.
+const LARGEST: usize = 10_000;
+const MOST_REFERRED: usize = 50_000;
+/// How deep it may be, with what its references stand for.
+const DEEPEST: usize = 128;
+/// A schema that refers to itself more than once may double with each level of an answer: so much of that is checked.
+const MOST_BRANCHES: f64 = 50_000.0;
+/// How often a value of an answer may be looked at by one of the schema.
+const MOST_CHECKS: usize = 200_000_000;
+/// How long its patterns may be, all together, in bytes.
+const LONGEST_PATTERNS: usize = 32 << 10;
+
+/// The keywords that refer.
+const REFERENCES: [&str; 3] = ["$ref", "$dynamicRef", "$recursiveRef"];
+/// Keywords under which schemas stand by names of the caller's own: `$defs` is a name like any other there.
+const BY_NAME: [&str; 4] = ["properties", "patternProperties", "dependentSchemas", "dependencies"];
+
+/// How much a schema is.
+pub(super) struct Size {
+    /// References to what they are part of: each time an answer is a level deeper, so many more come.
+    recursions: usize,
+    /// How many values it has, with what references stand for: at worst all of them look at every value of an answer.
+    values: usize,
+    /// How many patterns there are.
+    pub(super) patterns: usize,
+}
+
+impl Size {
+    /// The size of a schema that is not too large; else in what it is.
+    pub(super) fn of(schema: &Value) -> Result<Self, &'static str> {
+        let mut all = Walk::new(schema);
+        all.values(schema, 0)?;
+        if all.refers && (all.has_ids || all.has_old_ids && all.is_old || all.same_names) {
+            return Err(
+                "it has references, and beside them parts with addresses of their own (`$id`), or several \
+                        of one name",
+            );
+        }
+        all.referred(schema, false, 0)?;
+        Ok(Self { recursions: all.recursions, values: all.referred, patterns: all.patterns })
+    }
+
+    /// Whether an answer is checked in bounded time.
+    pub(super) fn allows(&self, answer: &Value) -> bool {
+        let (depth, values) = extent(answer);
+        let branches = if self.recursions < 2 { 1.0 } else { (self.recursions as f64).powf(depth as f64) };
+        branches <= MOST_BRANCHES && values.saturating_mul(self.values) <= MOST_CHECKS
+    }
+}
+
+/// Goes through a schema.
+struct Walk<'s> {
+    schema: &'s Value,
+    /// What has a name of its own.
+    names: HashMap<&'s str, &'s Value>,
+    same_names: bool,
+    /// Whether a part has an address, from which on references are read anew.
+    has_ids: bool,
+    /// The same, as draft 4 spells it, and whether that draft is meant somewhere.
+    has_old_ids: bool,
+    is_old: bool,
+    refers: bool,
+    values: usize,
+    patterns: usize,
+    /// How long the patterns are, in bytes.
+    length: usize,
+    referred: usize,
+    recursions: usize,
+    /// What references stand for, from the outside in.
+    within: Vec<&'s Value>,
+}
+
+impl<'s> Walk<'s> {
+    fn new(schema: &'s Value) -> Self {
+        Self {
+            schema,
+            names: HashMap::new(),
+            same_names: false,
+            has_ids: false,
+            has_old_ids: false,
+            is_old: false,
+            refers: false,
+            values: 0,
+            patterns: 0,
+            length: 0,
+            referred: 0,
+            recursions: 0,
+            within: vec![schema],
+        }
+    }
+
+    /// Counts the values as they are written.
+    fn values(&mut self, value: &'s Value, depth: usize) -> Result<(), &'static str> {
+        self.values += 1;
+        if self.values > LARGEST || depth > DEEPEST {
+            return Err("it has too many values, or too many within each other");
+        }
+        if let Value::Object(map) = value {
+            let text = |key: &str| map.get(key).and_then(Value::as_str);
+            for name in ["$anchor", "$dynamicAnchor"].into_iter().filter_map(text) {
+                self.same_names |= self.names.insert(name, value).is_some();
+            }
+            self.has_ids |= depth > 0 && text("$id").is_some();
+            self.has_old_ids |= depth > 0 && text("id").is_some();
+            self.is_old |= text("$schema").is_some_and(|draft| draft.contains("draft-04"));
+            self.refers |= REFERENCES.iter().any(|key| text(key).is_some());
+            let keys = map
+                .get("patternProperties")
+                .and_then(Value::as_object)
+                .into_iter()
+                .flat_map(|map| map.keys());
+            for pattern in text("pattern").into_iter().chain(keys.map(String::as_str)) {
+                (self.patterns, self.length) = (self.patterns + 1, self.length + pattern.len());
+            }
+            if self.length > LONGEST_PATTERNS {
+                return Err("its patterns are too long");
+            }
+        }
+        children(value).try_for_each(|child| self.values(child, depth + 1))
+    }
+
+    /// Counts them with what references stand for. `by_name` tells that the keys are names, not keywords.
+    fn referred(&mut self, value: &'s Value, by_name: bool, depth: usize) -> Result<(), &'static str> {
+        self.referred += 1;
+        if self.referred > MOST_REFERRED || depth > DEEPEST {
+            return Err("its references lead to too much");
+        }
+        for reference in REFERENCES.iter().filter_map(|key| value.get(key)?.as_str()) {
+            let target = self.target(reference).ok_or("a reference in it leads to nothing in it")?;
+            if self.within.iter().any(|known| std::ptr::eq(*known, target)) {
+                self.recursions += 1;
+            } else {
+                self.within.push(target);
+                self.referred(target, false, depth + 1)?;
+                self.within.pop();
+            }
+        }
+        match value {
+            Value::Object(map) => {
+                // Definitions are nothing until a reference leads to them.
+                let used = |key: &str| by_name || !matches!(key, "$defs" | "definitions");
+                let mut used = map.iter().filter(|(key, _)| used(key));
+                used.try_for_each(|(key, child)| {
+                    self.referred(child, !by_name && BY_NAME.contains(&key.as_str()), depth + 1)
+                })
+            }
+            Value::Array(list) => list.iter().try_for_each(|child| self.referred(child, false, depth + 1)),
+            _ => Ok(()),
+        }
+    }
+
+    /// What a reference stands for.
+    fn target(&self, reference: &str) -> Option<&'s Value> {
+        let Some(within) = reference.strip_prefix('#') else {
+            return (self.schema.get("$id")?.as_str()? == reference).then_some(self.schema);
+        };
+        if within.is_empty() || within.starts_with('/') {
+            return self.schema.pointer(&decoded(within)?);
+        }
+        self.names.get(within).copied()
+    }
+}
+
+/// The values within a value.
+fn children(value: &Value) -> Box<dyn Iterator<Item = &Value> + '_> {
+    match value {
+        Value::Object(map) => Box::new(map.values()),
+        Value::Array(list) => Box::new(list.iter()),
+        _ => Box::new(std::iter::empty()),
+    }
+}
+
+/// How many values are within each other, and how many there are.
+fn extent(value: &Value) -> (usize, usize) {
+    children(value).map(extent).fold((1, 1), |(depth, all), (below, more)| (depth.max(1 + below), all + more))
+}
+
+/// A path as it is meant: what stands in an address may be written as `%` and two digits.
+fn decoded(path: &str) -> Option<Cow<'_, str>> {
+    let mut pieces = path.split('%');
+    let first = pieces.next()?;
+    if first.len() == path.len() {
+        return Some(path.into());
+    }
+    let mut bytes = first.as_bytes().to_vec();
+    for piece in pieces {
+        let digits = piece.get(..2).filter(|digits| digits.bytes().all(|digit| digit.is_ascii_hexdigit()))?;
+        bytes.push(u8::from_str_radix(digits, 16).ok()?);
+        bytes.extend_from_slice(&piece.as_bytes()[2..]);
+    }
+    String::from_utf8(bytes).ok().map(Cow::Owned)
+}
