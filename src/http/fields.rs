@@ -176,7 +176,7 @@ impl Fields {
     }
 
     /// A value of any kind: `None` where it is left out, `Some(None)` where it is null.
-    pub(super) fn given<T: DeserializeOwned>(&mut self, name: &str) -> Option<Option<T>> {
+    pub fn given<T: DeserializeOwned>(&mut self, name: &str) -> Option<Option<T>> {
         let value = self.map.shift_remove(name)?;
         match read::value(name, value) {
             Ok(value) => return Some(value),

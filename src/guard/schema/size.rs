@@ -57,6 +57,7 @@ impl Size {
 }
 
 /// Goes through a schema.
+#[allow(clippy::struct_excessive_bools, reason = "what was seen on the way, each by itself")]
 struct Walk<'s> {
     schema: &'s Value,
     /// What has a name of its own.
