@@ -62,6 +62,9 @@ const LONGEST: usize = 300;
 impl Fields {
     /// Reads a body.
     pub fn read(body: &[u8]) -> Result<Self> {
+        if !read::is_plain(body) {
+            return Err(read::too_many());
+        }
         if let Ok(Object { map, twice }) = wire::read(body) {
             let mut this = Self { map, problems: Vec::new() };
             // Whoever looked at the request before us may have judged by the other value.

@@ -18,8 +18,41 @@ use crate::{
     wire,
 };
 
+/// A body that is shorter, in bytes, is read whatever it has; in one that is longer there may be so many values. Each
+/// takes up to 260 bytes of memory, where it may be written in two.
+const SHORT: usize = 512 << 10;
+const MOST_VALUES: usize = 250_000;
+
+/// Whether a body has no more values than anybody needs: what is long is texts and pictures.
+pub(super) fn is_plain(bytes: &[u8]) -> bool {
+    if bytes.len() <= SHORT {
+        return true;
+    }
+    let (mut within, mut escaped, mut values) = (false, false, 0);
+    for byte in bytes {
+        match (within, byte) {
+            _ if escaped => escaped = false,
+            (true, b'\\') => escaped = true,
+            (_, b'"') => within = !within,
+            (false, b',' | b'[' | b'{') => values += 1,
+            _ => {}
+        }
+    }
+    values <= MOST_VALUES
+}
+
+/// What is said of a body that has more.
+pub(super) fn too_many() -> Error {
+    Error::invalid("body", format!("must not have more than {MOST_VALUES} values"))
+}
+
 /// Reads a body that is to be one JSON object.
 pub(super) fn body<T: DeserializeOwned>(bytes: &[u8]) -> Result<T> {
+    if is_plain(bytes) { any_body(bytes) } else { Err(too_many()) }
+}
+
+/// The same however many values it has: where they are numbers that take no more memory than their digits.
+pub(super) fn any_body<T: DeserializeOwned>(bytes: &[u8]) -> Result<T> {
     wire::read::<Object<T>>(bytes).map(|object| object.0).map_err(|error| {
         match error.classify() {
             Category::Data => wrong::<T>(bytes, &error),
@@ -389,6 +422,18 @@ pub(super) mod tests {
             ),
         ] {
             assert_eq!(complaint(body::<Sample>(json.as_bytes())), told, "{json}");
+        }
+    }
+
+    #[test]
+    fn a_long_body_has_texts_not_values() {
+        let of = |inside: &str| format!(r#"{{"count":1,"x":[{inside}1]}}"#);
+        let quoted = of(&format!(r#""{}","#, r#"[\",{"#.repeat(300_000)));
+        assert!(body::<Sample>(quoted.as_bytes()).is_ok());
+        assert!(body::<Sample>(of(&"[0],".repeat(50_000)).as_bytes()).is_ok());
+        for many in ["0,", "[0],", r#"{"":0},"#, r#""\\","#] {
+            let told = complaint(body::<Sample>(of(&many.repeat(600_000 / many.len() + 125_000)).as_bytes()));
+            assert_eq!(told, "body: must not have more than 250000 values", "{many}");
         }
     }
 

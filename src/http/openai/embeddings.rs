@@ -105,7 +105,7 @@ impl<'de> Deserialize<'de> for Element {
 
 /// Reads a request.
 pub fn parse(body: &[u8]) -> Result<Parsed> {
-    let body: Body = read::body(body)?;
+    let body: Body = read::any_body(body)?;
     let mut checks = Checks::default();
     let model = checks.name("model", body.model);
     let dimensions = checks.count("dimensions", body.dimensions, 65_536);
