@@ -52,16 +52,19 @@ pub async fn streamed<E: Encoder>(
         Ok(reply) => reply,
         Err(failed) => return refused(&failed, shape, &context),
     };
-    let notes = context.trail.notes();
     let (head, events) = reply.into_parts();
-    let encoder = encoder(&head, &context, &notes);
     let keep_alive = app.running().server.keep_alive.0;
-    event_response(body(events, encoder, keep_alive, None), &notes)
+    // Read where they stand, as for a whole answer: a copy is made of none.
+    context.trail.note(|notes| {
+        let encoder = encoder(&head, &context, notes);
+        event_response(body(events, encoder, keep_alive, None), notes)
+    })
 }
 
 /// An event stream as a reply, with the headers that every reply has.
 pub fn event_response(body: Body, notes: &Notes) -> Response {
     let mut response = Response::new(body);
+    response.headers_mut().reserve(MANY_HEADERS);
     event_stream(response.headers_mut());
     about(response.headers_mut(), notes);
     response
@@ -83,7 +86,7 @@ pub fn refused(failed: &crate::error::Error, shape: Shape, context: &Context) ->
 pub fn event_stream(headers: &mut HeaderMap) {
     headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("text/event-stream"));
     headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-cache"));
-    headers.insert("x-accel-buffering", HeaderValue::from_static("no"));
+    headers.insert(&names::X_ACCEL_BUFFERING, HeaderValue::from_static("no"));
 }
 
 /// The headers that say how the answer came about.
@@ -135,6 +138,7 @@ pub(super) mod names {
     pub(in crate::http) static X_SLUICE_EXPLAIN: HeaderName = HeaderName::from_static("x-sluice-explain");
     pub(in crate::http) static ANTHROPIC_VERSION: HeaderName = HeaderName::from_static("anthropic-version");
     pub(in crate::http) static TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
+    pub(super) static X_ACCEL_BUFFERING: HeaderName = HeaderName::from_static("x-accel-buffering");
     pub(super) static X_COST_USD: HeaderName = HeaderName::from_static("x-cost-usd");
     pub(super) static X_MODEL_VERSION: HeaderName = HeaderName::from_static("x-model-version");
     pub(super) static X_SESSION_HISTORY: HeaderName = HeaderName::from_static("x-session-history");

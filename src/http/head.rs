@@ -5,6 +5,7 @@
 //! id. Other replies pay for a look at their first bytes, and requests for a copy of theirs.
 use std::{
     io,
+    mem::MaybeUninit,
     pin::Pin,
     task::{Context, Poll, ready},
 };
@@ -21,10 +22,26 @@ const KEPT: usize = 48;
 /// hyper's own replies are not longer than this, in bytes.
 const LONGEST: usize = 256;
 
+/// How an HTTP/2 connection begins (RFC 9113, section 3.4).
+const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+/// How much is read at first, in bytes: what hyper's first read has room for.
+const FIRST: usize = 8192;
+
+/// Which HTTP a client speaks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Http {
+    /// HTTP/1.0 and 1.1.
+    One,
+    /// HTTP/2.
+    Two,
+}
+
 /// A connection on which no reply goes without a body and an id.
 #[derive(Debug)]
 pub(super) struct Spoken<S> {
     stream: S,
+    /// What was read to see which HTTP it is, until hyper asks for it.
+    first: Vec<u8>,
     /// How the request under way begins.
     begin: [u8; KEPT],
     kept: usize,
@@ -36,7 +53,7 @@ pub(super) struct Spoken<S> {
 
 impl<S> Spoken<S> {
     pub(super) fn new(stream: S) -> Self {
-        Self { stream, begin: [0; KEPT], kept: 0, answered: false, own: None }
+        Self { stream, first: Vec::new(), begin: [0; KEPT], kept: 0, answered: false, own: None }
     }
 
     /// Keeps the beginning of a request.
@@ -50,12 +67,41 @@ impl<S> Spoken<S> {
     }
 }
 
+impl<S: AsyncRead + Unpin> Spoken<S> {
+    /// Reads until it is clear which HTTP the client speaks.
+    ///
+    /// One look at all that has come: to take the preface alone from the socket, and then what follows, makes
+    /// hyper read a head in two pieces, for which it doubles its buffer for as long as the connection stands.
+    pub(super) fn poll_begin(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<Http>> {
+        loop {
+            let mut room = [const { MaybeUninit::uninit() }; FIRST];
+            let mut read = ReadBuf::uninit(&mut room);
+            ready!(Pin::new(&mut self.stream).poll_read(cx, &mut read))?;
+            let more = read.filled();
+            self.first.extend_from_slice(more);
+            let http = if self.first.starts_with(PREFACE) { Http::Two } else { Http::One };
+            // Until it has said all of the preface it may yet say something else; it may also be gone.
+            if http == Http::Two || more.is_empty() || !PREFACE.starts_with(&self.first) {
+                return Poll::Ready(Ok(http));
+            }
+        }
+    }
+}
+
 impl<S: AsyncRead + Unpin> AsyncRead for Spoken<S> {
     fn poll_read(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
+        if !self.first.is_empty() {
+            let taken = self.first.len().min(buffer.remaining());
+            buffer.put_slice(&self.first[..taken]);
+            let rest = self.first.split_off(taken);
+            let taken = std::mem::replace(&mut self.first, rest);
+            self.keep(&taken);
+            return Poll::Ready(Ok(()));
+        }
         let before = buffer.filled().len();
         let read = Pin::new(&mut self.stream).poll_read(cx, buffer);
         let more = buffer.filled().get(before..).unwrap_or_default();
@@ -229,6 +275,41 @@ mod tests {
             let request = Request::builder().version(version);
             let request = hosts.iter().fold(request, |request, named| request.header(header::HOST, *named));
             assert_eq!(host(&request.body(()).unwrap()).is_ok(), good, "{version:?} {hosts:?}");
+        }
+    }
+
+    #[tokio::test]
+    async fn which_http_it_is_is_seen_at_any_split_and_no_byte_is_lost() {
+        let two = [PREFACE, b"\0\0\0\x04\0\0\0\0\0"].concat();
+        let almost = [&PREFACE[..20], b"XY\r\n\r\n"].concat();
+        for (said, http) in [
+            (&b"GET / HTTP/1.1\r\nhost: a\r\n\r\nbody"[..], Http::One),
+            (b"PRI * HTTP/1.1\r\nhost: a\r\n\r\n", Http::One),
+            (b"PR", Http::One),
+            (b"", Http::One),
+            (&almost, Http::One),
+            (&two, Http::Two),
+        ] {
+            for split in 0..=said.len() {
+                let (mut client, server) = tokio::io::duplex(4096);
+                let mut server = Spoken::new(server);
+                let speaks = async {
+                    client.write_all(&said[..split]).await.unwrap();
+                    tokio::task::yield_now().await;
+                    client.write_all(&said[split..]).await.unwrap();
+                    drop(client);
+                };
+                let listens = async {
+                    let heard = std::future::poll_fn(|cx| server.poll_begin(cx)).await.unwrap();
+                    let mut read = Vec::new();
+                    server.read_to_end(&mut read).await.unwrap();
+                    (heard, read)
+                };
+                let ((), (heard, got)) = tokio::join!(speaks, listens);
+                assert_eq!((heard, &got[..]), (http, said), "split at {split}");
+                let begin = &said[..said.len().min(KEPT)];
+                assert_eq!(&server.begin[..server.kept], begin, "split at {split}");
+            }
         }
     }
 

@@ -1,8 +1,9 @@
 //! The accept loop: bounds on connections, on slow headers and slow readers, and a graceful end.
 use std::{
+    future::poll_fn,
     io,
     net::SocketAddr,
-    pin::pin,
+    pin::{Pin, pin},
     sync::{
         Arc,
         atomic::{AtomicUsize, Ordering},
@@ -11,11 +12,11 @@ use std::{
 };
 
 use futures_util::{FutureExt as _, StreamExt as _, future::BoxFuture, stream::FuturesUnordered};
-use hyper::service::service_fn;
-use hyper_util::{
-    rt::{TokioExecutor, TokioIo, TokioTimer},
-    server::conn::auto,
+use hyper::{
+    server::conn::{http1, http2},
+    service::service_fn,
 };
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use prometheus::IntGauge;
 use tokio::{
     net::{TcpListener, TcpStream},
@@ -24,7 +25,11 @@ use tokio::{
 use tokio_io_timeout::TimeoutStream;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
-use super::{Edge, head::Spoken, settings::Server as Settings};
+use super::{
+    Edge,
+    head::{Http, Spoken},
+    settings::Server as Settings,
+};
 use crate::turn::InTurn;
 
 /// How long to wait when the system has no socket left.
@@ -51,7 +56,7 @@ impl Server {
     /// Accepts until `stop`.
     pub async fn run(&self, listener: TcpListener, edge: Edge) {
         let places = Arc::new(Semaphore::new(self.settings.max_connections as usize));
-        let builder = Arc::new(self.builder());
+        let builders = Arc::new(self.builders());
         loop {
             // A connection is accepted only when it has a place: the rest wait in the system's own queue.
             let next = async { (places.clone().acquire_owned().await, listener.accept().await) };
@@ -69,7 +74,7 @@ impl Server {
                     continue;
                 }
             };
-            let (edge, builder, open) = (edge.clone(), builder.clone(), self.open.clone());
+            let (edge, builders, open) = (edge.clone(), builders.clone(), self.open.clone());
             let (stop, cut) = (self.stop.clone(), self.cut.clone());
             let bounds = Bounds {
                 write: self.settings.write_timeout.0,
@@ -78,31 +83,34 @@ impl Server {
             };
             self.tracker.spawn(async move {
                 open.inc();
-                serve(stream, address, edge, &builder, &bounds, [stop, cut]).await;
+                serve(stream, address, edge, &builders, &bounds, [stop, cut]).await;
                 open.dec();
                 drop(place);
             });
         }
     }
 
-    fn builder(&self) -> auto::Builder<TokioExecutor> {
-        let mut builder = auto::Builder::new(TokioExecutor::new());
-        builder
-            .http1()
-            // Replies are small: one piece is cheaper to copy together than several are to hand over.
-            .writev(false)
+    fn builders(&self) -> Builders {
+        let mut one = http1::Builder::new();
+        // Replies are small: one piece is cheaper to copy together than several are to hand over.
+        one.writev(false)
             .timer(TokioTimer::new())
             .header_read_timeout(self.settings.header_timeout.0)
             .max_headers(100);
-        builder
-            .http2()
-            .timer(TokioTimer::new())
+        let mut two = http2::Builder::new(TokioExecutor::new());
+        two.timer(TokioTimer::new())
             .max_concurrent_streams(MOST_STREAMS)
             .max_header_list_size(LARGEST_HEAD)
             .keep_alive_interval(self.settings.header_timeout.0)
             .keep_alive_timeout(Duration::from_secs(20));
-        builder
+        Builders { one, two }
     }
+}
+
+/// How each HTTP is spoken.
+struct Builders {
+    one: http1::Builder,
+    two: http2::Builder<TokioExecutor>,
 }
 
 /// How large the head of an HTTP/2 request may be, in bytes, as RFC 9113 counts them (section 6.5.2).
@@ -115,7 +123,7 @@ async fn serve(
     stream: TcpStream,
     address: SocketAddr,
     edge: Edge,
-    builder: &auto::Builder<TokioExecutor>,
+    builders: &Builders,
     settings: &Bounds,
     [stop, cut]: [CancellationToken; 2],
 ) {
@@ -123,14 +131,7 @@ async fn serve(
     let mut stream = TimeoutStream::new(stream);
     // A client that takes nothing off our hands for so long is cut.
     stream.set_write_timeout(Some(settings.write));
-    let requests = AtomicUsize::new(0);
-    let service = service_fn(|request| {
-        requests.fetch_add(1, Ordering::Relaxed);
-        // Boxed, so that what is needed to the head of an answer is not held to its end.
-        edge.clone().answer(request, address).boxed()
-    });
-    let io = TokioIo::new(Spoken::new(InTurn::new(Box::pin(stream))));
-    let mut connection = pin!(builder.serve_connection(io, service));
+    let mut stream = Spoken::new(InTurn::new(Box::pin(stream)));
     // Each is polled only when it has something to say, not with every piece of every answer.
     let mut asides = FuturesUnordered::from_iter([
         stop.cancelled_owned().map(|()| Aside::Stop).boxed(),
@@ -139,17 +140,60 @@ async fn serve(
         // and an HTTP/2 client may be silent for as long as it answers pings.
         after(settings.idle),
     ]);
+    let spoken = tokio::select! {
+        biased;
+        spoken = poll_fn(|cx| stream.poll_begin(cx)) => spoken,
+        // Nothing is under way yet.
+        Some(_) = asides.next() => return,
+    };
+    let requests = AtomicUsize::new(0);
+    let service = service_fn(|request| {
+        requests.fetch_add(1, Ordering::Relaxed);
+        // Boxed, so that what is needed to the head of an answer is not held to its end.
+        edge.clone().answer(request, address).boxed()
+    });
+    let io = TokioIo::new(stream);
+    let served = match spoken {
+        Ok(Http::One) => {
+            let connection = pin!(builders.one.serve_connection(io, service));
+            attend(connection, http1::Connection::graceful_shutdown, asides, &requests, settings).await
+        }
+        Ok(Http::Two) => {
+            let mut connection = Box::pin(builders.two.serve_connection(io, service));
+            // Boxed, so that the others need no room for it.
+            let leave = http2::Connection::graceful_shutdown;
+            attend(connection.as_mut(), leave, asides, &requests, settings).boxed().await
+        }
+        Err(error) => {
+            tracing::debug!(%error, "a connection ended before it began");
+            return;
+        }
+    };
+    if let Err(error) = served {
+        // Clients come and go; what they do wrong on the way is no news.
+        tracing::debug!(%error, "a connection ended early");
+    }
+}
+
+/// Sees a connection to its end.
+async fn attend<C: Future<Output = hyper::Result<()>>>(
+    mut connection: Pin<&mut C>,
+    leave: impl Fn(Pin<&mut C>),
+    mut asides: FuturesUnordered<BoxFuture<'static, Aside>>,
+    requests: &AtomicUsize,
+    settings: &Bounds,
+) -> hyper::Result<()> {
     let (mut seen, mut leaving, mut stopping) = (0, false, false);
-    let served = loop {
+    loop {
         let aside = tokio::select! {
             biased;
-            served = connection.as_mut() => break served,
+            served = connection.as_mut() => return served,
             Some(aside) = asides.next() => aside,
         };
         match aside {
-            Aside::Cut => return,
+            Aside::Cut => return Ok(()),
             Aside::Stop => {
-                connection.as_mut().graceful_shutdown();
+                leave(connection.as_mut());
                 stopping = true;
             }
             // What is under way may come to its end until it is cut.
@@ -158,22 +202,18 @@ async fn serve(
                 let now = requests.load(Ordering::Relaxed);
                 if now == 0 || leaving {
                     // Silent from the start, or longer under way than any call may be.
-                    return;
+                    return Ok(());
                 }
                 let mut next = settings.idle;
                 if now == seen {
                     // What is under way comes to its end, nothing new begins.
-                    connection.as_mut().graceful_shutdown();
+                    leave(connection.as_mut());
                     (leaving, next) = (true, settings.longest);
                 }
                 seen = now;
                 asides.push(after(next));
             }
         }
-    };
-    if let Err(error) = served {
-        // Clients come and go; what they do wrong on the way is no news.
-        tracing::debug!(%error, "a connection ended early");
     }
 }
 

@@ -290,7 +290,8 @@ impl Body {
         std::future::poll_fn(|cx| self.poll_chunk(cx)).await
     }
 
-    fn poll_chunk(&mut self, cx: &mut Context<'_>) -> Poll<hyper::Result<Option<Bytes>>> {
+    /// The same, for whoever is polled.
+    pub(super) fn poll_chunk(&mut self, cx: &mut Context<'_>) -> Poll<hyper::Result<Option<Bytes>>> {
         loop {
             let frame = match &mut self.line {
                 None => ready!(Pin::new(&mut self.incoming).poll_frame(cx)),

@@ -3,18 +3,21 @@
 //! Dropping a reply drops its connection at once. What goes wrong is told
 //! without the provider's address or the gateway's key.
 use std::{
+    future::poll_fn,
+    pin::Pin,
     sync::{Arc, OnceLock},
+    task::{self, Poll, ready},
     time::Duration,
 };
 
 use bytes::{Bytes, BytesMut};
-use futures_util::{FutureExt, future::BoxFuture, stream};
+use futures_util::{FutureExt, Stream, future::BoxFuture};
 use http::{
     HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode, Uri,
     header::{ACCEPT, CONTENT_LENGTH, CONTENT_TYPE, USER_AGENT},
 };
 use http_body_util::Full;
-use tokio::time;
+use tokio::time::{self, Sleep};
 
 use super::{
     Decoder, Dialect, Outgoing, Provider,
@@ -46,6 +49,9 @@ pub struct Limits {
     /// Bytes of one event of a stream.
     pub event: usize,
 }
+
+/// How many headers are added to a provider's own: those of [`Remote::request`], the host and the length.
+const ADDED: usize = 6;
 
 /// A provider on the other side of a network.
 #[derive(Debug)]
@@ -127,10 +133,19 @@ impl<D: Dialect> Remote<D> {
         let (decoder, ready) = (self.dialect.decoder(), Vec::with_capacity(4));
         // Without the head, which would keep the buffer that it was read into.
         let body = response.into_body();
-        let mut streamed = Streamed { body, frames, decoder, ready, failed: None, ended: false };
+        let mut streamed = Streamed {
+            body,
+            frames,
+            decoder,
+            ready,
+            failed: None,
+            ended: false,
+            broken: false,
+            goodbye: None,
+        };
         // The id and the model come with the first event that says anything.
         while streamed.ready.is_empty() && !streamed.ended && streamed.decoder.head().model.is_empty() {
-            streamed.fill().await?;
+            poll_fn(|cx| streamed.poll_fill(cx)).await?;
         }
         if streamed.ready.is_empty()
             && let Some(error) = streamed.failed.take()
@@ -138,10 +153,7 @@ impl<D: Dialect> Remote<D> {
             return Err(error);
         }
         let head = named(streamed.decoder.head(), target);
-        let events = stream::try_unfold(streamed, |mut streamed| async move {
-            Ok(streamed.next().await?.map(|event| (event, streamed)))
-        });
-        Ok(Reply::new(head, events))
+        Ok(Reply::new(head, streamed))
     }
 
     fn request(&self, context: &Context, outgoing: &Outgoing, stream: bool) -> Request<Full<Bytes>> {
@@ -149,7 +161,9 @@ impl<D: Dialect> Remote<D> {
         *request.method_mut() = Method::POST;
         *request.uri_mut() = self.base.join(&outgoing.path);
         let headers = request.headers_mut();
-        headers.clone_from(&self.headers);
+        // At once with room for all: grown one by one they are copied and sorted in again.
+        headers.reserve(self.headers.len() + outgoing.headers.len() + ADDED);
+        headers.extend(self.headers.iter().map(|(name, value)| (name.clone(), value.clone())));
         headers.extend(outgoing.headers.clone());
         let accept = if stream { "text/event-stream" } else { "application/json" };
         headers.insert(ACCEPT, HeaderValue::from_static(accept));
@@ -230,32 +244,48 @@ struct Streamed {
     ready: Vec<Event>,
     /// Why the answer broke off, told after what had come of it.
     failed: Option<Error>,
-    /// Nothing more is read.
+    /// Nothing more of it is read.
     ended: bool,
+    /// An error was told: its connection is not used again.
+    broken: bool,
+    /// Until when the end of its body is waited for.
+    goodbye: Option<Pin<Box<Sleep>>>,
+}
+
+/// Read piece by piece without a future for each: it would be moved in and out for every event.
+impl Stream for Streamed {
+    type Item = Result<Event>;
+
+    fn poll_next(self: Pin<&mut Self>, cx: &mut task::Context<'_>) -> Poll<Option<Self::Item>> {
+        let this = self.get_mut();
+        loop {
+            if let Some(event) = this.ready.pop() {
+                return Poll::Ready(Some(Ok(event)));
+            }
+            if let Some(error) = this.failed.take() {
+                this.broken = true;
+                return Poll::Ready(Some(Err(error)));
+            }
+            if this.broken {
+                return Poll::Ready(None);
+            }
+            if this.ended {
+                return this.poll_part(cx).map(|()| None);
+            }
+            if let Err(error) = ready!(this.poll_fill(cx)) {
+                this.broken = true;
+                return Poll::Ready(Some(Err(error)));
+            }
+        }
+    }
 }
 
 impl Streamed {
-    async fn next(&mut self) -> Result<Option<Event>> {
-        loop {
-            if let Some(event) = self.ready.pop() {
-                return Ok(Some(event));
-            }
-            if let Some(error) = self.failed.take() {
-                return Err(error);
-            }
-            if self.ended {
-                self.part().await;
-                return Ok(None);
-            }
-            self.fill().await?;
-        }
-    }
-
     /// Reads the next piece of the network's, and the events in it.
-    async fn fill(&mut self) -> Result<()> {
-        let Self { body, frames, decoder, ready, failed, ended } = self;
+    fn poll_fill(&mut self, cx: &mut task::Context<'_>) -> Poll<Result<()>> {
+        let Self { body, frames, decoder, ready, failed, ended, .. } = self;
         let read =
-            if let Some(chunk) = body.chunk().await.map_err(Error::broken)? {
+            if let Some(chunk) = ready!(body.poll_chunk(cx)).map_err(Error::broken)? {
                 let read = frames.push(&chunk, |name, data| {
                     if decoder.done() { Ok(()) } else { decoder.frame(name, data, ready) }
                 });
@@ -274,14 +304,22 @@ impl Streamed {
             (*failed, *ended) = (Some(error), true);
         }
         ready.reverse();
-        Ok(())
+        Poll::Ready(Ok(()))
     }
 
     /// Reads on to the end of the body if that is near: a connection whose
     /// answer was read to its end is used again.
-    async fn part(&mut self) {
-        let rest = async { while let Ok(Some(_)) = self.body.chunk().await {} };
-        let _ = time::timeout(LONGEST_GOODBYE, rest).await;
+    fn poll_part(&mut self, cx: &mut task::Context<'_>) -> Poll<()> {
+        loop {
+            match self.body.poll_chunk(cx) {
+                Poll::Ready(Ok(Some(_))) => {}
+                Poll::Ready(_) => return Poll::Ready(()),
+                Poll::Pending => {
+                    let goodbye = self.goodbye.get_or_insert_with(|| Box::pin(time::sleep(LONGEST_GOODBYE)));
+                    return goodbye.as_mut().poll(cx);
+                }
+            }
+        }
     }
 }
 

@@ -345,6 +345,8 @@ fn pool(settings: &Settings, kind: Kind, patience: Duration) -> AnyPoolOptions {
     } else {
         options
     };
+    // A file does not hang up: to ask it first is two hand-overs between threads for nothing.
+    let options = options.test_before_acquire(kind == Kind::Postgres);
     let wait = patience.as_millis();
     let prepare = match kind {
         // Every commit is on the disk when it is said to be done, and what is deleted is overwritten. In pages of

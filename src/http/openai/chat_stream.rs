@@ -62,7 +62,12 @@ impl ChatStream {
     fn open(&mut self, choice: u32, out: &mut BytesMut) {
         out.reserve(self.start.len() + 128);
         out.put_slice(&self.start);
-        let _ = write!(out, "{{\"index\":{choice},\"delta\":{{");
+        if choice == 0 {
+            // As a rule there is one: its number is not spelled for every piece.
+            out.put_slice(b"{\"index\":0,\"delta\":{");
+        } else {
+            let _ = write!(out, "{{\"index\":{choice},\"delta\":{{");
+        }
     }
 
     /// Says who speaks, with an answer's first delta.
