@@ -51,7 +51,7 @@ pub(super) fn body<T: DeserializeOwned>(bytes: &[u8]) -> Result<T> {
     if is_plain(bytes) { any_body(bytes) } else { Err(too_many()) }
 }
 
-/// The same however many values it has: where they are numbers that take no more memory than their digits.
+/// The same however many values it has, as tokens to embed are.
 pub(super) fn any_body<T: DeserializeOwned>(bytes: &[u8]) -> Result<T> {
     wire::read::<Object<T>>(bytes).map(|object| object.0).map_err(|error| {
         match error.classify() {
