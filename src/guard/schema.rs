@@ -48,9 +48,6 @@ const MOST_MISTAKES: usize = 8;
 /// The longest description of a mistake, in characters.
 const LONGEST_MISTAKE: usize = 300;
 
-/// The memory that the patterns of a schema may take, all together, in bytes. Their makers take time by it.
-const PATTERNS_MEMORY: usize = 8 << 20;
-
 /// Whether a schema can be used; else why not, in words for who sent it. What is right but beyond this program
 /// (patterns that look around, dialects of one's own) passes, and is not checked.
 pub fn check(schema: &Value) -> Result<(), String> {
@@ -58,9 +55,9 @@ pub fn check(schema: &Value) -> Result<(), String> {
         return Err("must be a JSON Schema: an object".into());
     }
     let size = Size::of(schema).map_err(|why| format!("must be a JSON Schema that can be used: {why}"))?;
-    let Err(first) = build(schema, &size) else { return Ok(()) };
+    let most = size.pattern_memory(0);
+    let Err(first) = build(schema, most) else { return Ok(()) };
     // A pattern may need an engine that goes back and forth, or more memory: it is right, but nothing that runs here.
-    let most = PATTERNS_MEMORY / size.patterns.max(1);
     let other = PatternOptions::fancy_regex().size_limit(most).dfa_size_limit(most);
     let wrong = match jsonschema::options().with_pattern_options(other).offline().build(schema) {
         Err(wrong) if !is_only_large(&wrong) => wrong,
@@ -85,9 +82,8 @@ pub fn check(schema: &Value) -> Result<(), String> {
     }
 }
 
-/// Makes the judge of a schema. Its patterns share the memory for them.
-fn build(schema: &Value, size: &Size) -> Result<Validator, ValidationError<'static>> {
-    let most = PATTERNS_MEMORY / size.patterns.max(1);
+/// Makes the judge of a schema, each of whose patterns may take so much memory.
+fn build(schema: &Value, most: usize) -> Result<Validator, ValidationError<'static>> {
     let patterns = PatternOptions::regex().size_limit(most).dfa_size_limit(most);
     jsonschema::options().with_pattern_options(patterns).offline().build(schema)
 }
@@ -110,7 +106,7 @@ pub fn judge(schema: &Value, text: &str) -> Form {
         Ok(size) => size,
         Err(why) => return Form::Unknown(why.into()),
     };
-    let validator = match build(schema, &size) {
+    let validator = match build(schema, size.pattern_memory(text.len())) {
         Ok(validator) => validator,
         Err(why) => return Form::Unknown(shortened(&why.to_string())),
     };
@@ -118,7 +114,7 @@ pub fn judge(schema: &Value, text: &str) -> Form {
         let value: Value = serde_json::from_str(text).map_err(|why| {
             format!("it is not JSON (wrong from line {}, column {} on)", why.line(), why.column())
         })?;
-        if !size.allows(&value) {
+        if !size.allows(&value, text.len()) {
             return Ok(Some("the answer is too deep or too long for so much of a schema".into()));
         }
         let told: Vec<String> = validator
@@ -248,6 +244,9 @@ mod tests {
         let long = |values: usize| format!("[{}1]", "1,".repeat(values));
         assert!(matches!(judge(&all, &long(100)), Form::Right));
         assert!(matches!(judge(&all, &long(100_000)), Form::Unknown(_)));
+        let named: Vec<_> = vec![json!({"format": "hostname"}); 4000];
+        let named = json!({"$schema": "http://json-schema.org/draft-07/schema#", "anyOf": named});
+        assert!(matches!(judge(&named, &format!("\"{}\"", "a".repeat(1_000_000))), Form::Unknown(_)));
         let wide: Vec<Value> = (0..6_000).map(|n| json!({"const": n})).collect();
         assert!(check(&json!({"anyOf": wide})).unwrap_err().contains("too many"));
     }
@@ -305,6 +304,14 @@ mod tests {
         let many = of("^[a-z0-9-]{1,63}", 200);
         assert_eq!(check(&many), Ok(()));
         assert!(matches!(judge(&many, "\"a\""), Form::Wrong(_)));
+        // A pattern that holds each byte against all of itself is not held against many bytes, nor often.
+        let wide = json!({"pattern": "(?:[ab]{0,300}a){0,60}c"});
+        let text = |length: usize| format!("\"{}\"", "ab".repeat(length / 2));
+        assert!(matches!(judge(&wide, &text(100)), Form::Wrong(_)));
+        assert!(matches!(judge(&wide, &text(200_000)), Form::Unknown(_)));
+        let often = json!({"allOf": vec![json!({"$ref": "#/$defs/wide"}); 2000], "$defs": {"wide": wide}});
+        assert!(matches!(judge(&often, &text(10_000)), Form::Unknown(_)));
+        assert!(matches!(judge(&many, &text(1_000)), Form::Wrong(_)));
         let long = json!({"pattern": format!("[{}]", r"\w\W".repeat(10_000))});
         assert!(check(&long).unwrap_err().contains("too long"));
         assert!(check(&json!({"pattern": r"(?:\w{1000}){1000}"})).is_err());

@@ -10,8 +10,9 @@ use serde::{
     Deserialize, Deserializer,
     de::{DeserializeOwned, MapAccess, SeqAccess, Visitor, value::MapAccessDeserializer},
 };
-use serde_json::{Map, Value, error::Category};
+use serde_json::{Map, Value, error::Category, value::RawValue};
 
+use super::query::LONGEST_ID;
 use crate::{
     chat::Source,
     error::{Error, FieldError, Result},
@@ -25,20 +26,33 @@ const MOST_VALUES: usize = 250_000;
 
 /// Whether a body has no more values than anybody needs: what is long is texts and pictures.
 pub(super) fn is_plain(bytes: &[u8]) -> bool {
-    if bytes.len() <= SHORT {
-        return true;
-    }
-    let (mut within, mut escaped, mut values) = (false, false, 0);
-    for byte in bytes {
-        match (within, byte) {
-            _ if escaped => escaped = false,
-            (true, b'\\') => escaped = true,
-            (_, b'"') => within = !within,
-            (false, b',' | b'[' | b'{') => values += 1,
+    bytes.len() <= SHORT || values(bytes) <= MOST_VALUES
+}
+
+/// How many values a body has, about: in JSON, each but the first comes after one of these signs.
+fn values(bytes: &[u8]) -> usize {
+    let (mut at, mut values) = (0, 0);
+    while let Some(byte) = bytes.get(at) {
+        at += 1;
+        match byte {
+            b',' | b'[' | b'{' => values += 1,
+            b'"' => at = after_string(bytes, at),
             _ => {}
         }
     }
-    values <= MOST_VALUES
+    values
+}
+
+/// Where a string ends that has its first byte at `at`.
+fn after_string(bytes: &[u8], mut at: usize) -> usize {
+    while let Some(rest) = bytes.get(at..) {
+        match memchr::memchr2(b'"', b'\\', rest) {
+            Some(found) if rest[found] == b'"' => return at + found + 1,
+            Some(escape) => at += escape + 2,
+            None => break,
+        }
+    }
+    bytes.len()
 }
 
 /// What is said of a body that has more.
@@ -48,11 +62,24 @@ pub(super) fn too_many() -> Error {
 
 /// Reads a body that is to be one JSON object.
 pub(super) fn body<T: DeserializeOwned>(bytes: &[u8]) -> Result<T> {
-    if is_plain(bytes) { any_body(bytes) } else { Err(too_many()) }
+    if is_plain(bytes) { read(bytes) } else { Err(too_many()) }
 }
 
-/// The same however many values it has, as tokens to embed are.
-pub(super) fn any_body<T: DeserializeOwned>(bytes: &[u8]) -> Result<T> {
+/// The same where one field, which `field` finds, may have any number of values, as tokens to embed are.
+pub(super) fn body_apart<T: DeserializeOwned>(
+    bytes: &[u8],
+    field: impl FnOnce(&[u8]) -> Option<&RawValue>,
+) -> Result<T> {
+    if !is_plain(bytes) {
+        let apart = field(bytes).map_or(0, |field| values(field.get().as_bytes()));
+        if values(bytes) > MOST_VALUES.saturating_add(apart) {
+            return Err(too_many());
+        }
+    }
+    read(bytes)
+}
+
+fn read<T: DeserializeOwned>(bytes: &[u8]) -> Result<T> {
     wire::read::<Object<T>>(bytes).map(|object| object.0).map_err(|error| {
         match error.classify() {
             Category::Data => wrong::<T>(bytes, &error),
@@ -79,7 +106,7 @@ pub(super) fn value<T: DeserializeOwned>(name: &str, value: Value) -> Result<Opt
     serde_path_to_error::deserialize::<_, Option<T>>(value).map_err(|error| {
         let path = match error.path().to_string() {
             inside if inside == "." => name.to_owned(),
-            // serde's paths have a point before an index that they begin with.
+            // Before an index stands no point.
             inside if inside.starts_with('[') => format!("{name}{inside}"),
             inside => format!("{name}.{inside}"),
         };
@@ -120,7 +147,7 @@ fn expected_words(expected: &str) -> &str {
         "a sequence" => "a list",
         "a map" => "an object",
         // A word of a list.
-        "string or map" | "map with a single key" => "a string",
+        "string or map" | "map with a single key" | "unit" | "unit variant" => "a string",
         expected if expected.starts_with("struct ") => "an object",
         expected => expected,
     }
@@ -330,6 +357,9 @@ impl Checks {
         match &value {
             None => self.wrong(field, "is required"),
             Some(name) if name.trim().is_empty() => self.wrong(field, "must not be empty"),
+            Some(name) if name.chars().nth(LONGEST_ID).is_some() => {
+                self.wrong(field, format!("must be at most {LONGEST_ID} characters long"));
+            }
             Some(_) => {}
         }
         value.unwrap_or_default()
@@ -435,6 +465,18 @@ pub(super) mod tests {
             let told = complaint(body::<Sample>(of(&many.repeat(600_000 / many.len() + 125_000)).as_bytes()));
             assert_eq!(told, "body: must not have more than 250000 values", "{many}");
         }
+    }
+
+    #[test]
+    fn a_name_is_not_empty_nor_long() {
+        let told = |name: String| {
+            let mut checks = Checks::default();
+            checks.name("model", Some(name));
+            complaint(checks.done())
+        };
+        assert_eq!(told("é".repeat(256)), "it was accepted");
+        assert_eq!(told("é".repeat(257)), "model: must be at most 256 characters long");
+        assert_eq!(told(" ".into()), "model: must not be empty");
     }
 
     #[test]

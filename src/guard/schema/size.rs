@@ -4,7 +4,7 @@
 //! ways, so that another schema is counted than is used, is refused.
 use std::{borrow::Cow, collections::HashMap};
 
-use serde_json::Value;
+use serde_json::{Map, Value};
 
 /// The most values in a schema, and in what its references stand for.
 const LARGEST: usize = 10_000;
@@ -15,8 +15,14 @@ const DEEPEST: usize = 128;
 const MOST_BRANCHES: f64 = 50_000.0;
 /// How often a value of an answer may be looked at by one of the schema.
 const MOST_CHECKS: usize = 200_000_000;
+/// The same for the bytes of an answer: formats and lengths go through a text from end to end.
+const MOST_READ: usize = 4 << 30;
 /// How long its patterns may be, all together, in bytes.
 const LONGEST_PATTERNS: usize = 32 << 10;
+/// The memory that the patterns may take, all together, in bytes. Their makers take time by it.
+const PATTERNS_MEMORY: usize = 8 << 20;
+/// At worst each byte of an answer is held against all of that memory, as often as a pattern is used: so much of it.
+const PATTERNS_WORK: usize = 16 << 30;
 
 /// The keywords that refer.
 const REFERENCES: [&str; 3] = ["$ref", "$dynamicRef", "$recursiveRef"];
@@ -29,8 +35,9 @@ pub(super) struct Size {
     recursions: usize,
     /// How many values it has, with what references stand for: at worst all of them look at every value of an answer.
     values: usize,
-    /// How many patterns there are.
-    pub(super) patterns: usize,
+    /// How many patterns there are, and how many with what references stand for.
+    patterns: usize,
+    used_patterns: usize,
 }
 
 impl Size {
@@ -45,14 +52,23 @@ impl Size {
             );
         }
         all.referred(schema, false, 0)?;
-        Ok(Self { recursions: all.recursions, values: all.referred, patterns: all.patterns })
+        let Walk { recursions, referred, patterns, used_patterns, .. } = all;
+        Ok(Self { recursions, values: referred, patterns, used_patterns })
     }
 
-    /// Whether an answer is checked in bounded time.
-    pub(super) fn allows(&self, answer: &Value) -> bool {
+    /// The memory that each pattern may take, in bytes, where so long an answer is held against it.
+    pub(super) fn pattern_memory(&self, answer: usize) -> usize {
+        let share = PATTERNS_MEMORY / self.patterns.max(1);
+        share.min(PATTERNS_WORK / answer.max(1) / self.used_patterns.max(1))
+    }
+
+    /// Whether an answer, of so many bytes, is checked in bounded time.
+    pub(super) fn allows(&self, answer: &Value, length: usize) -> bool {
         let (depth, values) = extent(answer);
         let branches = if self.recursions < 2 { 1.0 } else { (self.recursions as f64).powf(depth as f64) };
-        branches <= MOST_BRANCHES && values.saturating_mul(self.values) <= MOST_CHECKS
+        branches <= MOST_BRANCHES
+            && values.saturating_mul(self.values) <= MOST_CHECKS
+            && length.saturating_mul(self.values) <= MOST_READ
     }
 }
 
@@ -71,6 +87,7 @@ struct Walk<'s> {
     refers: bool,
     values: usize,
     patterns: usize,
+    used_patterns: usize,
     /// How long the patterns are, in bytes.
     length: usize,
     referred: usize,
@@ -91,6 +108,7 @@ impl<'s> Walk<'s> {
             refers: false,
             values: 0,
             patterns: 0,
+            used_patterns: 0,
             length: 0,
             referred: 0,
             recursions: 0,
@@ -113,12 +131,7 @@ impl<'s> Walk<'s> {
             self.has_old_ids |= depth > 0 && text("id").is_some();
             self.is_old |= text("$schema").is_some_and(|draft| draft.contains("draft-04"));
             self.refers |= REFERENCES.iter().any(|key| text(key).is_some());
-            let keys = map
-                .get("patternProperties")
-                .and_then(Value::as_object)
-                .into_iter()
-                .flat_map(|map| map.keys());
-            for pattern in text("pattern").into_iter().chain(keys.map(String::as_str)) {
+            for pattern in patterns(map) {
                 (self.patterns, self.length) = (self.patterns + 1, self.length + pattern.len());
             }
             if self.length > LONGEST_PATTERNS {
@@ -146,6 +159,7 @@ impl<'s> Walk<'s> {
         }
         match value {
             Value::Object(map) => {
+                self.used_patterns += patterns(map).count();
                 // Definitions are nothing until a reference leads to them.
                 let used = |key: &str| by_name || !matches!(key, "$defs" | "definitions");
                 let mut used = map.iter().filter(|(key, _)| used(key));
@@ -168,6 +182,13 @@ impl<'s> Walk<'s> {
         }
         self.names.get(within).copied()
     }
+}
+
+/// The patterns that an object has, if it is a schema.
+fn patterns(map: &Map<String, Value>) -> impl Iterator<Item = &str> {
+    let own = map.get("pattern").and_then(Value::as_str);
+    let keys = map.get("patternProperties").and_then(Value::as_object);
+    own.into_iter().chain(keys.into_iter().flat_map(Map::keys).map(String::as_str))
 }
 
 /// The values within a value.
