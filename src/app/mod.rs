@@ -21,7 +21,7 @@ use std::{
 };
 
 use tokio::{
-    net::TcpListener,
+    net::{TcpListener, TcpSocket},
     signal::unix::{Signal, SignalKind, signal},
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
@@ -44,6 +44,9 @@ use crate::{
 
 /// How long calls that are cut off may take to notice.
 const SETTLE: Duration = Duration::from_secs(2);
+
+/// Connections that may wait to be accepted: as many as the system allows.
+const BACKLOG: u32 = i32::MAX as u32;
 
 /// Serves until told to stop.
 pub fn serve(loaded: Loaded) -> ExitCode {
@@ -73,6 +76,10 @@ async fn run(loaded: Loaded, logs: &Logs) -> Result<(), String> {
     let changes = Changes::new(&config, source)?;
     let mut stop_signal = StopSignal::new()?;
     let parts = Parts::read(config)?;
+    // Before anything on the disk or in a store is touched: where another gateway has the address, it is at work there.
+    let server_settings = parts.config.server.clone();
+    let socket = Bound::to(server_settings.listen)?;
+    let metrics_socket = server_settings.metrics_listen.map(Bound::to).transpose()?;
     let lasting = Lasting::new(&parts, read_knowledge(&parts.config).await?, logs).await?;
     let running = parts::running(&parts, &lasting)?;
     let app = App::new(
@@ -93,16 +100,12 @@ async fn run(loaded: Loaded, logs: &Logs) -> Result<(), String> {
         },
     );
 
-    let server_settings = parts.config.server.clone();
-    let listen = server_settings.listen;
-    let listener =
-        TcpListener::bind(listen).await.map_err(|error| format!("cannot listen on {listen}: {error}"))?;
+    let listener = socket.listen()?;
     let at = listener.local_addr().map_err(|error| error.to_string())?;
     let (stop, cut, tracker) = (CancellationToken::new(), CancellationToken::new(), TaskTracker::new());
-    if let Some(address) = server_settings.metrics_listen {
-        let listener = TcpListener::bind(address)
-            .await
-            .map_err(|error| format!("cannot listen on {address}: {error}"))?;
+    if let Some(socket) = metrics_socket {
+        let address = socket.address;
+        let listener = socket.listen()?;
         let server = Server {
             settings: server_settings.clone(),
             open: lasting.metrics.connections.clone(),
@@ -166,6 +169,34 @@ async fn run(loaded: Loaded, logs: &Logs) -> Result<(), String> {
     kept.flush(summaries).await;
     app.stores().sql.close().await;
     Ok(())
+}
+
+/// An address that is this process's, and at which nobody is answered yet.
+struct Bound {
+    socket: TcpSocket,
+    address: SocketAddr,
+}
+
+impl Bound {
+    fn to(address: SocketAddr) -> Result<Self, String> {
+        let bound = || {
+            let socket = if address.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }?;
+            // Connections of an earlier process that are not quite over do not keep it.
+            socket.set_reuseaddr(true)?;
+            socket.bind(address)?;
+            Ok(socket)
+        };
+        bound().map(|socket| Self { socket, address }).map_err(|error| cannot_listen(address, &error))
+    }
+
+    fn listen(self) -> Result<TcpListener, String> {
+        let address = self.address;
+        self.socket.listen(BACKLOG).map_err(|error| cannot_listen(address, &error))
+    }
+}
+
+fn cannot_listen(address: SocketAddr, error: &std::io::Error) -> String {
+    format!("cannot listen on {address}: {error}")
 }
 
 /// Takes up what other gateways change about keys. The database says itself when it is away.

@@ -123,6 +123,8 @@ impl Lasting {
     /// Makes what lasts, and opens the audit file and the stores.
     pub(super) async fn new(parts: &Parts, knowledge: Knowledge, logs: &Logs) -> Result<Self, String> {
         let config = &parts.config;
+        // First: a gateway that runs with the same folder has all of it open.
+        let lock = audit::Lock::take(&config.audit)?;
         let metrics = Arc::new(Metrics::new().map_err(|error| error.to_string())?);
         let lines = logs.request_lines(&config.log);
         let (summaries, alerts) = (Arc::new(Summaries::default()), Alerts::start(metrics.clone()));
@@ -145,7 +147,7 @@ impl Lasting {
             anchored: super::anchors::start(&config.audit)?,
         };
         let (writer, audit) =
-            audit::open(&spelling(config, lines, &names)?, ends, archive, metrics.clone()).await?;
+            audit::open(&spelling(config, lines, &names)?, ends, archive, metrics.clone(), lock).await?;
         let replay = replay(config, root, key.clone(), &metrics, &stores).await;
         let here = forgets(cache.clone(), replay.clone(), key.clone());
         if let Some(audit) = &audit {

@@ -247,11 +247,18 @@ impl Archive {
         Ok(Some((row.try_get::<i64, _>(0)? as u64, row.try_get(1)?)))
     }
 
-    /// Puts other bytes into a block.
-    pub(super) async fn put(&self, chain: i64, first: u64, bytes: &[u8]) -> Result<(), Failed> {
-        let query = sqlx::query("UPDATE audit_blocks SET frames = $3 WHERE chain = $1 AND first = $2");
-        let query = query.bind(chain).bind(first as i64).bind(bytes);
-        self.sql.within(query.execute(self.sql.pool())).await.map(|_| ())
+    /// Puts other bytes into a block, where it has those that were read. Tells whether it had.
+    pub(super) async fn put(
+        &self,
+        chain: i64,
+        first: u64,
+        read: &[u8],
+        bytes: &[u8],
+    ) -> Result<bool, Failed> {
+        let query = "UPDATE audit_blocks SET frames = $4 WHERE chain = $1 AND first = $2 AND frames = $3";
+        let query = sqlx::query(query).bind(chain).bind(first as i64).bind(read).bind(bytes);
+        let done = self.sql.within(query.execute(self.sql.pool())).await?;
+        Ok(done.rows_affected() > 0)
     }
 
     /// The last block of a chain whose records all ended before a moment: its last record.

@@ -9,7 +9,7 @@ use super::{
     erase::Erasure,
     frame::UserRef,
     rows::AskedRow,
-    verify::{Report, blame},
+    verify::{About, Report, Witness, blame},
 };
 
 /// Users whose words are gone, that are held against the records of erasures.
@@ -28,8 +28,8 @@ pub(super) struct Claims {
     pub(super) gone: HashMap<(String, UserRef), (i64, Uuid, u64)>,
     /// The first record of each chain, and whether it goes on from a link.
     pub(super) firsts: HashMap<Uuid, First>,
-    /// The last record that an anchor tells of and that is not there, and the last that is.
-    pub(super) beyond: HashMap<Uuid, (u64, u64)>,
+    /// The last record that is told of elsewhere and is not there, the last that is there, and who tells of it.
+    pub(super) beyond: HashMap<Uuid, (u64, u64, Witness)>,
     /// The records that tell of erasures, by their ids: where each is, and what it says.
     pub(super) erased: HashMap<String, (Uuid, u64, Erasure)>,
     /// When the first record ended of a chain that was cut; the latest of them.
@@ -43,7 +43,7 @@ impl Claims {
     /// Holds what is gone against the records that say so.
     pub(super) fn hold(&self, reports: &mut [Report]) {
         let mut wrong = |chain: &Uuid, what: String| {
-            if let Some(report) = reports.iter_mut().find(|report| report.chain == *chain) {
+            if let Some(report) = reports.iter_mut().find(|report| report.about == About::Chain(*chain)) {
                 report.wrong(what);
             }
         };
@@ -52,12 +52,13 @@ impl Claims {
                 wrong(chain, format!("what record {seq} says is gone, and no record tells of its erasure"));
             }
         }
-        for (chain, (most, end)) in &self.beyond {
+        for (chain, (most, end, witness)) in &self.beyond {
             if self.cuts.get(chain).is_none_or(|(through, _)| through < most) {
-                wrong(
-                    chain,
-                    format!("there was a record {most}, as an anchor tells, and the chain ends with {end}"),
-                );
+                let what = match end {
+                    0 => "none of its records is left".to_owned(),
+                    _ => format!("its last one that is left is record {end}"),
+                };
+                wrong(chain, format!("there was a record {most}, as {witness} tells, and {what}"));
             }
         }
         for (chain, (first, follows)) in &self.firsts {
@@ -105,7 +106,7 @@ impl Claims {
         for row in early.iter().filter(|row| all && row.done && row.until > since) {
             if !self.erased.contains_key(&row.id) {
                 let what = format!("the database's list has an erasure ({}) that no record tells of", row.id);
-                blame(reports, Uuid::nil(), what);
+                blame(reports, About::Database, what);
             }
         }
     }

@@ -1,10 +1,11 @@
 //! Waiting for the disk, many at a time: all records of a batch share one
-//! [`Commit`], and whoever waits for one of them is woken when it is decided.
+//! [`Commit`], and whoever waits for one of them is woken when it is decided. A
+//! disk that is full may have taken the first of them, and not the others.
 use std::{
     pin::Pin,
     sync::{
         Arc,
-        atomic::{AtomicU8, Ordering},
+        atomic::{AtomicUsize, Ordering},
     },
     task::{Context, Poll, Waker},
     time::Duration,
@@ -18,21 +19,27 @@ use crate::error::{Error, Result};
 pub(super) const COME_BACK: Duration = Duration::from_secs(1);
 
 /// Whether a batch is on the disk.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Commit {
-    state: AtomicU8,
+    /// How many of its records are there, from the first on; or that this is not decided.
+    there: AtomicUsize,
     waiting: Mutex<Vec<Waker>>,
 }
 
-const OPEN: u8 = 0;
-const DONE: u8 = 1;
-const FAILED: u8 = 2;
+const OPEN: usize = usize::MAX;
+/// All of them are on the disk.
+pub(super) const ALL: usize = OPEN - 1;
+
+impl Default for Commit {
+    fn default() -> Self {
+        Self { there: AtomicUsize::new(OPEN), waiting: Mutex::default() }
+    }
+}
 
 impl Commit {
-    /// Decides it, and wakes all who wait. The first decision counts.
-    pub(super) fn decide(&self, done: bool) {
-        let state = if done { DONE } else { FAILED };
-        if self.state.compare_exchange(OPEN, state, Ordering::AcqRel, Ordering::Acquire).is_ok() {
+    /// Decides how many of its records are there, and wakes all who wait. The first decision counts.
+    pub(super) fn decide(&self, there: usize) {
+        if self.there.compare_exchange(OPEN, there, Ordering::AcqRel, Ordering::Acquire).is_ok() {
             let waiting = std::mem::take(&mut *self.waiting.lock());
             waiting.into_iter().for_each(Waker::wake);
         }
@@ -42,17 +49,18 @@ impl Commit {
 impl Drop for Commit {
     fn drop(&mut self) {
         // Nobody can decide it any more.
-        self.decide(false);
+        self.decide(0);
     }
 }
 
 /// One record's way to the disk.
 #[derive(Clone, Debug, Default)]
-pub struct Ticket(Option<Arc<Commit>>);
+pub struct Ticket(Option<(Arc<Commit>, usize)>);
 
 impl Ticket {
-    pub(super) fn new(commit: Arc<Commit>) -> Self {
-        Self(Some(commit))
+    /// For the record with this place in its batch.
+    pub(super) fn new(commit: Arc<Commit>, place: usize) -> Self {
+        Self(Some((commit, place)))
     }
 
     /// Waits until the record is on the disk. At once where nothing is promised.
@@ -67,7 +75,7 @@ impl Ticket {
 /// A record that is being written.
 #[derive(Debug)]
 pub struct Written {
-    commit: Option<Arc<Commit>>,
+    commit: Option<(Arc<Commit>, usize)>,
     /// Where its waker is among the others.
     place: Option<usize>,
 }
@@ -77,12 +85,12 @@ impl Future for Written {
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<()>> {
         let this = self.get_mut();
-        let Some(commit) = &this.commit else { return Poll::Ready(Ok(())) };
+        let Some((commit, record)) = &this.commit else { return Poll::Ready(Ok(())) };
         let mut waiting = commit.waiting.lock();
         // Looked at under the lock: who decides takes the wakers after it has decided.
-        match commit.state.load(Ordering::Acquire) {
-            DONE => Poll::Ready(Ok(())),
-            FAILED => Poll::Ready(Err(Error::AuditAway { retry_after: COME_BACK })),
+        match commit.there.load(Ordering::Acquire) {
+            there if there != OPEN && *record < there => Poll::Ready(Ok(())),
+            there if there != OPEN => Poll::Ready(Err(Error::AuditAway { retry_after: COME_BACK })),
             _ => {
                 if let Some(waker) = this.place.and_then(|place| waiting.get_mut(place)) {
                     waker.clone_from(cx.waker());
@@ -102,16 +110,17 @@ mod tests {
 
     #[tokio::test]
     async fn all_who_wait_hear_of_it_and_those_who_come_later_at_once() {
-        for done in [true, false] {
+        for there in [ALL, 0, 4] {
             let commit = Arc::new(Commit::default());
-            let waiting: Vec<_> = (0..10).map(|_| tokio::spawn(Ticket::new(commit.clone()).wait())).collect();
+            let ticket = |place| Ticket::new(commit.clone(), place);
+            let waiting: Vec<_> = (0..10).map(|place| tokio::spawn(ticket(place).wait())).collect();
             tokio::task::yield_now().await;
-            commit.decide(done);
-            commit.decide(!done);
-            for waiting in waiting {
-                assert_eq!(waiting.await.unwrap().is_ok(), done);
+            commit.decide(there);
+            commit.decide(if there == 0 { ALL } else { 0 });
+            for (place, waiting) in waiting.into_iter().enumerate() {
+                assert_eq!(waiting.await.unwrap().is_ok(), place < there);
+                assert_eq!(ticket(place).wait().await.is_ok(), place < there);
             }
-            assert_eq!(Ticket::new(commit).wait().await.is_ok(), done);
         }
         assert!(Ticket::default().wait().await.is_ok());
     }
@@ -119,8 +128,8 @@ mod tests {
     #[tokio::test]
     async fn what_nobody_decides_has_failed() {
         let commit = Arc::new(Commit::default());
-        let ticket = Ticket::new(commit.clone());
-        commit.decide(false);
+        let ticket = Ticket::new(commit.clone(), 0);
+        commit.decide(0);
         drop(commit);
         assert!(matches!(ticket.wait().await, Err(Error::AuditAway { .. })));
     }

@@ -67,7 +67,8 @@ pub(super) fn settled(shared: &Shared, record: &Record, spelled: &mut Spelled, c
     let waiting = {
         let mut queue = shared.queue.lock();
         queue.push(record, spelled);
-        queue.others.extend(commit);
+        let place = queue.len() - 1;
+        queue.others.extend(commit.map(|commit| (place, commit)));
         shared.came(&queue).1
     };
     spelled.clear();

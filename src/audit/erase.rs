@@ -19,8 +19,7 @@ use super::{
     archive::Archive,
     chain::{hex, unhex},
     filing::Filing,
-    frame::{Frame, Kind, UserRef, frames},
-    recheck::Recheck,
+    frame::{Frame, Kind, UserRef},
 };
 use crate::{
     error::{Error, Result},
@@ -85,6 +84,15 @@ pub(super) struct LeftOut {
 pub(super) struct Unnoted {
     /// The last record that it had.
     pub(super) no_watermark_after: u64,
+}
+
+/// What a record says of lines that told how far the journal had come, and could not be read when a gateway started.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Unreadable {
+    /// How many of them.
+    pub(super) unreadable_watermark_lines: u64,
+    /// The last record that the journal had.
+    pub(super) after: u64,
 }
 
 /// What a record says of a journal that was new when a gateway started, beside a database that had records.
@@ -157,9 +165,9 @@ impl Filing {
     /// Looks after what is too old, after erasures of others, and whether records are damaged, until all other handles
     /// are gone.
     pub fn tidy(&self, retention_days: Option<u32>, forget: Forget) -> tokio::task::JoinHandle<()> {
-        let this = self.clone();
+        let (this, mut recheck) = (self.clone(), self.recheck());
         tokio::spawn(async move {
-            let (mut seen, mut recheck) = (None, Recheck::default());
+            let mut seen = None;
             let mut clock = tokio::time::interval(LOOK);
             clock.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
             let rounds = (TIDY.as_secs() / LOOK.as_secs()) as u32;
@@ -252,6 +260,35 @@ impl Asked {
     }
 }
 
+/// How often a block is read again that others change at the same time.
+const MOST_AGAIN: u32 = 100;
+
+/// A block without the words of some.
+struct Rest {
+    bytes: Vec<u8>,
+    /// Records whose words are gone now.
+    found: u64,
+    /// Bytes behind the last record that can be read. They stay as they are: further records may be in them.
+    unreadable: usize,
+}
+
+/// Takes the words out of those records of a block that are concerned.
+fn without(bytes: &[u8], concerned: impl Fn(&Frame<'_>) -> bool) -> Rest {
+    let mut rest = Rest { bytes: Vec::with_capacity(bytes.len()), found: 0, unreadable: 0 };
+    let mut left = bytes;
+    while let Some((mut frame, length)) = Frame::read(left) {
+        if concerned(&frame) {
+            frame.content = None;
+            rest.found += 1;
+        }
+        frame.write(&mut rest.bytes);
+        left = left.get(length..).unwrap_or_default();
+    }
+    rest.unreadable = left.len();
+    rest.bytes.extend_from_slice(left);
+    rest
+}
+
 impl Archive {
     /// Tells all gateways of an erasure.
     async fn ask(&self, erasure: &Erasure) -> Result<(), Failed> {
@@ -291,26 +328,129 @@ impl Archive {
                     frame.user == asked.user && frame.tenant == asked.tenant && frame.at <= asked.until
                 })
         };
-        let mut erased = 0;
+        let (mut erased, mut again) = (0, 0);
         for chain in self.chains().await? {
             let mut after = 0;
             while let Some((first, bytes)) = self.next(chain.id, after).await? {
-                after = first;
-                let found = frames(&bytes).filter(|(_, frame)| concerned(frame)).count();
+                let before = std::mem::replace(&mut after, first);
+                let Rest { bytes: rest, found, unreadable } = without(&bytes, concerned);
+                if unreadable > 0 {
+                    tracing::error!(
+                        chain = %chain.name,
+                        block = first,
+                        bytes = unreadable,
+                        "records of a damaged block cannot be read: if they are of somebody whose words are erased, theirs stay"
+                    );
+                }
                 if found == 0 {
                     continue;
                 }
-                let mut rest = Vec::with_capacity(bytes.len());
-                for (_, mut frame) in frames(&bytes) {
-                    if concerned(&frame) {
-                        frame.content = None;
-                    }
-                    frame.write(&mut rest);
+                // Another erasure may have changed it meanwhile, and retention may have removed it: then it is read again.
+                if self.put(chain.id, first, &bytes, &rest).await? {
+                    (erased, again) = (erased + found, 0);
+                } else if again < MOST_AGAIN {
+                    (after, again) = (before, again + 1);
+                } else {
+                    return Err(Failed::Late);
                 }
-                self.put(chain.id, first, &rest).await?;
-                erased += found as u64;
             }
         }
         Ok(erased)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        audit::{
+            TABLES,
+            archive::Block,
+            chain::Key,
+            frame::{Content, frames},
+        },
+        observe::Metrics,
+        store::{self, sql::Sql},
+    };
+
+    const USERS: u8 = 6;
+
+    /// A record of each user's, `many` times over, from the number `first` on.
+    fn block(first: u64, many: u64) -> Block {
+        let mut block = Block::default();
+        for number in 0..many * u64::from(USERS) {
+            let content = Content { salt: [1; 16], text: b"words" };
+            let frame = Frame {
+                kind: Kind::Call,
+                seq: first + number,
+                at: 1,
+                user: [(number % u64::from(USERS)) as u8; 16],
+                tenant: "t",
+                request: "r",
+                meta: b"{",
+                content: Some(content),
+                content_hash: content.hash(),
+                hash: [0; 32],
+            };
+            let mut bytes = Vec::new();
+            frame.write(&mut bytes);
+            block.take(&frame, &bytes);
+        }
+        block
+    }
+
+    fn asked(user: u8) -> [Asked; 1] {
+        [Asked { id: String::new(), tenant: "t".into(), user: [user; 16], until: 2 }]
+    }
+
+    async fn archive(folder: &tempfile::TempDir) -> Archive {
+        let stores = store::Settings { sqlite: folder.path().join("db"), ..store::Settings::default() };
+        let sql = Sql::open(&stores, &[TABLES], &Metrics::new().unwrap()).await.unwrap();
+        Archive::new(sql, Arc::new(Key::new(b"k")))
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn erasures_at_the_same_time_do_not_bring_words_back() {
+        let folder = tempfile::tempdir().unwrap();
+        let archive = archive(&folder).await;
+        let chain = archive.number(Uuid::new_v4()).await.unwrap();
+        let blocks = (0..20).map(|number| block(1 + number * 12, 2)).collect();
+        archive.add(chain, blocks).await.unwrap();
+        // As it was before another erasure changed it.
+        let (first, old) = archive.next(chain, 0).await.unwrap().unwrap();
+        let tasks: Vec<_> = (0..USERS)
+            .map(|user| {
+                let archive = archive.clone();
+                tokio::spawn(async move { archive.erase(&asked(user)).await.unwrap() })
+            })
+            .collect();
+        for task in tasks {
+            assert_eq!(task.await.unwrap(), 40);
+        }
+        assert!(!archive.put(chain, first, &old, &old).await.unwrap());
+        let mut after = 0;
+        while let Some((first, bytes)) = archive.next(chain, after).await.unwrap() {
+            after = first;
+            assert_eq!(frames(&bytes).filter(|(_, frame)| frame.content.is_some()).count(), 0, "{first}");
+            assert_eq!(frames(&bytes).count(), 12);
+        }
+        archive.sql.close().await;
+    }
+
+    #[tokio::test]
+    async fn what_cannot_be_read_of_a_block_is_not_lost_with_an_erasure() {
+        let folder = tempfile::tempdir().unwrap();
+        let archive = archive(&folder).await;
+        let chain = archive.number(Uuid::new_v4()).await.unwrap();
+        let mut block = block(1, 2);
+        let begins: Vec<usize> = frames(&block.frames).map(|(at, _)| at).collect();
+        block.frames[begins[7] + 20] ^= 1;
+        let tail = block.frames[begins[7]..].to_vec();
+        archive.add(chain, vec![block]).await.unwrap();
+        assert_eq!(archive.erase(&asked(1)).await.unwrap(), 1, "the other one cannot be read");
+        let (_, bytes) = archive.next(chain, 0).await.unwrap().unwrap();
+        assert_eq!(frames(&bytes).count(), 7);
+        assert!(bytes.ends_with(&tail));
+        archive.sql.close().await;
     }
 }

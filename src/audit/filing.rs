@@ -66,6 +66,8 @@ struct Inner {
     began_behind: bool,
     /// Erasures that were carried out here, and that who follows those of others does not know of yet.
     erased: Mutex<Vec<String>>,
+    /// What is known of the database's blocks, until somebody looks at them.
+    recheck: Mutex<Recheck>,
 }
 
 impl std::fmt::Debug for Filing {
@@ -118,6 +120,7 @@ impl Filing {
             behind,
             began_behind,
             erased: Mutex::default(),
+            recheck: Mutex::default(),
         }));
         let weak = Arc::downgrade(&this.0);
         let shared = this.0.writer.0.clone();
@@ -217,6 +220,34 @@ impl Filing {
         // The database says itself when it is away, and it is tried again.
         let _ = recheck.step(&self.0.archive, own).await;
         self.0.writer.0.metrics.audit_damaged_blocks.set(recheck.damaged() as i64);
+        if let Some(note) = recheck.news(&self.0.folder) {
+            let written = tokio::task::spawn_blocking(move || note.write()).await;
+            if let Err(error) = written.map_err(io::Error::other).and_then(|written| written) {
+                tracing::warn!(%error, "it could not be noted which of the database's audit records are damaged");
+                recheck.unnoted();
+            }
+        }
+    }
+
+    /// Tells of what an earlier process found damaged in the database, and goes on with that.
+    pub(super) async fn remember(&self) {
+        let folder = self.0.folder.clone();
+        let read = tokio::task::spawn_blocking(move || Recheck::read(&folder)).await;
+        match read.map_err(io::Error::other).and_then(|read| read) {
+            Ok(found) => {
+                self.0.writer.0.metrics.audit_damaged_blocks.set(found.damaged() as i64);
+                *self.0.recheck.lock() = found;
+            }
+            Err(error) => tracing::warn!(
+                %error,
+                "it is not known which of the database's audit records were found damaged before; they are looked at anew"
+            ),
+        }
+    }
+
+    /// What is known of the database's blocks; for who looks at them.
+    pub(super) fn recheck(&self) -> Recheck {
+        std::mem::take(&mut *self.0.recheck.lock())
     }
 
     /// How many of the database's blocks were found damaged.
@@ -390,9 +421,4 @@ fn part(path: &Path, from: Cursor, most: u64) -> io::Result<(Vec<Block>, Cursor)
         blocks.push(block);
     }
     Ok((blocks, cursor))
-}
-
-/// Whether a gateway has used a journal's folder.
-pub(super) fn was_used(folder: &Path) -> bool {
-    folder.join("lock").exists() || journal::segments(folder).is_ok_and(|segments| !segments.is_empty())
 }

@@ -7,9 +7,9 @@
 //! and each failed write begins another segment, which says after which record
 //! it goes on. A record that was cut at the end of one never counted.
 use std::{
-    fs::{self, DirBuilder, File, OpenOptions},
+    fs::{self, File, OpenOptions},
     io::{self, Read, Seek, SeekFrom, Write},
-    os::unix::fs::{DirBuilderExt, FileExt, OpenOptionsExt},
+    os::unix::fs::{FileExt, OpenOptionsExt},
     path::{Path, PathBuf},
     sync::Arc,
     thread,
@@ -21,6 +21,7 @@ use uuid::Uuid;
 use super::{
     chain::Hash,
     frame::{Frame, LONGEST},
+    lock::Lock,
 };
 
 /// The size of a segment, in bytes.
@@ -52,7 +53,7 @@ pub(super) struct Journal {
     number: u64,
     active: Option<Active>,
     spare: Arc<Mutex<Spare>>,
-    _lock: File,
+    lock: Lock,
 }
 
 #[derive(Debug)]
@@ -75,15 +76,8 @@ enum Spare {
 impl Journal {
     /// Opens or begins the journal of a folder. Also tells how many bytes behind its last record are what is left
     /// of one that was being written.
-    pub(super) fn open(folder: &Path) -> io::Result<(Self, usize)> {
-        DirBuilder::new().recursive(true).mode(0o700).create(folder)?;
-        let private = |path: &Path| {
-            OpenOptions::new().read(true).write(true).create(true).truncate(false).mode(0o600).open(path)
-        };
-        let lock = private(&folder.join("lock"))?;
-        if lock.try_lock().is_err() {
-            return Err(io::Error::new(io::ErrorKind::WouldBlock, "another gateway uses this folder"));
-        }
+    pub(super) fn open(lock: Lock) -> io::Result<(Self, usize)> {
+        let folder = &lock.folder().to_owned();
         let _ = fs::remove_file(spare_path(folder));
         let (mut number, mut found, mut torn) = (0, None, 0);
         let segments = segments(folder)?;
@@ -129,8 +123,13 @@ impl Journal {
         }
         let (chain, head) = found.unwrap_or_else(|| (Uuid::new_v4(), Head::default()));
         let spare = Arc::default();
-        let folder = folder.to_owned();
-        Ok((Self { folder, chain, head, number, active: None, spare, _lock: lock }, torn))
+        let folder = folder.clone();
+        Ok((Self { folder, chain, head, number, active: None, spare, lock }, torn))
+    }
+
+    /// The folder's lock.
+    pub(super) fn lock(&self) -> &Lock {
+        &self.lock
     }
 
     /// The chain's name.

@@ -5,6 +5,10 @@ use crate::audit::{
 };
 use proptest::prelude::*;
 
+fn open(folder: &Path) -> io::Result<(Journal, usize)> {
+    Journal::open(Lock::of(folder)?)
+}
+
 /// The records after `head`, so many, and where the chain stands then.
 fn records(key: &Key, mut head: Head, count: u64, text: &str) -> (Vec<u8>, Head) {
     let mut out = Vec::new();
@@ -43,13 +47,13 @@ fn read(folder: &Path) -> Vec<u64> {
 #[test]
 fn it_goes_on_where_it_stopped_and_nobody_else_has_it() {
     let folder = tempfile::tempdir().unwrap();
-    let (mut journal, torn) = Journal::open(folder.path()).unwrap();
+    let (mut journal, torn) = open(folder.path()).unwrap();
     assert_eq!(torn, 0);
     add(&mut journal, 3);
-    assert!(Journal::open(folder.path()).is_err(), "two have it open");
+    assert!(open(folder.path()).is_err(), "two have it open");
     let (chain, head) = (journal.chain(), journal.head());
     drop(journal);
-    let (mut journal, torn) = Journal::open(folder.path()).unwrap();
+    let (mut journal, torn) = open(folder.path()).unwrap();
     assert_eq!((journal.chain(), journal.head(), torn), (chain, head, 0));
     add(&mut journal, 2);
     assert_eq!((journal.head().seq, read(folder.path())), (5, vec![1, 2, 3, 4, 5]));
@@ -58,7 +62,7 @@ fn it_goes_on_where_it_stopped_and_nobody_else_has_it() {
 #[test]
 fn a_segment_that_is_full_is_followed_by_another() {
     let folder = tempfile::tempdir().unwrap();
-    let (mut journal, _) = Journal::open(folder.path()).unwrap();
+    let (mut journal, _) = open(folder.path()).unwrap();
     let text = "x".repeat(1 << 20);
     for _ in 0..9 {
         let (bytes, head) = records(&Key::new(b"k"), journal.head(), 1, &text);
@@ -79,7 +83,7 @@ fn a_segment_that_is_full_is_followed_by_another() {
 #[test]
 fn what_stands_behind_damage_is_told_and_kept_aside() {
     let folder = tempfile::tempdir().unwrap();
-    let (mut journal, _) = Journal::open(folder.path()).unwrap();
+    let (mut journal, _) = open(folder.path()).unwrap();
     add(&mut journal, 8);
     drop(journal);
     let (_, path) = segments(folder.path()).unwrap().pop().unwrap();
@@ -92,7 +96,7 @@ fn what_stands_behind_damage_is_told_and_kept_aside() {
     assert_eq!(segment(&flipped).end(u64::MAX).1, Rest::Changed { last: 8 });
     assert_eq!(segment(&flipped).end(2).1, Rest::Changed { last: 3 }, "what follows was never promised");
     fs::write(&path, &flipped).unwrap();
-    let (journal, torn) = Journal::open(folder.path()).unwrap();
+    let (journal, torn) = open(folder.path()).unwrap();
     assert_eq!((torn, journal.head().seq), (0, 2));
     let aside = damaged(folder.path()).unwrap().pop().unwrap();
     assert_eq!(fs::read(aside).unwrap(), flipped);
@@ -101,7 +105,7 @@ fn what_stands_behind_damage_is_told_and_kept_aside() {
 #[test]
 fn an_end_that_was_cut_at_any_byte_is_left_out() {
     let folder = tempfile::tempdir().unwrap();
-    let (mut journal, _) = Journal::open(folder.path()).unwrap();
+    let (mut journal, _) = open(folder.path()).unwrap();
     add(&mut journal, 2);
     let from = journal.active.as_ref().unwrap().at;
     let two = journal.head();
@@ -121,7 +125,7 @@ fn an_end_that_was_cut_at_any_byte_is_left_out() {
         }
     }
     fs::write(&place, &whole[..to - 1]).unwrap();
-    let (mut journal, torn) = Journal::open(folder.path()).unwrap();
+    let (mut journal, torn) = open(folder.path()).unwrap();
     assert_eq!((journal.head(), torn), (two, to - 1 - from));
     add(&mut journal, 1);
     assert_eq!(read(folder.path()), [1, 2, 3], "another record has the number now");
@@ -130,7 +134,7 @@ fn an_end_that_was_cut_at_any_byte_is_left_out() {
 #[test]
 fn a_bit_of_the_last_record_that_is_flipped_is_no_end_that_was_cut() {
     let folder = tempfile::tempdir().unwrap();
-    let (mut journal, _) = Journal::open(folder.path()).unwrap();
+    let (mut journal, _) = open(folder.path()).unwrap();
     add(&mut journal, 2);
     let from = journal.active.as_ref().unwrap().at;
     // Over some sectors, so that a part of it could have been written.
@@ -172,12 +176,12 @@ fn a_bit_of_the_last_record_that_is_flipped_is_no_end_that_was_cut() {
 #[test]
 fn what_was_made_and_never_begun_is_removed() {
     let folder = tempfile::tempdir().unwrap();
-    let (mut journal, _) = Journal::open(folder.path()).unwrap();
+    let (mut journal, _) = open(folder.path()).unwrap();
     add(&mut journal, 1);
     let head = journal.head();
     drop(journal);
     fs::write(path(folder.path(), 2), vec![0; 100]).unwrap();
-    let (journal, _) = Journal::open(folder.path()).unwrap();
+    let (journal, _) = open(folder.path()).unwrap();
     assert_eq!(journal.head(), head);
     assert!(!path(folder.path(), 2).exists());
 }
@@ -185,21 +189,21 @@ fn what_was_made_and_never_begun_is_removed() {
 #[test]
 fn a_segment_whose_head_is_damaged_is_kept() {
     let folder = tempfile::tempdir().unwrap();
-    let (mut journal, _) = Journal::open(folder.path()).unwrap();
+    let (mut journal, _) = open(folder.path()).unwrap();
     add(&mut journal, 1);
     drop(journal);
     let place = path(folder.path(), 1);
     let mut bytes = fs::read(&place).unwrap();
     bytes[20] ^= 1;
     fs::write(&place, &bytes).unwrap();
-    let (journal, _) = Journal::open(folder.path()).unwrap();
+    let (journal, _) = open(folder.path()).unwrap();
     assert_eq!((journal.head().seq, damaged(folder.path()).unwrap().len()), (0, 1));
 }
 
 #[test]
 fn of_many_segments_the_start_reads_the_last() {
     let folder = tempfile::tempdir().unwrap();
-    let (mut journal, _) = Journal::open(folder.path()).unwrap();
+    let (mut journal, _) = open(folder.path()).unwrap();
     for _ in 0..3 {
         add(&mut journal, 2);
         journal.turn().unwrap();
@@ -211,7 +215,7 @@ fn of_many_segments_the_start_reads_the_last() {
     let place = path(folder.path(), 2);
     let whole = fs::read(&place).unwrap();
     fs::write(&place, &whole[..HEAD + 10]).unwrap();
-    let (mut journal, torn) = Journal::open(folder.path()).unwrap();
+    let (mut journal, torn) = open(folder.path()).unwrap();
     assert_eq!((journal.head(), torn), (head, 0));
     add(&mut journal, 1);
     fs::write(&place, whole).unwrap();

@@ -17,6 +17,7 @@ use std::{
 use super::{
     anchor::Anchor,
     chain::Key,
+    commit::ALL,
     frame::{Content, Frame},
     journal::{Head, Journal, MOST_AT_ONCE},
     queue::{Parts, Queue, Turned},
@@ -154,21 +155,22 @@ impl Keeper {
     /// Keeps a batch.
     fn keep(&mut self, batch: &mut Queue) {
         let count = batch.len();
-        let kept = match &mut self.kept {
-            None => true,
+        let there = match &mut self.kept {
+            None => count,
             Some(kept) => {
+                let before = kept.journal.head().seq;
                 kept.link(batch, 0);
-                let written = kept.write(&self.shared, batch);
+                kept.write(&self.shared, batch);
                 kept.note_segment();
-                written
+                (kept.journal.head().seq - before) as usize
             }
         };
-        if kept {
-            self.shared.metrics.audit_records.inc_by(count as u64);
-        } else {
-            self.shared.metrics.audit_failures.inc_by(count as u64);
+        self.shared.metrics.audit_records.inc_by(there as u64);
+        let missing = count - there;
+        if missing > 0 {
+            self.shared.metrics.audit_failures.inc_by(missing as u64);
             tracing::error!(
-                records = count,
+                records = missing,
                 "audit records are lost: the process ends and the disk takes none"
             );
         }
@@ -177,7 +179,7 @@ impl Keeper {
         if let Some(kept) = &self.kept {
             self.shared.durable.store(kept.journal.head().seq, Release);
         }
-        batch.decide(kept);
+        batch.decide(if missing == 0 { ALL } else { there });
         if let Some(kept) = &mut self.kept {
             for turn in batch.turns.drain(..) {
                 kept.turn();
@@ -278,8 +280,8 @@ impl Kept {
         self.parts.push((self.out.len(), head));
     }
 
-    /// Writes it, however long that takes. Tells whether it is written: only the end of the process is waited for no longer.
-    fn write(&mut self, shared: &Shared, batch: &mut Queue) -> bool {
+    /// Writes it, however long that takes; only the end of the process is waited for no longer.
+    fn write(&mut self, shared: &Shared, batch: &mut Queue) {
         let first = self.journal.head().seq;
         let (mut from, mut at, mut since, mut failed) = (0, 0, None, false);
         while let Some((to, head)) = self.parts.get(at).copied() {
@@ -317,14 +319,13 @@ impl Kept {
                 queue.commit = Arc::default();
             }
             if waited >= LAST_TRIES && shared.closed.load(Acquire) {
-                return false;
+                return;
             }
             thread::park_timeout(AGAIN);
         }
         if since.is_some() {
             tell(shared, Ok(()));
         }
-        true
     }
 
     fn turn(&mut self) {

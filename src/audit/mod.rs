@@ -22,6 +22,7 @@ pub mod frame;
 pub mod journal;
 mod keeper;
 mod line;
+mod lock;
 mod queue;
 pub mod recheck;
 mod rows;
@@ -52,12 +53,12 @@ pub use archive::{Archive, TABLES};
 pub use chain::Key;
 pub use commit::Ticket;
 pub use filing::Filing;
+pub use lock::Lock;
 pub use settings::Settings;
 pub use writer::{Place, Writer};
 
-use erase::{LeftOut, NewJournal, Unnoted, meta};
+use erase::{LeftOut, NewJournal, Unnoted, Unreadable, meta};
 use frame::Kind;
-use settings::Durability;
 use start::Started;
 
 /// What became of a call.
@@ -180,7 +181,7 @@ pub struct Spelling<'a> {
 }
 
 /// Opens the journal and starts what writes and moves records. Without records
-/// there is only the writer, for log lines.
+/// there is only the writer, for log lines. `lock` is what [`Lock::take`] gave for these settings.
 ///
 /// # Errors
 /// The journal cannot be used, or the database does not answer; in words.
@@ -189,25 +190,20 @@ pub async fn open(
     ends: Ends,
     archive: Archive,
     metrics: Arc<Metrics>,
+    lock: Option<Lock>,
 ) -> Result<(Writer, Option<Filing>), String> {
     let settings = spelling.settings;
     let copied = |error: std::io::Error| format!("`audit.file` cannot be opened: {error}");
-    if settings.durability == Durability::Off {
+    let Some(lock) = lock else {
         return Ok((Writer::start(spelling, ends, None, metrics).map_err(copied)?, None));
-    }
+    };
     if !archive.is_lasting() {
         tracing::warn!("audit records are lost at the end of the process: the database is in memory");
     }
-    let folder = &settings.folder;
-    let used = |why: String| {
-        format!(
-            "the audit's journal, `{}`, cannot be used: {why}; `audit.folder` names another place, and \
-             `audit.durability: off` does without records",
-            settings.folder.display()
-        )
-    };
-    let Started { journal, watermark, mark, filed, torn, damaged, unnoted, unknown_before } =
-        start::start(folder, &archive).await.map_err(used)?;
+    let folder = &lock.folder().to_owned();
+    let started = start::start(lock, &archive).await.map_err(|why| lock::unusable(folder, &why))?;
+    let Started { journal, watermark, mark, filed, torn, damaged, unnoted, unreadable, unknown_before } =
+        started;
     metrics.audit_damaged.set(damaged as i64);
     let (chain, head, key) = (journal.chain(), journal.head(), (*archive.key).clone());
     let writer = Writer::start(spelling, ends, Some((journal, key, watermark)), metrics).map_err(copied)?;
@@ -219,11 +215,16 @@ pub async fn open(
     if unnoted {
         drop(writer.note(Kind::Act, "*", "", &meta(&Unnoted { no_watermark_after: head.seq })));
     }
+    if unreadable > 0 {
+        let some = Unreadable { unreadable_watermark_lines: unreadable as u64, after: head.seq };
+        drop(writer.note(Kind::Act, "*", "", &meta(&some)));
+    }
     if unknown_before > 0 {
         let new = NewJournal { new_journal_beside_chains: unknown_before as u64 };
         drop(writer.note(Kind::Act, "*", "", &meta(&new)));
     }
     let filing = Filing::start(folder, archive, writer.clone(), mark, settings.max_spool.0, (chain, filed));
+    filing.remember().await;
     Ok((writer, Some(filing)))
 }
 

@@ -3,7 +3,12 @@ use std::{borrow::Cow, sync::Arc};
 
 use tokio::sync::oneshot;
 
-use super::{Record, commit::Commit, frame::Kind, line::Spelled};
+use super::{
+    Record,
+    commit::{ALL, Commit},
+    frame::Kind,
+    line::Spelled,
+};
 
 /// What waits.
 #[derive(Default)]
@@ -16,8 +21,8 @@ pub(super) struct Queue {
     pub(super) turns: Vec<oneshot::Sender<Turned>>,
     /// Tells all whose records are here that they are on the disk.
     pub(super) commit: Arc<Commit>,
-    /// Tells those whose records came here later than they were handed over.
-    pub(super) others: Vec<Arc<Commit>>,
+    /// Tells those whose records came here later than they were handed over, each with its record's place.
+    pub(super) others: Vec<(usize, Arc<Commit>)>,
 }
 
 /// A segment that was begun so that those before it can go.
@@ -116,18 +121,19 @@ impl Queue {
         })
     }
 
-    /// Tells all who wait that their records are not there, and has the records, from one on, say so.
+    /// Tells all who wait, of records from one on, that these are not there, and has the records say so. Those before it
+    /// are.
     pub(super) fn fail(&mut self, from: usize) {
         for entry in self.entries.iter_mut().skip(from) {
             entry.unanswered = matches!(entry.kind, Kind::Call | Kind::Replay);
         }
-        self.decide(false);
+        self.decide(from);
     }
 
-    /// Tells all who wait. The first word counts.
-    pub(super) fn decide(&self, done: bool) {
-        self.commit.decide(done);
-        self.others.iter().for_each(|commit| commit.decide(done));
+    /// Tells all who wait that so many of the records are there. The first word counts.
+    pub(super) fn decide(&self, there: usize) {
+        self.commit.decide(there);
+        self.others.iter().for_each(|(place, commit)| commit.decide(if *place < there { ALL } else { 0 }));
     }
 
     /// Empties it, and keeps little.

@@ -13,9 +13,9 @@ use uuid::Uuid;
 use super::{
     archive::Archive,
     chain::Key,
-    filing,
     journal::{self, Head, Journal, Segment},
-    watermark::{self, Noted, Of, Watermark},
+    lock::Lock,
+    watermark::{self, Noted, Told, Watermark},
 };
 use crate::store::sql::Kind;
 
@@ -33,6 +33,8 @@ pub(super) struct Started {
     pub(super) damaged: usize,
     /// Nothing tells how far it had come, though it was used before.
     pub(super) unnoted: bool,
+    /// Lines that tell so and cannot be read, beside others that can.
+    pub(super) unreadable: usize,
     /// It is new, and the database has records of so many chains.
     pub(super) unknown_before: usize,
 }
@@ -43,8 +45,7 @@ struct Found {
     key: Arc<Key>,
     journal: Journal,
     torn: usize,
-    was_used: bool,
-    noted: Vec<Noted>,
+    told: Told,
 }
 
 /// What the database knows.
@@ -58,13 +59,13 @@ struct Known {
     kind: Kind,
 }
 
-/// Opens a folder's journal.
+/// Opens a folder's journal, which is this process's alone.
 ///
 /// # Errors
 /// It cannot be used, or the database does not answer; in words.
-pub(super) async fn start(folder: &Path, archive: &Archive) -> Result<Started, String> {
-    let (folder, key) = (folder.to_owned(), archive.key.clone());
-    let found = tokio::task::spawn_blocking(move || Found::of(folder, key));
+pub(super) async fn start(lock: Lock, archive: &Archive) -> Result<Started, String> {
+    let key = archive.key.clone();
+    let found = tokio::task::spawn_blocking(move || Found::of(lock, key));
     let found = found.await.map_err(|error| error.to_string())?.map_err(|error| error.to_string())?;
     let known = Known::of(archive, &found).await.map_err(|error| error.to_string())?;
     let held = tokio::task::spawn_blocking(move || found.hold(&known));
@@ -92,17 +93,17 @@ impl Known {
 
 impl Found {
     /// Opens the journal, and reads what is noted of it. Blocks.
-    fn of(folder: PathBuf, key: Arc<Key>) -> io::Result<Self> {
-        let was_used = filing::was_used(&folder);
-        let (journal, torn) = Journal::open(&folder)?;
-        let noted = watermark::read(&folder, &key);
-        Ok(Self { folder, key, journal, torn, was_used, noted })
+    fn of(lock: Lock, key: Arc<Key>) -> io::Result<Self> {
+        let folder = lock.folder().to_owned();
+        let (journal, torn) = Journal::open(lock)?;
+        let told = watermark::read(&folder, &key);
+        Ok(Self { folder, key, journal, torn, told })
     }
 
     /// The last that is noted of each chain that is not the journal's.
     fn elsewhere(&self) -> Vec<Noted> {
         let mut last: Vec<Noted> = Vec::new();
-        let others = self.noted.iter().filter(|noted| noted.chain != self.journal.chain());
+        let others = self.told.noted.iter().filter(|noted| noted.chain != self.journal.chain());
         for noted in others.filter(|noted| noted.head.seq > 0) {
             match last.iter_mut().find(|other| other.chain == noted.chain) {
                 Some(other) if other.head.seq >= noted.head.seq => {}
@@ -115,7 +116,9 @@ impl Found {
 
     /// Holds it against what is known. Blocks.
     fn hold(self, known: &Known) -> io::Result<Started> {
-        let Self { folder, key, mut journal, mut torn, was_used, noted } = self;
+        let Self { folder, key, mut journal, mut torn, told } = self;
+        let Told { noted, filed, unreadable } = told;
+        let was_used = journal.lock().was_used();
         let head = journal.head();
         let mut lost = false;
         let begun = noted.iter().map(|noted| noted.segment).max().unwrap_or_default();
@@ -158,7 +161,7 @@ impl Found {
                 "the audit's journal does not go on from the database's records; a chain of its own begins"
             );
             lost = true;
-        } else if let Some(noted) = watermark::filed(&folder, &key)
+        } else if let Some(noted) = filed
             && noted.chain == journal.chain()
             && noted.head.seq > end.seq
             && known.kind != Kind::Memory
@@ -190,12 +193,9 @@ impl Found {
             );
         }
         let unnoted = noted.is_empty() && was_used;
-        if unnoted {
-            tracing::warn!(
-                after = head.seq,
-                "nothing tells how far the audit's journal had come (`watermark`): nobody can tell whether records at its end are gone"
-            );
-        }
+        // With none that can be read nothing is noted.
+        let unreadable = if noted.is_empty() { 0 } else { unreadable };
+        told_unnoted(head.seq, unnoted, unreadable);
         let damaged = journal::damaged(&folder)?.len();
         if damaged > 0 {
             tracing::error!(
@@ -208,7 +208,27 @@ impl Found {
         told_new(unknown_before, known.kind);
         let filed = if anew { Head::default() } else { end };
         let [watermark, mark] = note(&folder, &key, &journal, filed)?;
-        Ok(Started { journal, watermark, mark, filed: filed.seq, torn, damaged, unnoted, unknown_before })
+        journal.lock().use_it()?;
+        let filed = filed.seq;
+        Ok(Started { journal, watermark, mark, filed, torn, damaged, unnoted, unreadable, unknown_before })
+    }
+}
+
+/// Says that nothing tells how far a journal had come, or not all that does can be read.
+fn told_unnoted(after: u64, unnoted: bool, unreadable: usize) {
+    if unnoted {
+        tracing::warn!(
+            after,
+            "nothing tells how far the audit's journal had come (`watermark`): nobody can tell whether records at its end are gone"
+        );
+    }
+    if unreadable > 0 {
+        tracing::warn!(
+            lines = unreadable,
+            after,
+            "not all that tells how far the audit's journal had come (`watermark`) can be read: the machine stopped while it was \
+             written, or somebody changed it, and nobody can tell whether records at the journal's end are gone"
+        );
     }
 }
 
@@ -233,15 +253,8 @@ fn note(folder: &Path, key: &Key, journal: &Journal, filed: Head) -> io::Result<
         File::open(newest)?.sync_data()?;
     }
     let (chain, segment) = (journal.chain(), journal.number());
-    let mut watermarks =
-        [Watermark::open(folder, key, Of::Journal)?, Watermark::open(folder, key, Of::Database)?];
-    for (watermark, head) in watermarks.iter_mut().zip([journal.head(), filed]) {
-        for _ in 0..2 {
-            watermark.set(key, Noted { chain, head, segment })?;
-        }
-        watermark.sync()?;
-    }
-    Ok(watermarks)
+    let [journal, database] = [journal.head(), filed].map(|head| Noted { chain, head, segment });
+    Watermark::begin(folder, key, journal, database)
 }
 
 /// The last record of a chain that a folder has; 0 where it has none.

@@ -21,17 +21,60 @@ use super::{
     erase::{Cut, Erasure, said},
     frame::{Frame, Kind, frames},
     journal::{self, Head, Rest, Segment},
-    watermark,
+    watermark::{self, Noted, Told},
 };
 
 /// Faults that are told of one chain; more are counted.
 const MOST_FAULTS: usize = 20;
 
-/// What was found of a chain.
+/// What a report is of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum About {
+    /// A chain of records.
+    Chain(Uuid),
+    /// What is in the journal's folder and of no chain that is known.
+    Folder,
+    /// What the database says beside the records.
+    Database,
+}
+
+impl From<Uuid> for About {
+    fn from(chain: Uuid) -> Self {
+        Self::Chain(chain)
+    }
+}
+
+impl fmt::Display for About {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Chain(chain) => write!(f, "chain {chain}"),
+            Self::Folder => f.write_str("the journal's folder"),
+            Self::Database => f.write_str("the database"),
+        }
+    }
+}
+
+/// Who tells of a record besides the records themselves.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Witness {
+    Anchor,
+    Watermark,
+}
+
+impl fmt::Display for Witness {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Anchor => "an anchor",
+            Self::Watermark => "the `watermark` beside the journal",
+        })
+    }
+}
+
+/// What was found of a chain, or of what stands beside the chains.
 #[derive(Debug)]
 pub struct Report {
-    /// The chain.
-    pub chain: Uuid,
+    /// Of what.
+    pub about: About,
     /// Its records.
     pub records: u64,
     /// Those whose words were erased.
@@ -49,9 +92,9 @@ pub struct Report {
 }
 
 impl Report {
-    fn new(chain: Uuid) -> Self {
+    fn new(about: About) -> Self {
         let (faults, doubts, notes) = (Vec::new(), Vec::new(), Vec::new());
-        Self { chain, records: 0, erased: 0, span: (0, 0), faults, wrong: 0, doubts, notes }
+        Self { about, records: 0, erased: 0, span: (0, 0), faults, wrong: 0, doubts, notes }
     }
 
     pub(super) fn wrong(&mut self, what: String) {
@@ -67,30 +110,37 @@ pub(super) fn some(lines: &mut Vec<String>, line: String) {
     }
 }
 
-/// A chain's report.
-pub(super) fn of(reports: &mut Vec<Report>, chain: Uuid) -> &mut Report {
-    let at = reports.iter().position(|report| report.chain == chain).unwrap_or_else(|| {
-        reports.push(Report::new(chain));
+/// The report of a chain, or of what stands beside them.
+pub(super) fn of(reports: &mut Vec<Report>, about: About) -> &mut Report {
+    let at = reports.iter().position(|report| report.about == about).unwrap_or_else(|| {
+        reports.push(Report::new(about));
         reports.len() - 1
     });
     &mut reports[at]
 }
 
-/// Says what is wrong of a chain, in its report.
-pub(super) fn blame(reports: &mut Vec<Report>, chain: Uuid, what: String) {
-    of(reports, chain).wrong(what);
+/// Says what is wrong, in the report of what it is.
+pub(super) fn blame(reports: &mut Vec<Report>, about: impl Into<About>, what: String) {
+    of(reports, about.into()).wrong(what);
 }
 
 impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let (first, last) = self.span;
-        write!(f, "chain {}: {} records, {first} to {last}", self.chain, self.records)?;
+        write!(f, "{}", self.about)?;
+        match (self.about, self.records) {
+            (About::Chain(_), 0) => f.write_str(": no records")?,
+            (About::Chain(_), 1) => write!(f, ": 1 record, {first}")?,
+            (About::Chain(_), many) => write!(f, ": {many} records, {first} to {last}")?,
+            (About::Folder | About::Database, _) => {}
+        }
         if self.erased > 0 {
             write!(f, ", {} of them erased", self.erased)?;
         }
-        let verdict = match (self.wrong, self.doubts.is_empty()) {
-            (0, true) => "sound",
-            (0, false) => "sound but for its end, which is IN DOUBT",
+        let verdict = match (self.wrong, self.doubts.is_empty(), self.about) {
+            (0, true, _) => "sound",
+            (0, false, About::Chain(_)) => "sound but for its end, which is IN DOUBT",
+            (0, false, _) => "IN DOUBT",
             _ => "NOT SOUND",
         };
         writeln!(f, ": {verdict}")?;
@@ -106,10 +156,11 @@ impl fmt::Display for Report {
 /// A walk along one chain.
 struct Walk<'a> {
     key: &'a Key,
+    chain: Uuid,
     report: Report,
     head: Option<Head>,
-    /// The first record, and what stands before it, by its segment or by nothing.
-    anchors: BTreeMap<u64, Hash>,
+    /// Records that are told of elsewhere, which were not come across yet.
+    told: BTreeMap<u64, (Hash, Witness)>,
     all: &'a mut Claims,
 }
 
@@ -119,7 +170,7 @@ impl Walk<'_> {
     }
 
     fn step(&mut self, frame: &Frame<'_>) {
-        let (seq, chain) = (frame.seq, self.report.chain);
+        let (seq, chain) = (frame.seq, self.chain);
         match self.head {
             None => {
                 self.report.span.0 = seq;
@@ -187,8 +238,8 @@ impl Walk<'_> {
                 }
             }
         }
-        if self.anchors.remove(&seq).is_some_and(|hash| hash != frame.hash) {
-            self.wrong(format!("record {seq} is not the one that was anchored"));
+        if let Some((_, witness)) = self.told.remove(&seq).filter(|(hash, _)| *hash != frame.hash) {
+            self.wrong(format!("record {seq} is not the one that {witness} tells of"));
         }
         self.head = Some(Head { seq, hash: frame.hash });
         self.report.records += 1;
@@ -212,7 +263,7 @@ impl Owned {
 }
 
 /// Checks all chains: of the database, and of the journal's folder. Takes a second more where the journal's end cannot
-/// be read: it may be written just now.
+/// be read, or not all that is noted of it: it may be written just now.
 ///
 /// # Errors
 /// Something could not be read, in words.
@@ -226,14 +277,16 @@ pub async fn verify(
     let mut claims = Claims::default();
     let mut reports = Vec::new();
     // First, because all that they tell of is there by now.
-    let noted = folder.map(|folder| watermark::read(folder, archive.key())).unwrap_or_default();
+    let Told { noted, filed: mark, unreadable } = match folder {
+        Some(folder) => told(folder, archive.key()).await,
+        None => Told::default(),
+    };
     let asked = archive.erasures(MOST_ERASED).await.map_err(failed)?;
     let known = archive.chains().await.map_err(failed)?;
     let segments = match folder.filter(|folder| folder.exists()) {
         Some(folder) => journal::segments(folder).map_err(broken)?,
         None => Vec::new(),
     };
-    let mark = folder.and_then(|folder| watermark::filed(folder, archive.key()));
     let has_chains = !known.is_empty();
     let mut chains: Vec<(Uuid, Option<i64>, String)> =
         known.into_iter().map(|chain| (chain.name, Some(chain.id), chain.key)).collect();
@@ -245,26 +298,20 @@ pub async fn verify(
         }
     }
     for (chain, id, key) in chains {
-        let report = Report::new(chain);
-        let mut known = BTreeMap::new();
-        let mut fork = None;
-        let anchored = anchors.iter().map(|anchor| (anchor.chain, anchor.seq, unhex(&anchor.hash)));
-        let noted = noted.iter().filter(|noted| noted.head.seq > 0);
-        let noted = noted.map(|noted| (noted.chain, noted.head.seq, Some(noted.head.hash)));
-        let most_noted = noted.clone().filter(|(of, ..)| *of == chain).map(|(_, seq, _)| seq).max();
-        for (_, seq, hash) in anchored.chain(noted).filter(|(of, ..)| *of == chain) {
-            if let Some(hash) = hash
-                && known.insert(seq, hash).is_some_and(|before| before != hash)
-            {
-                fork = Some(seq);
-            }
-        }
-        let mut walk = Walk { key: archive.key(), report, head: None, anchors: known, all: &mut claims };
-        if let Some(seq) = fork {
-            walk.wrong(format!("record {seq} was anchored twice, as two different ones"));
+        let report = Report::new(About::Chain(chain));
+        let most_noted = noted.iter().filter(|noted| noted.chain == chain).map(|noted| noted.head.seq).max();
+        let (told, forks) = witnessed(chain, anchors, &noted);
+        let all = &mut claims;
+        let mut walk = Walk { key: archive.key(), chain, report, head: None, told, all };
+        for (seq, one, other) in forks {
+            walk.wrong(format!("{one} and {other} tell of two different records with the number {seq}"));
         }
         if key != archive.key().name() {
-            walk.wrong(format!("it was made with another key ({key}), and cannot be checked with this one"));
+            let own = archive.key().name();
+            walk.wrong(format!(
+                "it was made with another key (`{key}`), and cannot be checked with this one (`{own}`): is this the \
+                 gateway's `audit.key`, or `auth.pepper`?"
+            ));
             reports.push(walk.report);
             continue;
         }
@@ -286,7 +333,10 @@ pub async fn verify(
             if before.is_none()
                 && let Some(moved) = moved.filter(|moved| *moved > end)
             {
-                walk.wrong(format!("the database had records up to {moved}, and ends with {end}"));
+                walk.wrong(format!(
+                    "the database had records up to {moved}, as the `watermark` beside the journal tells, and {}",
+                    if end == 0 { "has none now".to_owned() } else { format!("ends with record {end}") }
+                ));
             }
             let gap = journal_of(&mut walk, chain, &segments, most_noted).await.map_err(broken)?;
             if !gap || before == walk.head {
@@ -295,21 +345,20 @@ pub async fn verify(
         }
         let end = walk.head.map_or(0, |head| head.seq);
         let first = walk.report.span.0;
-        let beyond: Vec<u64> =
-            walk.anchors.keys().copied().filter(|seq| *seq > end || *seq >= first).collect();
-        if let Some(most) = beyond.iter().max() {
-            walk.all.beyond.insert(chain, (*most, end));
+        let beyond = walk.told.iter().rev().find(|(seq, _)| **seq > end || **seq >= first);
+        if let Some((most, (_, witness))) = beyond {
+            walk.all.beyond.insert(chain, (*most, end, *witness));
         }
         reports.push(walk.report);
     }
     claims.hold(&mut reports);
     beside::lost(&mut reports, anchors, &noted);
     for number in archive.nameless().await.map_err(failed)? {
-        blame(
-            &mut reports,
-            Uuid::nil(),
-            format!("there are records of a chain that has no name any more ({number})"),
+        let what = format!(
+            "there are blocks of records (`audit_blocks`) of the chain number {number}, which has no row in \
+             `audit_chains` any more"
         );
+        blame(&mut reports, About::Database, what);
     }
     // Again: a row is there before its record.
     let rows = archive.erasures(MOST_ERASED).await.map_err(failed)?;
@@ -318,13 +367,47 @@ pub async fn verify(
     beside::damaged(&aside.map_err(broken)?, &segments, &mut reports);
     if let Some(folder) = folder.filter(|folder| folder.exists()) {
         beside::unnoted(folder, archive.key(), &noted, has_chains, &mut reports).map_err(broken)?;
+        beside::unreadable(&segments, &noted, unreadable, &mut reports);
     }
     Ok(reports)
 }
 
-/// How often the newest segment is read again whose end cannot be read, and how long each time waits.
+/// How often the newest segment, or what is noted beside it, is read again that cannot be read, and how long each time waits.
 const AGAIN: u32 = 10;
 const WAIT: Duration = Duration::from_millis(100);
+
+/// Records of a chain that are told of elsewhere, and those that two tell of as different ones, with the two.
+type Witnessed = (BTreeMap<u64, (Hash, Witness)>, Vec<(u64, Witness, Witness)>);
+
+fn witnessed(chain: Uuid, anchors: &[Anchor], noted: &[Noted]) -> Witnessed {
+    let anchored = anchors.iter().filter(|anchor| anchor.chain == chain);
+    let anchored = anchored.filter_map(|anchor| Some((anchor.seq, (unhex(&anchor.hash)?, Witness::Anchor))));
+    let noted = noted.iter().filter(|noted| noted.chain == chain && noted.head.seq > 0);
+    let noted = noted.map(|noted| (noted.head.seq, (noted.head.hash, Witness::Watermark)));
+    let (mut told, mut forks) = (BTreeMap::new(), Vec::new());
+    for (seq, (hash, witness)) in anchored.chain(noted) {
+        match told.insert(seq, (hash, witness)) {
+            Some((before, other)) if before != hash => forks.push((seq, other, witness)),
+            // What was kept elsewhere says more than what stands beside.
+            Some(before) => drop(told.insert(seq, before)),
+            None => {}
+        }
+    }
+    (told, forks)
+}
+
+/// What is noted beside the journal. A gateway may be writing it: what cannot be read is read again.
+async fn told(folder: &Path, key: &Key) -> Told {
+    let mut told = watermark::read(folder, key);
+    for _ in 0..AGAIN {
+        if told.unreadable == 0 {
+            break;
+        }
+        tokio::time::sleep(WAIT).await;
+        told = watermark::read(folder, key);
+    }
+    told
+}
 
 /// Reads a segment. Where it is the newest one, a gateway may be writing to its end: that is waited for.
 async fn settled(path: &Path, newest: bool) -> std::io::Result<Option<Segment>> {
@@ -393,7 +476,7 @@ async fn journal_of(
             // It is in the database, or never counted.
             continue;
         }
-        let promised = most < u64::MAX || walk.anchors.keys().any(|anchored| *anchored >= first);
+        let promised = most < u64::MAX || walk.told.keys().any(|told| *told >= first);
         let which = match first == last {
             true => format!("record {first}"),
             false => format!("a part of the records {first} to {last}"),

@@ -223,7 +223,7 @@ impl Writer {
     pub fn record(&self, mut place: Place, record: Record) -> Ticket {
         place.passed_on = true;
         let format = self.0.format.load();
-        let commit = if record.context.trail.note(|notes| !notes.uncounted.is_empty()) {
+        let (commit, place) = if record.context.trail.note(|notes| !notes.uncounted.is_empty()) {
             let commit = Arc::new(Commit::default());
             self.0.counting.fetch_add(1, Relaxed);
             if let Some(record) = self.0.counter.count(record, &commit) {
@@ -231,23 +231,24 @@ impl Writer {
                 // The process ends: nobody is left to be held up.
                 counter::settled(&self.0, &record, &mut Spelled::default(), Some(commit.clone()));
             }
-            commit
+            (commit, 0)
         } else {
             record.context.trail.note(|notes| (self.0.ends.done)(&record, notes));
-            let (commit, waiting) = SPELLED.with_borrow_mut(|spelled| {
+            let (commit, place, waiting) = SPELLED.with_borrow_mut(|spelled| {
                 format.spell(&record, spelled);
                 let mut queue = self.0.queue.lock();
                 queue.push(&record, spelled);
-                let came = self.0.came(&queue);
+                let (commit, waiting) = self.0.came(&queue);
+                let place = queue.len() - 1;
                 drop(queue);
                 spelled.clear();
-                came
+                (commit, place, waiting)
             });
             self.0.rouse(waiting);
-            commit
+            (commit, place)
         };
         match format.durability {
-            Durability::Strict => Ticket::new(commit),
+            Durability::Strict => Ticket::new(commit, place),
             Durability::Relaxed | Durability::Off => Ticket::default(),
         }
     }
@@ -266,13 +267,14 @@ impl Writer {
     pub(super) fn note(&self, kind: Kind, tenant: &str, user: &str, meta: &[u8]) -> Ticket {
         let at = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |at| at.as_micros() as i64);
         self.0.taken.fetch_add(1, Relaxed);
-        let (commit, waiting) = {
+        let (commit, place, waiting) = {
             let mut queue = self.0.queue.lock();
             queue.add(kind, at, &Parts { tenant, request: "", user, meta, content: b"" });
-            self.0.came(&queue)
+            let (commit, waiting) = self.0.came(&queue);
+            (commit, queue.len() - 1, waiting)
         };
         self.0.rouse(waiting);
-        Ticket::new(commit)
+        Ticket::new(commit, place)
     }
 
     /// Begins a segment of its own for all records that come.

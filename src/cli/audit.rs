@@ -18,7 +18,7 @@ use crate::{
         Archive,
         anchor::Anchor,
         export::{Filter, export},
-        verify::verify,
+        verify::{About, Report, verify},
     },
     auth::{Pepper, settings::time},
     config::Config,
@@ -105,13 +105,19 @@ pub(super) fn run(command: AuditCommand, config: &Config) -> ExitCode {
 
 async fn carried_out(command: AuditCommand, config: &Config) -> Result<ExitCode, String> {
     let (folder, store) = (&config.audit.folder, &config.store);
-    // Before anything is opened: a database that is not there would be made.
-    if store.postgres.is_none() && !folder.exists() && !store.sqlite.exists() {
+    // Before anything is opened: a database that is not there would be made, with a key of its own.
+    if store.postgres.is_none() && !store.sqlite.exists() {
+        let (sqlite, folder) = (store.sqlite.display(), folder.display());
+        let what = match config.audit.folder.exists() {
+            true => format!(
+                "there is no database: `{sqlite}` (`store.sqlite`) does not exist, and `{folder}` does"
+            ),
+            false => format!(
+                "there are no records: neither `{folder}` (`audit.folder`) nor `{sqlite}` (`store.sqlite`) exists"
+            ),
+        };
         return Err(format!(
-            "there are no records: neither `{}` (`audit.folder`) nor `{}` (`store.sqlite`) exists; is this the \
-             gateway's configuration, and the folder that it was started in?",
-            folder.display(),
-            store.sqlite.display()
+            "{what}; is this the gateway's configuration, and the folder that it was started in?"
         ));
     }
     let has_journal = folder.exists();
@@ -137,31 +143,69 @@ async fn checked(
     files: Vec<PathBuf>,
     has_journal: bool,
 ) -> Result<ExitCode, String> {
-    let mut anchors = Vec::new();
+    let (mut anchors, mut told) = (Vec::new(), String::new());
     let own = config.audit.anchor_file.clone().filter(|path| path.exists());
     for path in files.into_iter().chain(own) {
         let text = std::fs::read_to_string(&path).map_err(|error| format!("{}: {error}", path.display()))?;
+        let before = anchors.len();
         anchors.extend(Anchor::all(&text));
+        if anchors.len() == before {
+            let _ = writeln!(told, "`{}`: there are no anchors in it", path.display());
+        }
     }
+    let folder = config.audit.folder.display();
     let reports = verify(archive, Some(&config.audit.folder), &anchors).await?;
-    let mut told: String = reports.iter().map(ToString::to_string).collect();
-    let wrong = reports.iter().any(|report| report.wrong > 0);
-    if reports.is_empty() && !anchors.is_empty() {
-        told += "there are anchors, and no record\n";
-    } else if reports.is_empty() {
-        told += "0 records\n";
-    }
+    reports.iter().for_each(|report| told += &report.to_string());
     if !has_journal {
         // What was not moved into the database yet is nowhere.
-        let _ = writeln!(told, "there is no journal: `{}` does not exist", config.audit.folder.display());
+        let _ = writeln!(
+            told,
+            "there is no journal: `{folder}` does not exist, and what it held and the database did not have is gone. Is it \
+             the right folder (`audit.folder`), and its volume mounted?"
+        );
     }
-    say(&told);
-    let lost = reports.is_empty() && !anchors.is_empty();
-    Ok(match wrong || lost || !has_journal {
-        true => ExitCode::FAILURE,
-        false if reports.iter().any(|report| !report.doubts.is_empty()) => ExitCode::from(IN_DOUBT),
-        false => ExitCode::SUCCESS,
-    })
+    let is_wrong = !has_journal || reports.iter().any(|report| report.wrong > 0);
+    let is_in_doubt = reports.iter().any(|report| !report.doubts.is_empty());
+    let (code, last) = match (is_wrong, is_in_doubt) {
+        (true, _) => (
+            ExitCode::FAILURE,
+            format!(
+                "NOT SOUND (exit status 1): before anything is changed keep these lines, a copy of `{folder}` and one of \
+                 the database; what to look at next is under `SluiceAuditDamaged` in docs/alerts.md"
+            ),
+        ),
+        (false, true) => (
+            ExitCode::from(IN_DOUBT),
+            format!(
+                "IN DOUBT (exit status {IN_DOUBT}): nothing is known to be wrong, but nobody can tell from what is here \
+                 whether the last records are all there. The lines above say what may explain it; if that did not happen, \
+                 find out who could write to `{folder}`. Anchors that were kept elsewhere may tell more (`--anchors FILE`)"
+            ),
+        ),
+        (false, false) => {
+            (ExitCode::SUCCESS, format!("SOUND (exit status 0): {}", counted(&reports, anchors.len())))
+        }
+    };
+    say(&(told + &last + "\n"));
+    Ok(code)
+}
+
+/// What was looked at, in words.
+fn counted(reports: &[Report], anchors: usize) -> String {
+    let many = |count: u64, what: &str| match count {
+        1 => format!("1 {what}"),
+        _ => format!("{count} {what}s"),
+    };
+    let records = reports.iter().map(|report| report.records).sum();
+    let chains = reports.iter().filter(|report| matches!(report.about, About::Chain(_))).count();
+    let looked_at = format!("{} in {}", many(records, "record"), many(chains as u64, "chain"));
+    match anchors {
+        0 => format!(
+            "{looked_at}; not held against anchors (`--anchors FILE`): that the folder and the database were both put back \
+             to an earlier state would not show"
+        ),
+        _ => format!("{looked_at}, held against {}", many(anchors as u64, "anchor")),
+    }
 }
 
 async fn exported(

@@ -11,7 +11,7 @@ use std::{
 };
 
 use bytes::{Bytes, BytesMut};
-use futures_util::{FutureExt, Stream, future::BoxFuture};
+use futures_util::{FutureExt, future::BoxFuture, stream};
 use http::{
     HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode, Uri,
     header::{ACCEPT, CONTENT_LENGTH, CONTENT_TYPE, USER_AGENT},
@@ -153,7 +153,7 @@ impl<D: Dialect> Remote<D> {
             return Err(error);
         }
         let head = named(streamed.decoder.head(), target);
-        Ok(Reply::new(head, streamed))
+        Ok(Reply::new(head, stream::poll_fn(move |cx| streamed.poll_event(cx))))
     }
 
     fn request(&self, context: &Context, outgoing: &Outgoing, stream: bool) -> Request<Full<Bytes>> {
@@ -252,35 +252,30 @@ struct Streamed {
     goodbye: Option<Pin<Box<Sleep>>>,
 }
 
-/// Read piece by piece without a future for each: it would be moved in and out for every event.
-impl Stream for Streamed {
-    type Item = Result<Event>;
-
-    fn poll_next(self: Pin<&mut Self>, cx: &mut task::Context<'_>) -> Poll<Option<Self::Item>> {
-        let this = self.get_mut();
+impl Streamed {
+    /// The next event. Read piece by piece without a future for each, which would be moved in and out for every event.
+    fn poll_event(&mut self, cx: &mut task::Context<'_>) -> Poll<Option<Result<Event>>> {
         loop {
-            if let Some(event) = this.ready.pop() {
+            if let Some(event) = self.ready.pop() {
                 return Poll::Ready(Some(Ok(event)));
             }
-            if let Some(error) = this.failed.take() {
-                this.broken = true;
+            if let Some(error) = self.failed.take() {
+                self.broken = true;
                 return Poll::Ready(Some(Err(error)));
             }
-            if this.broken {
+            if self.broken {
                 return Poll::Ready(None);
             }
-            if this.ended {
-                return this.poll_part(cx).map(|()| None);
+            if self.ended {
+                return self.poll_part(cx).map(|()| None);
             }
-            if let Err(error) = ready!(this.poll_fill(cx)) {
-                this.broken = true;
+            if let Err(error) = ready!(self.poll_fill(cx)) {
+                self.broken = true;
                 return Poll::Ready(Some(Err(error)));
             }
         }
     }
-}
 
-impl Streamed {
     /// Reads the next piece of the network's, and the events in it.
     fn poll_fill(&mut self, cx: &mut task::Context<'_>) -> Poll<Result<()>> {
         let Self { body, frames, decoder, ready, failed, ended, .. } = self;

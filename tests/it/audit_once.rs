@@ -143,4 +143,8 @@ async fn where_there_is_nothing_to_check_that_is_said() {
         assert!(!sound && told.contains("there are no records"), "{told}");
     }
     assert!(!gateway.folder().join("sluice.db").exists());
+    std::fs::create_dir(gateway.folder().join("audit")).unwrap();
+    let (sound, told) = gateway.sluice(&["audit", "verify"]);
+    assert!(!sound && told.contains("there is no database"), "{told}");
+    assert!(!gateway.folder().join("sluice.db").exists(), "it is looked for, not made");
 }

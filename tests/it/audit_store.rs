@@ -40,7 +40,8 @@ async fn open(place: &Place, gateway: &str) -> Running {
     };
     let settings = settings(place, gateway);
     let spelling = Spelling { settings: &settings, log: None, masks: Arc::new(Word(None)) };
-    let (writer, filing) = audit::open(&spelling, ends, archive.clone(), metrics).await.unwrap();
+    let lock = audit::Lock::take(&settings).unwrap();
+    let (writer, filing) = audit::open(&spelling, ends, archive.clone(), metrics, lock).await.unwrap();
     Running { writer, filing: filing.unwrap(), archive, sql }
 }
 
@@ -177,7 +178,7 @@ async fn what_the_database_says_beside_the_records_is_checked_too() {
             (
                 "UPDATE audit_chains SET id = id + 5",
                 "UPDATE audit_chains SET id = id - 5",
-                "has no name any more",
+                "has no row in `audit_chains` any more",
             ),
             (
                 "UPDATE audit_erasures SET until = until - 1",

@@ -283,6 +283,123 @@ async fn a_journal_without_its_watermark_is_in_doubt_until_the_next_start() {
     assert!(is_sound && told.contains("after record 3 nothing told how far the journal had come"), "{told}");
 }
 
+/// Zeros the last record of the journal's newest segment, as if it had never been written.
+fn last_zeroed(gateway: &Gateway) {
+    let path = segment(gateway);
+    let mut bytes = std::fs::read(&path).unwrap();
+    // Behind the segment's own beginning each record begins with its length, and a checksum that is not counted.
+    let length = |at: usize| u32::from_le_bytes(bytes[at..at + 4].try_into().unwrap()) as usize;
+    let (mut last, mut at) = (0, 76);
+    while length(at) > 0 {
+        (last, at) = (at, at + 8 + length(at));
+    }
+    bytes[last..at].fill(0);
+    std::fs::write(&path, bytes).unwrap();
+}
+
+#[tokio::test]
+async fn a_line_of_the_watermark_that_cannot_be_read_is_in_doubt_until_the_next_start() {
+    const LINE: usize = 209;
+    let upstream = Upstream::answering().await;
+    let mut gateway = killed(&upstream, 3).await;
+    sound(&gateway);
+    let path = gateway.folder().join("audit/watermark");
+    let whole = std::fs::read(&path).unwrap();
+    last_zeroed(&gateway);
+    let (is_sound, told) = gateway.sluice(&["audit", "verify"]);
+    assert!(!is_sound && told.contains("there was a record 3, as the `watermark`"), "{told}");
+    assert!(!told.contains("anchor tells"), "none was given: {told}");
+    // The line that tells of the last record, whatever was done to it.
+    let number = format!(" {:020} ", 3);
+    let line = whole.chunks(LINE).position(|line| String::from_utf8_lossy(line).contains(&number)).unwrap();
+    let mut flipped = whole.clone();
+    flipped[line * LINE + 50] ^= 1;
+    let mut zeroed = whole.clone();
+    zeroed[line * LINE..][..LINE].fill(0);
+    let mut torn = whole.clone();
+    torn[line * LINE + 100..][..50].copy_from_slice(&whole[(1 - line) * LINE + 100..][..50]);
+    for (what, bytes) in [("zeroed", zeroed), ("torn", torn), ("flipped", flipped)] {
+        std::fs::write(&path, bytes).unwrap();
+        let (is_sound, told) = gateway.sluice(&["audit", "verify"]);
+        let words = "1 of the 4 lines that tell how far the journal had come";
+        assert!(
+            !is_sound && told.contains("IN DOUBT (exit status 3)") && told.contains(words),
+            "{what}: {told}"
+        );
+        assert!(!told.contains("NOT SOUND"), "{what}: {told}");
+    }
+    for _ in 0..2 {
+        // It is told for good, once, and is no damage.
+        gateway.restart().await;
+        assert_eq!(gateway.get("/readyz").await.expect(200)["components"]["audit"]["damaged_segments"], 0);
+        let (is_sound, told) = gateway.sluice(&["audit", "verify"]);
+        assert!(is_sound && told.matches("(`watermark`) could not be read").count() == 1, "{told}");
+        gateway.kill();
+    }
+    assert_eq!(std::fs::read(&path).unwrap().len(), 4 * LINE);
+}
+
+/// All that is in a folder: names, and what the files hold.
+fn held(folder: &std::path::Path) -> std::collections::BTreeMap<std::path::PathBuf, Vec<u8>> {
+    let mut held = std::collections::BTreeMap::new();
+    for entry in std::fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        match path.is_dir() {
+            true => held.extend(self::held(&path)),
+            // Whoever reads the database says so there.
+            false if path.to_string_lossy().ends_with("-shm") => {}
+            false => drop(held.insert(path.clone(), std::fs::read(&path).unwrap())),
+        }
+    }
+    held
+}
+
+#[tokio::test]
+async fn a_second_gateway_is_refused_before_it_touches_anything() {
+    let upstream = Upstream::answering().await;
+    let gateway = setup(&upstream).set(&json!({"store": {"timeout": "1s"}})).start().await;
+    asked(&gateway, "r-1", &chat("Hi", false)).send().await.expect(200);
+    gateway.get_as("sk-admin", "/audit/r-1").await.expect(200);
+    let other = tempfile::tempdir().unwrap();
+    let second = |listen: &str, own: bool| {
+        let mut command = Command::new(crate::support::gateway::binary());
+        command.args(["--listen", listen]).env("SLUICE_CONFIG", gateway.folder().join("sluice.yaml"));
+        command.env("TEST_PROVIDER_KEY", "sk-provider");
+        if own {
+            command.env("SLUICE__AUDIT__FOLDER", other.path().join("audit"));
+            command.env("SLUICE__STORE__SQLITE", other.path().join("sluice.db"));
+            command.env("SLUICE__BUDGET__JOURNAL", other.path().join("budget.journal"));
+        }
+        let done = command.output().unwrap();
+        assert_eq!(done.status.code(), Some(1));
+        String::from_utf8(done.stderr).unwrap()
+    };
+    // What the gateway itself had to write is written.
+    let mut before = held(gateway.folder());
+    until("it does not rest", &gateway, async || {
+        tokio::time::sleep(ms(300)).await;
+        let now = held(gateway.folder());
+        std::mem::replace(&mut before, now.clone()) == now
+    })
+    .await;
+    let taken = gateway.address.to_string();
+    for own in [false, true] {
+        let told = second(&taken, own);
+        assert!(told.contains(&format!("cannot listen on {taken}")), "{told}");
+    }
+    let told = second("127.0.0.1:0", false);
+    assert!(
+        told.contains("another gateway runs with the same folder") && told.contains("stop that"),
+        "{told}"
+    );
+    assert!(held(other.path()).is_empty());
+    let now = held(gateway.folder());
+    let changed: Vec<_> = now.keys().filter(|path| now.get(*path) != before.get(*path)).collect();
+    assert!(changed.is_empty() && now.len() == before.len(), "{changed:?}");
+    asked(&gateway, "r-2", &chat("Hi", false)).send().await.expect(200);
+    sound(&gateway);
+}
+
 #[tokio::test]
 async fn damage_to_records_that_the_database_has_is_told_before_and_after_the_next_start() {
     let upstream = Upstream::answering().await;
@@ -333,7 +450,7 @@ async fn what_is_gone_from_the_journal_and_from_the_database_is_missed() {
         let path = gateway.folder().join("audit/watermark");
         until("it is not noted", &gateway, async || {
             let told = std::fs::read(&path).unwrap();
-            String::from_utf8_lossy(&told[206 * 2..]).contains(&format!(" {:020} ", 2))
+            String::from_utf8_lossy(&told[209 * 2..]).contains(&format!(" {:020} ", 2))
         })
         .await;
         gateway.kill();
@@ -341,7 +458,7 @@ async fn what_is_gone_from_the_journal_and_from_the_database_is_missed() {
         emptied(&gateway);
         // Only whoever moved them has noted them: as if they had come in the last moment.
         let mut noted = std::fs::read(&path).unwrap();
-        noted[..206 * 2].fill(0);
+        noted[..209 * 2].fill(0);
         std::fs::write(&path, noted).unwrap();
         let mut other = database(&format!("sqlite:{}", gateway.folder().join("sluice.db").display())).await;
         let changes = match all {
@@ -397,7 +514,8 @@ async fn an_earlier_chain_that_is_nowhere_any_more_is_missed() {
     head[72..].copy_from_slice(&sum.to_le_bytes());
     std::fs::write(&path, head).unwrap();
     let (is_sound, told) = gateway.sluice(&["audit", "verify"]);
-    assert!(!is_sound && told.contains("there was a record 3"), "{told}");
+    assert!(!is_sound && told.contains("there was a record 3, as the `watermark`"), "{told}");
+    assert!(!told.contains("anchor tells"), "none was given: {told}");
     gateway.restart().await;
     let log = gateway.log();
     assert!(log.contains("neither in the journal nor in the database"), "{log}");
@@ -417,10 +535,11 @@ async fn a_journal_that_is_new_beside_a_database_with_records_is_in_doubt_and_to
     std::fs::create_dir(&folder).unwrap();
     let (is_sound, told) = gateway.sluice(&["audit", "verify"]);
     assert!(!is_sound && told.contains("IN DOUBT") && told.contains("folder is empty"), "{told}");
+    assert!(told.starts_with("chain ") && told.contains("the journal's folder: IN DOUBT"), "{told}");
     gateway.restart().await;
     assert!(gateway.log().contains("the audit's journal is new"), "{}", gateway.log());
     let (is_sound, told) = gateway.sluice(&["audit", "verify"]);
-    assert!(is_sound && told.contains("record 1: the journal was new"), "{told}");
+    assert!(is_sound && told.contains("record 1 tells of a start: the journal was new"), "{told}");
     // It is told for good, and once.
     gateway.kill();
     gateway.restart().await;
@@ -431,19 +550,27 @@ async fn a_journal_that_is_new_beside_a_database_with_records_is_in_doubt_and_to
 #[tokio::test]
 async fn damage_in_the_database_shows_while_the_gateway_runs() {
     let upstream = Upstream::answering().await;
-    let gateway = setup(&upstream).start().await;
+    let mut gateway = setup(&upstream).start().await;
     asked(&gateway, "r-1", &chat("Hi", false)).send().await.expect(200);
     gateway.get_as("sk-admin", "/audit/r-1").await.expect(200);
-    let told = async || gateway.get("/readyz").await.expect(200)["components"]["audit"].clone();
-    assert_eq!(told().await["damaged_blocks"], 0);
+    let told =
+        async |gateway: &Gateway| gateway.get("/readyz").await.expect(200)["components"]["audit"].clone();
+    assert_eq!(told(&gateway).await["damaged_blocks"], 0);
     let mut other = database(&format!("sqlite:{}", gateway.folder().join("sluice.db").display())).await;
     other.execute("UPDATE audit_blocks SET ended = ended - 1").await.unwrap();
-    until("it is not seen", &gateway, async || told().await["damaged_blocks"] == 1).await;
-    assert_eq!(told().await["status"], "damaged");
+    until("it is not seen", &gateway, async || told(&gateway).await["damaged_blocks"] == 1).await;
+    assert_eq!(told(&gateway).await["status"], "damaged");
     assert!(gateway.metric("sluice_audit_damaged_blocks", &[]).await > 0.0);
     assert_eq!(gateway.log().matches("audit records in the database are damaged").count(), 1);
+    // A gateway that starts knows of it, whatever it has looked at: by now all is well.
+    let note = gateway.folder().join("audit/damaged-blocks");
+    until("it is not noted", &gateway, async || note.exists()).await;
+    gateway.kill();
     other.execute("UPDATE audit_blocks SET ended = ended + 1").await.unwrap();
-    until("it does not end", &gateway, async || told().await["status"] == "ok").await;
+    gateway.restart().await;
+    assert_eq!(told(&gateway).await["damaged_blocks"], 1);
+    until("it does not end", &gateway, async || told(&gateway).await["status"] == "ok").await;
+    until("it is still noted", &gateway, async || !note.exists()).await;
     sound(&gateway);
 }
 
@@ -507,7 +634,8 @@ async fn a_start_does_not_wait_for_what_is_still_to_be_moved() {
         anchored: Arc::new(|_| {}),
     };
     let archive = audit::Archive::new(sql.clone(), Arc::new(audit::Key::new(KEY.as_bytes())));
-    let (writer, filing) = audit::open(&spelling, ends, archive, metrics).await.unwrap();
+    let lock = audit::Lock::take(&settings).unwrap();
+    let (writer, filing) = audit::open(&spelling, ends, archive, metrics, lock).await.unwrap();
     // The database takes nothing, so that all of it stays in the journal.
     let mut other = database(&format!("sqlite:{}", sqlite.display())).await;
     other.execute("BEGIN IMMEDIATE").await.unwrap();
