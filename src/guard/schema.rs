@@ -10,7 +10,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
-use self::size::Size;
+use self::size::{Allowed, Size};
 
 /// What becomes of answers that have to follow a JSON Schema.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize, JsonSchema, garde::Validate)]
@@ -55,7 +55,7 @@ pub fn check(schema: &Value) -> Result<(), String> {
         return Err("must be a JSON Schema: an object".into());
     }
     let size = Size::of(schema).map_err(|why| format!("must be a JSON Schema that can be used: {why}"))?;
-    let most = size.pattern_memory(0);
+    let most = size.pattern_memory();
     let Err(first) = build(schema, most) else { return Ok(()) };
     // A pattern may need an engine that goes back and forth, or more memory: it is right, but nothing that runs here.
     let other = PatternOptions::fancy_regex().size_limit(most).dfa_size_limit(most);
@@ -106,16 +106,28 @@ pub fn judge(schema: &Value, text: &str) -> Form {
         Ok(size) => size,
         Err(why) => return Form::Unknown(why.into()),
     };
-    let validator = match build(schema, size.pattern_memory(text.len())) {
-        Ok(validator) => validator,
-        Err(why) => return Form::Unknown(shortened(&why.to_string())),
-    };
     let mistakes = |text: &str| -> Result<Option<String>, String> {
-        let value: Value = serde_json::from_str(text).map_err(|why| {
+        let read = serde_json::from_str::<Value>(text);
+        let allowed = match &read {
+            Ok(value) => size.allowed(value, text.len()),
+            Err(_) => Some(Allowed { patterns: size.pattern_memory(), mistakes: false }),
+        };
+        let Some(allowed) = allowed else {
+            return Ok(Some("the answer is too deep or too long for so much of a schema".into()));
+        };
+        let validator = match build(schema, allowed.patterns) {
+            Ok(validator) => validator,
+            Err(why) => return Ok(Some(shortened(&why.to_string()))),
+        };
+        let value = read.map_err(|why| {
             format!("it is not JSON (wrong from line {}, column {} on)", why.line(), why.column())
         })?;
-        if !size.allows(&value, text.len()) {
-            return Ok(Some("the answer is too deep or too long for so much of a schema".into()));
+        if validator.is_valid(&value) {
+            return Ok(None);
+        }
+        // All mistakes are gathered before the first is told.
+        if !allowed.mistakes {
+            return Err("it does not have the form that the schema asks for".into());
         }
         let told: Vec<String> = validator
             .iter_errors(&value)
@@ -125,7 +137,7 @@ pub fn judge(schema: &Value, text: &str) -> Form {
                 shortened(&format!("at `{}`: {mistake}", if at.is_empty() { "/" } else { &at }))
             })
             .collect();
-        if told.is_empty() { Ok(None) } else { Err(told.join("; ")) }
+        Err(told.join("; "))
     };
     let why = match mistakes(text) {
         Ok(None) => return Form::Right,
@@ -244,6 +256,10 @@ mod tests {
         let long = |values: usize| format!("[{}1]", "1,".repeat(values));
         assert!(matches!(judge(&all, &long(100)), Form::Right));
         assert!(matches!(judge(&all, &long(100_000)), Form::Unknown(_)));
+        let Form::Wrong(why) = judge(&all, &format!("[{}1]", "\"\",".repeat(20_000))) else {
+            panic!("it was right")
+        };
+        assert_eq!(why, "it does not have the form that the schema asks for");
         let named: Vec<_> = vec![json!({"format": "hostname"}); 4000];
         let named = json!({"$schema": "http://json-schema.org/draft-07/schema#", "anyOf": named});
         assert!(matches!(judge(&named, &format!("\"{}\"", "a".repeat(1_000_000))), Form::Unknown(_)));
@@ -292,6 +308,18 @@ mod tests {
     }
 
     #[test]
+    fn what_is_left_over_is_not_looked_for_within_itself_many_times() {
+        let of = |times: usize| {
+            let inner = json!({"properties": {"a": true}});
+            (0..times).fold(inner, |all, _| json!({"allOf": [all], "unevaluatedProperties": false}))
+        };
+        assert_eq!(check(&of(40)), Ok(()));
+        assert!(matches!(judge(&of(5), r#"{"a":1}"#), Form::Right));
+        assert!(matches!(judge(&of(5), r#"{"b":1}"#), Form::Wrong(_)));
+        assert!(matches!(judge(&of(40), r#"{"a":1}"#), Form::Unknown(_)));
+    }
+
+    #[test]
     fn patterns_share_what_they_may_take() {
         let of = |pattern: &str, n: usize| json!({"allOf": (0..n).map(|at| json!({"pattern": format!("{pattern}{at}")})).collect::<Vec<_>>()});
         // One that is large is checked, many are not; both are right.
@@ -312,6 +340,11 @@ mod tests {
         let often = json!({"allOf": vec![json!({"$ref": "#/$defs/wide"}); 2000], "$defs": {"wide": wide}});
         assert!(matches!(judge(&often, &text(10_000)), Form::Unknown(_)));
         assert!(matches!(judge(&many, &text(1_000)), Form::Wrong(_)));
+        let tree =
+            json!({"anyOf": [{"items": {"$ref": "#"}, "type": "array"}, {"items": {"$ref": "#"}}, wide]});
+        assert!(matches!(judge(&tree, &format!("[[{}]]", text(500))), Form::Right));
+        let deep = format!("{}{}{}", "[".repeat(12), text(500), "]".repeat(12));
+        assert!(matches!(judge(&tree, &deep), Form::Unknown(_)));
         let long = json!({"pattern": format!("[{}]", r"\w\W".repeat(10_000))});
         assert!(check(&long).unwrap_err().contains("too long"));
         assert!(check(&json!({"pattern": r"(?:\w{1000}){1000}"})).is_err());

@@ -11,21 +11,27 @@ const LARGEST: usize = 10_000;
 const MOST_REFERRED: usize = 50_000;
 /// How deep it may be, with what its references stand for.
 const DEEPEST: usize = 128;
-/// A schema that refers to itself more than once may double with each level of an answer: so much of that is checked.
-const MOST_BRANCHES: f64 = 50_000.0;
-/// How often a value of an answer may be looked at by one of the schema.
-const MOST_CHECKS: usize = 200_000_000;
+/// How often values of an answer may be looked at by those of the schema. A schema that refers to itself more than once
+/// may do so twice as often with each level of an answer.
+const MOST_CHECKS: f64 = 500e6;
+/// Where all of these may find a mistake, so many are told. Each takes memory, with the names that lead to it.
+const MOST_TOLD: f64 = 400e3;
+const MOST_TOLD_BYTES: f64 = 50e6;
+/// What is left over (`unevaluatedProperties`, `unevaluatedItems`) is found by looking at all within so often.
+const UNEVALUATED: f64 = 3.0;
 /// The same for the bytes of an answer: formats and lengths go through a text from end to end.
-const MOST_READ: usize = 4 << 30;
+const MOST_READ: f64 = 4e9;
 /// How long its patterns may be, all together, in bytes.
 const LONGEST_PATTERNS: usize = 32 << 10;
 /// The memory that the patterns may take, all together, in bytes. Their makers take time by it.
-const PATTERNS_MEMORY: usize = 8 << 20;
+const PATTERNS_MEMORY: f64 = 8e6;
 /// At worst each byte of an answer is held against all of that memory, as often as a pattern is used: so much of it.
-const PATTERNS_WORK: usize = 16 << 30;
+const PATTERNS_WORK: f64 = 16e9;
 
 /// The keywords that refer.
 const REFERENCES: [&str; 3] = ["$ref", "$dynamicRef", "$recursiveRef"];
+/// The keywords that ask what is left over.
+const LEFT_OVER: [&str; 2] = ["unevaluatedProperties", "unevaluatedItems"];
 /// Keywords under which schemas stand by names of the caller's own: `$defs` is a name like any other there.
 const BY_NAME: [&str; 4] = ["properties", "patternProperties", "dependentSchemas", "dependencies"];
 
@@ -38,6 +44,16 @@ pub(super) struct Size {
     /// How many patterns there are, and how many with what references stand for.
     patterns: usize,
     used_patterns: usize,
+    /// How many parts that ask what is left over are within each other.
+    unevaluated: usize,
+}
+
+/// What may be done with an answer in bounded time and memory.
+pub(super) struct Allowed {
+    /// The memory that each pattern may take, in bytes.
+    pub(super) patterns: usize,
+    /// Whether its mistakes may be told, not only that there are some.
+    pub(super) mistakes: bool,
 }
 
 impl Size {
@@ -51,24 +67,28 @@ impl Size {
                         of one name",
             );
         }
-        all.referred(schema, false, 0)?;
-        let Walk { recursions, referred, patterns, used_patterns, .. } = all;
-        Ok(Self { recursions, values: referred, patterns, used_patterns })
+        all.referred(schema, false, 0, 0)?;
+        let Walk { recursions, referred, patterns, used_patterns, unevaluated, .. } = all;
+        Ok(Self { recursions, values: referred, patterns, used_patterns, unevaluated })
     }
 
-    /// The memory that each pattern may take, in bytes, where so long an answer is held against it.
-    pub(super) fn pattern_memory(&self, answer: usize) -> usize {
-        let share = PATTERNS_MEMORY / self.patterns.max(1);
-        share.min(PATTERNS_WORK / answer.max(1) / self.used_patterns.max(1))
+    /// The memory that each pattern may take, in bytes.
+    pub(super) fn pattern_memory(&self) -> usize {
+        (PATTERNS_MEMORY / self.patterns.max(1) as f64) as usize
     }
 
-    /// Whether an answer, of so many bytes, is checked in bounded time.
-    pub(super) fn allows(&self, answer: &Value, length: usize) -> bool {
-        let (depth, values) = extent(answer);
+    /// What may be done with an answer of so many bytes; none where even a look at it would take too long.
+    pub(super) fn allowed(&self, answer: &Value, length: usize) -> Option<Allowed> {
+        let Extent { depth, values, longest } = Extent::of(answer);
         let branches = if self.recursions < 2 { 1.0 } else { (self.recursions as f64).powf(depth as f64) };
-        branches <= MOST_BRANCHES
-            && values.saturating_mul(self.values) <= MOST_CHECKS
-            && length.saturating_mul(self.values) <= MOST_READ
+        let often = branches * UNEVALUATED.powf(self.unevaluated as f64);
+        let checks = often * values as f64 * self.values as f64;
+        let read = often * length as f64;
+        let held = read * self.used_patterns.max(1) as f64;
+        (checks <= MOST_CHECKS && read * self.values as f64 <= MOST_READ).then(|| Allowed {
+            patterns: self.pattern_memory().min((PATTERNS_WORK / held.max(1.0)) as usize),
+            mistakes: checks <= MOST_TOLD && checks * (depth * longest) as f64 <= MOST_TOLD_BYTES,
+        })
     }
 }
 
@@ -92,6 +112,7 @@ struct Walk<'s> {
     length: usize,
     referred: usize,
     recursions: usize,
+    unevaluated: usize,
     /// What references stand for, from the outside in.
     within: Vec<&'s Value>,
 }
@@ -112,6 +133,7 @@ impl<'s> Walk<'s> {
             length: 0,
             referred: 0,
             recursions: 0,
+            unevaluated: 0,
             within: vec![schema],
         }
     }
@@ -141,11 +163,22 @@ impl<'s> Walk<'s> {
         children(value).try_for_each(|child| self.values(child, depth + 1))
     }
 
-    /// Counts them with what references stand for. `by_name` tells that the keys are names, not keywords.
-    fn referred(&mut self, value: &'s Value, by_name: bool, depth: usize) -> Result<(), &'static str> {
+    /// Counts them with what references stand for. `by_name` tells that the keys are names, not keywords;
+    /// `left` how many parts around it ask what is left over.
+    fn referred(
+        &mut self,
+        value: &'s Value,
+        by_name: bool,
+        mut left: usize,
+        depth: usize,
+    ) -> Result<(), &'static str> {
         self.referred += 1;
         if self.referred > MOST_REFERRED || depth > DEEPEST {
             return Err("its references lead to too much");
+        }
+        if !by_name && LEFT_OVER.iter().any(|key| value.get(key).is_some()) {
+            left += 1;
+            self.unevaluated = self.unevaluated.max(left);
         }
         for reference in REFERENCES.iter().filter_map(|key| value.get(key)?.as_str()) {
             let target = self.target(reference).ok_or("a reference in it leads to nothing in it")?;
@@ -153,7 +186,7 @@ impl<'s> Walk<'s> {
                 self.recursions += 1;
             } else {
                 self.within.push(target);
-                self.referred(target, false, depth + 1)?;
+                self.referred(target, false, left, depth + 1)?;
                 self.within.pop();
             }
         }
@@ -164,10 +197,12 @@ impl<'s> Walk<'s> {
                 let used = |key: &str| by_name || !matches!(key, "$defs" | "definitions");
                 let mut used = map.iter().filter(|(key, _)| used(key));
                 used.try_for_each(|(key, child)| {
-                    self.referred(child, !by_name && BY_NAME.contains(&key.as_str()), depth + 1)
+                    self.referred(child, !by_name && BY_NAME.contains(&key.as_str()), left, depth + 1)
                 })
             }
-            Value::Array(list) => list.iter().try_for_each(|child| self.referred(child, false, depth + 1)),
+            Value::Array(list) => {
+                list.iter().try_for_each(|child| self.referred(child, false, left, depth + 1))
+            }
             _ => Ok(()),
         }
     }
@@ -200,9 +235,26 @@ fn children(value: &Value) -> Box<dyn Iterator<Item = &Value> + '_> {
     }
 }
 
-/// How many values are within each other, and how many there are.
-fn extent(value: &Value) -> (usize, usize) {
-    children(value).map(extent).fold((1, 1), |(depth, all), (below, more)| (depth.max(1 + below), all + more))
+/// How large an answer is.
+struct Extent {
+    /// How many values are within each other.
+    depth: usize,
+    /// How many there are.
+    values: usize,
+    /// The longest name in it, in bytes.
+    longest: usize,
+}
+
+impl Extent {
+    fn of(value: &Value) -> Self {
+        let names = value.as_object().into_iter().flat_map(Map::keys).map(String::len);
+        let own = Self { depth: 1, values: 1, longest: names.max().unwrap_or(0) };
+        children(value).map(Self::of).fold(own, |all, below| Self {
+            depth: all.depth.max(1 + below.depth),
+            values: all.values + below.values,
+            longest: all.longest.max(below.longest),
+        })
+    }
 }
 
 /// A path as it is meant: what stands in an address may be written as `%` and two digits.
