@@ -45,6 +45,8 @@ pub const TABLES: Tables = Tables {
 pub(super) const MOST_RECORDS: usize = 256;
 /// Bytes of a block, unless one record alone has more.
 pub(super) const MOST_BYTES: usize = 512 << 10;
+/// Blocks that are removed at a time.
+const REMOVED_AT_ONCE: i64 = 32;
 /// Rows that are read at a time.
 const PAGE: i64 = 500;
 
@@ -272,17 +274,29 @@ impl Archive {
         Ok(frames(&bytes).last().map(|(_, frame)| Head { seq: frame.seq, hash: frame.hash }))
     }
 
-    /// Removes the blocks of a chain up to a record.
+    /// Removes the blocks of a chain up to a record, some at a time: years of records would take longer than the database
+    /// is waited for, each time anew.
     pub(super) async fn remove(&self, chain: i64, through: u64) -> Result<(), Failed> {
-        let work = async {
-            let mut tx = self.sql.begin().await?;
-            let ids = "DELETE FROM audit_ids WHERE chain = $1 AND first <= $2";
-            sqlx::query(ids).bind(chain).bind(through as i64).execute(&mut *tx).await?;
-            let blocks = "DELETE FROM audit_blocks WHERE chain = $1 AND last <= $2";
-            sqlx::query(blocks).bind(chain).bind(through as i64).execute(&mut *tx).await?;
-            tx.commit().await
-        };
-        self.sql.within(work).await
+        loop {
+            let next = "SELECT first FROM audit_blocks WHERE chain = $1 AND last <= $2 ORDER BY first LIMIT 1 OFFSET $3";
+            let next = sqlx::query(next).bind(chain).bind(through as i64).bind(REMOVED_AT_ONCE);
+            let next = self.sql.within(next.fetch_optional(self.sql.pool())).await?;
+            let next = next.map(|row| row.try_get::<i64, _>(0)).transpose()?;
+            let most = next.map_or(through as i64, |first| first - 1);
+            let work = async {
+                let mut tx = self.sql.begin().await?;
+                let ids = "DELETE FROM audit_ids WHERE chain = $1 AND first <= $2";
+                sqlx::query(ids).bind(chain).bind(most).execute(&mut *tx).await?;
+                let blocks = "DELETE FROM audit_blocks WHERE chain = $1 AND last <= $2 AND first <= $3";
+                let blocks = sqlx::query(blocks).bind(chain).bind(through as i64).bind(most);
+                blocks.execute(&mut *tx).await?;
+                tx.commit().await
+            };
+            self.sql.within(work).await?;
+            if next.is_none() {
+                return Ok(());
+            }
+        }
     }
 
     /// The newest record of a request, of those whose tenant `sees` allows.

@@ -140,9 +140,9 @@ pub(super) fn damaged(aside: &[PathBuf], segments: &[(u64, PathBuf)], reports: &
             journal::head(path).ok().flatten().map_or(About::Folder, |(chain, _)| About::Chain(chain));
         let what = match std::fs::metadata(path).is_ok_and(|found| found.len() == 0) {
             true => {
-                "stands for a segment that a start found missing: what the database does not have of it is gone"
+                "stands for a segment that a start found missing: what the database does not have of it is gone; once that is cleared up, move it elsewhere"
             }
-            false => "holds records that cannot all be read; what can be is in the database as well",
+            false => "holds records that cannot all be read; once that is cleared up, move it elsewhere",
         };
         blame(reports, about, format!("`{}` {what}", path.display()));
     }

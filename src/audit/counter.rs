@@ -8,6 +8,7 @@ use std::{
 };
 
 use parking_lot::Mutex;
+use tokio::sync::oneshot;
 
 use super::{Record, commit::Commit, line::Spelled, writer::Shared};
 
@@ -16,43 +17,73 @@ use super::{Record, commit::Commit, line::Spelled, writer::Shared};
 pub(super) struct Counter(Mutex<Option<Running>>);
 
 struct Running {
-    records: mpsc::Sender<(Record, Arc<Commit>)>,
+    work: mpsc::Sender<Work>,
     thread: JoinHandle<()>,
+}
+
+/// What the thread does, one after the other.
+enum Work {
+    /// Counts a record's tokens.
+    Count(Box<(Record, Arc<Commit>)>),
+    /// Says that all records which were handed over before are in the queue.
+    Tell(oneshot::Sender<()>),
 }
 
 impl Counter {
     /// Starts the thread.
     pub(super) fn start(&self, shared: Arc<Shared>) -> io::Result<()> {
-        let (records, receiver) = mpsc::channel();
+        let (work, receiver) = mpsc::channel();
         let thread =
             thread::Builder::new().name("audit-tokens".into()).spawn(move || run(&shared, &receiver))?;
-        *self.0.lock() = Some(Running { records, thread });
+        *self.0.lock() = Some(Running { work, thread });
         Ok(())
     }
 
     /// Hands a record over; gives it back where the thread has ended.
     pub(super) fn count(&self, record: Record, commit: &Arc<Commit>) -> Option<Record> {
         match &*self.0.lock() {
-            Some(running) => running.records.send((record, commit.clone())).err().map(|refused| refused.0.0),
+            Some(running) => {
+                let refused = running.work.send(Work::Count(Box::new((record, commit.clone())))).err();
+                refused.and_then(|refused| match refused.0 {
+                    Work::Count(counted) => Some(counted.0),
+                    Work::Tell(_) => None,
+                })
+            }
             None => Some(record),
+        }
+    }
+
+    /// Waits until all records are in the queue that were handed over by now.
+    pub(super) async fn passed(&self) {
+        let (tell, told) = oneshot::channel();
+        let asked = self.0.lock().as_ref().is_some_and(|running| running.work.send(Work::Tell(tell)).is_ok());
+        if asked {
+            // Without the thread none is left.
+            let _ = told.await;
         }
     }
 
     /// Waits until all is counted, and ends the thread.
     pub(super) fn close(&self) {
         let running = self.0.lock().take();
-        if let Some(Running { records, thread }) = running {
-            drop(records);
+        if let Some(Running { work, thread }) = running {
+            drop(work);
             let _ = thread.join();
         }
     }
 }
 
-fn run(shared: &Shared, records: &mpsc::Receiver<(Record, Arc<Commit>)>) {
+fn run(shared: &Shared, work: &mpsc::Receiver<Work>) {
     let mut spelled = Spelled::default();
-    while let Ok((record, commit)) = records.recv() {
-        settled(shared, &record, &mut spelled, Some(commit));
-        shared.counting.fetch_sub(1, Relaxed);
+    while let Ok(work) = work.recv() {
+        match work {
+            Work::Count(counted) => {
+                let (record, commit) = *counted;
+                settled(shared, &record, &mut spelled, Some(commit));
+                shared.counting.fetch_sub(1, Relaxed);
+            }
+            Work::Tell(tell) => drop(tell.send(())),
+        }
     }
 }
 

@@ -453,4 +453,23 @@ mod tests {
         assert!(bytes.ends_with(&tail));
         archive.sql.close().await;
     }
+
+    #[tokio::test]
+    async fn what_is_too_old_is_removed_in_steps() {
+        let folder = tempfile::tempdir().unwrap();
+        let archive = archive(&folder).await;
+        let chain = archive.number(Uuid::new_v4()).await.unwrap();
+        let per_block = u64::from(USERS);
+        archive.add(chain, (0..80).map(|number| block(1 + number * per_block, 1)).collect()).await.unwrap();
+        for blocks in [3, 35, 67, 79, 79] {
+            archive.remove(chain, blocks * per_block).await.unwrap();
+            assert_eq!(archive.first(chain).await.unwrap(), Some(blocks * per_block + 1));
+            let ids = "SELECT MIN(first) FROM audit_ids";
+            let ids = sqlx::query(ids).fetch_one(archive.sql.pool()).await.unwrap();
+            assert_eq!(ids.get::<i64, _>(0) as u64, blocks * per_block + 1);
+        }
+        archive.remove(chain, u64::MAX >> 1).await.unwrap();
+        assert_eq!(archive.first(chain).await.unwrap(), None);
+        archive.sql.close().await;
+    }
 }

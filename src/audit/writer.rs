@@ -277,8 +277,9 @@ impl Writer {
         Ticket::new(commit, place)
     }
 
-    /// Begins a segment of its own for all records that come.
+    /// Begins a segment of its own for all records that come. Those whose tokens are being counted were there before.
     pub(super) async fn turn(&self) -> Option<Turned> {
+        self.0.counter.passed().await;
         let (told, hears) = oneshot::channel();
         self.0.queue.lock().turns.push(told);
         self.0.wake();

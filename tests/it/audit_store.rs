@@ -10,8 +10,9 @@ use sluice::{
         self, Archive, Ends, Filing, Key, Record, Settings, Spelling, Ticket, Writer, anchor::Anchor,
         recheck::Recheck,
     },
+    call::{Listeners, Target, Uncounted},
     observe::Metrics,
-    store::sql::Sql,
+    store::{self, sql::Sql},
 };
 use sqlx::Row;
 
@@ -330,4 +331,58 @@ async fn an_erasure_whose_gateway_stopped_before_it_wrote_its_record_has_one() {
         assert_eq!(one.faults(&place, "one").await, [""; 0]);
         one.close().await;
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_erasure_waits_for_records_whose_tokens_are_being_counted() {
+    let folder = tempfile::tempdir().unwrap();
+    let stores = store::Settings { sqlite: folder.path().join("sluice.db"), ..store::Settings::default() };
+    let metrics = Arc::new(Metrics::new().unwrap());
+    let sql = Sql::open(&stores, &[audit::TABLES], &metrics).await.unwrap();
+    let archive = Archive::new(sql.clone(), Arc::new(Key::new(b"a key")));
+    let (release, released) = std::sync::mpsc::channel::<()>();
+    let released = std::sync::Mutex::new(released);
+    let ends = Ends {
+        settle: Arc::new(move |_| {
+            released.lock().unwrap().recv().unwrap();
+            sluice::chat::Usage::default()
+        }),
+        done: Arc::new(|_, _| {}),
+        anchored: Arc::new(|_: Anchor| {}),
+    };
+    let settings = audit::Settings { folder: folder.path().join("audit"), ..audit::Settings::default() };
+    let spelling = Spelling { settings: &settings, log: None, masks: Arc::new(Word(None)) };
+    let lock = audit::Lock::take(&settings).unwrap();
+    let (writer, filing) = audit::open(&spelling, ends, archive.clone(), metrics, lock).await.unwrap();
+    let one = Running { writer, filing: filing.unwrap(), archive, sql };
+    let record = record("r-1", "anna", "words of anna", SystemTime::now());
+    let chat = record.chat.clone().unwrap();
+    record.context.trail.note(|notes| {
+        notes.uncounted.push(Arc::new(Uncounted {
+            chat,
+            target: Arc::new(Target {
+                provider: "p".into(),
+                model: "m".into(),
+                version: "m".into(),
+                label: "m".into(),
+                slot: 0,
+            }),
+            output: "words".into(),
+            text_from: None,
+            known: None,
+            attempt: None,
+            share: None,
+            listeners: Listeners::default(),
+        }));
+    });
+    let ticket = one.writer.record(one.writer.reserve().unwrap(), record);
+    let filing = one.filing.clone();
+    let mut erasing = tokio::spawn(async move { filing.erase("tenant", "anna").await });
+    // It is not over before the record is there that it has to reach.
+    assert!(tokio::time::timeout(Duration::from_secs(1), &mut erasing).await.is_err());
+    release.send(()).unwrap();
+    ticket.wait().await.unwrap();
+    assert_eq!(erasing.await.unwrap().unwrap().records, 1);
+    assert_eq!(one.find("r-1").await.unwrap()["erased"], json!(true));
+    one.close().await;
 }
