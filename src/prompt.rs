@@ -39,7 +39,8 @@ const FILES: &[(&str, &str)] = &[
 #[derive(Clone, Debug, PartialEq, Deserialize, Serialize, JsonSchema, garde::Validate)]
 #[serde(deny_unknown_fields, default)]
 pub struct Settings {
-    /// The folder with a folder a version. Absent, version `v1` comes with the program.
+    /// The folder with a folder a version. Where the usual one is absent, version `v1` comes
+    /// with the program.
     #[garde(skip)]
     pub path: PathBuf,
     /// The version in use, such as `v1`.

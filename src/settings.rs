@@ -22,6 +22,9 @@ impl Span {
     }
 }
 
+/// The longest, a hundred years: times can be counted on and back by as much.
+const LONGEST: Span = Span::secs(36_500 * 86_400);
+
 /// Units, largest first, in milliseconds.
 const SPANS: [(&str, u64); 5] = [("d", 86_400_000), ("h", 3_600_000), ("m", 60_000), ("s", 1000), ("ms", 1)];
 
@@ -33,7 +36,8 @@ impl FromStr for Span {
             SPANS.iter().find(|(name, _)| *name == unit).and_then(|(_, size)| number?.checked_mul(*size));
         let millis = millis
             .ok_or_else(|| format!("`{text}` is not a duration such as `250ms`, `30s`, `5m` or `2h`"))?;
-        Ok(Self::millis(millis))
+        let span = Self::millis(millis);
+        if span > LONGEST { Err(format!("`{text}` is longer than `{LONGEST}`")) } else { Ok(span) }
     }
 }
 
@@ -123,6 +127,29 @@ fn split(text: &str) -> (Option<u64>, &str) {
     (text[..digits].parse().ok(), text[digits..].trim_start())
 }
 
+/// Reads the address of a service that is asked over HTTP. The error does not repeat it, as it may hold a secret.
+///
+/// # Errors
+/// Why it is none.
+pub fn address(text: &str) -> Result<http::Uri, String> {
+    let uri: http::Uri = text.parse().map_err(|error| format!("it is not an address: {error}"))?;
+    if !matches!(uri.scheme_str(), Some("http" | "https")) {
+        return Err("the address has to begin with `http://` or `https://`".to_owned());
+    }
+    if uri.authority().is_some_and(|authority| authority.as_str().contains('@')) {
+        return Err("the address must not hold credentials: they would not be sent".to_owned());
+    }
+    if uri.host().is_none_or(str::is_empty) {
+        return Err("the address names no host".to_owned());
+    }
+    Ok(uri)
+}
+
+/// Whether a setting is such an address; for `garde`.
+pub(crate) fn is_address(text: &str, (): &()) -> garde::Result {
+    address(text).map(drop).map_err(garde::Error::new)
+}
+
 /// Where a secret is: never in the configuration itself.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case", deny_unknown_fields)]
@@ -190,16 +217,38 @@ mod tests {
 
     #[test]
     fn durations_and_sizes_are_written_as_people_do() {
-        for text in ["250ms", "30s", "5m", "2h", "7d", "0s"] {
+        for text in ["250ms", "30s", "5m", "2h", "7d", "0s", "36500d"] {
             assert_eq!(text.parse::<Span>().unwrap().to_string(), text);
         }
         for text in ["512", "64KiB", "1MiB", "2GiB"] {
             assert_eq!(text.parse::<Size>().unwrap().to_string(), text);
         }
-        for text in ["", "s", "1", "-1s", "1.5s", "1w", "99999999999999999999s", "999999999999999999d"] {
+        for text in
+            ["", "s", "1", "-1s", "1.5s", "1w", "99999999999999999999s", "999999999999999999d", "36501d"]
+        {
             assert!(text.parse::<Span>().is_err(), "{text}");
         }
         assert!("1MB".parse::<Size>().is_err());
+    }
+
+    #[test]
+    fn an_address_is_one_that_can_be_asked() {
+        for good in ["http://127.0.0.1:9/x?y=z", "https://a.example"] {
+            assert!(address(good).is_ok(), "{good}");
+        }
+        for bad in [
+            "",
+            "zzz",
+            "/x",
+            "a.example",
+            "ftp://a",
+            "http://",
+            "http://:80/",
+            "http://a b/",
+            "http://me:hunter2@a/",
+        ] {
+            assert!(!address(bad).unwrap_err().contains("hunter2"), "{bad}");
+        }
     }
 
     #[test]

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::settings::{SecretFrom, Size, Span};
+use crate::settings::{SecretFrom, Size, Span, is_address};
 
 /// How records are kept.
 #[derive(Clone, Debug, PartialEq, Deserialize, Serialize, JsonSchema, garde::Validate)]
@@ -44,7 +44,7 @@ pub struct Settings {
     #[garde(skip)]
     pub anchor_file: Option<PathBuf>,
     /// An address that the chain's end is sent to with POST; absent: none.
-    #[garde(skip)]
+    #[garde(inner(custom(is_address)))]
     pub anchor_url: Option<String>,
     /// A file that gets each record as a line of JSON besides, without any promise; absent: none.
     #[garde(skip)]

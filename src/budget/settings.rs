@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     caller::Caps,
-    settings::{SecretFrom, Span},
+    settings::{SecretFrom, Span, is_address},
 };
 
 /// How much money may be spent, and how the most that a call can cost is found.
@@ -37,7 +37,7 @@ pub struct Settings {
     #[garde(range(min = 1, max = 100_000_000))]
     pub file_tokens: Option<u64>,
     /// Parameters that make a call cost more than its tokens tell: refused where a budget applies.
-    #[garde(skip)]
+    #[garde(inner(custom(is_parameter)))]
     pub refuse_parameters: Vec<String>,
     /// How long after its deadline a call that was not accounted for is charged in full.
     #[garde(skip)]
@@ -49,7 +49,7 @@ pub struct Settings {
     #[garde(skip)]
     pub journal: PathBuf,
     /// Where a budget's alerts are sent; absent: nowhere.
-    #[garde(skip)]
+    #[garde(inner(custom(is_address)))]
     pub webhook: Option<String>,
     /// What signs them (HMAC-SHA-256); absent: they are not signed.
     #[garde(skip)]
@@ -94,4 +94,10 @@ impl Default for Settings {
             webhook_secret: None,
         }
     }
+}
+
+fn is_parameter(name: &str, (): &()) -> garde::Result {
+    let known = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'-' | b'.');
+    let good = (1..=128).contains(&name.len()) && name.bytes().all(known);
+    good.then_some(()).ok_or_else(|| garde::Error::new("is no name of a parameter"))
 }

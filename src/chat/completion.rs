@@ -50,7 +50,7 @@ pub struct ToolCall {
     pub rest: Map<String, Value>,
 }
 
-/// A provider's index beyond this is taken for nonsense, not for memory.
+/// A provider's index beyond this, or more tool calls in all, are taken for nonsense, not for memory.
 const MOST: usize = 4096;
 
 impl Completion {
@@ -77,12 +77,7 @@ impl Completion {
                 choice.redacted.extend(redacted.clone());
             }
             Event::ToolCall { choice, index, id, name, arguments } => {
-                let calls = &mut self.choice(*choice).tool_calls;
-                let index = (*index as usize).min(MOST);
-                if calls.len() <= index {
-                    calls.resize_with(index + 1, ToolCall::default);
-                }
-                let call = &mut calls[index];
+                let Some(call) = self.call(*choice, *index as usize) else { return };
                 if let Some(id) = id {
                     call.id.clone_from(id);
                 }
@@ -123,6 +118,22 @@ impl Completion {
         events
     }
 
+    /// A tool call. All answers together have no more than [`MOST`].
+    fn call(&mut self, choice: u32, index: usize) -> Option<&mut ToolCall> {
+        let mut last = self.choice(choice).tool_calls.len().checked_sub(1);
+        if last.is_none_or(|last| index > last) {
+            let all: usize = self.choices.iter().map(|choice| choice.tool_calls.len()).sum();
+            let most = last.map_or(0, |last| last + 1) + MOST.saturating_sub(all);
+            last = most.min(index.saturating_add(1)).checked_sub(1);
+        }
+        let calls = &mut self.choice(choice).tool_calls;
+        let last = index.min(last?);
+        if calls.len() <= last {
+            calls.resize_with(last + 1, ToolCall::default);
+        }
+        calls.get_mut(last)
+    }
+
     fn choice(&mut self, index: u32) -> &mut Choice {
         let index = (index as usize).min(MOST);
         if self.choices.len() <= index {
@@ -153,5 +164,26 @@ impl Choice {
             events.push(Event::ToolCall { choice, index: index as u32, id, name, arguments });
         }
         events.extend(self.finish.map(|reason| Event::Finish { choice, reason }));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn all_answers_together_take_so_much_memory() {
+        let mut whole = Completion::default();
+        let call =
+            |choice, index| Event::ToolCall { choice, index, id: None, name: None, arguments: "x".into() };
+        whole.push(&call(0, 1));
+        whole.push(&call(1, u32::MAX));
+        for choice in 0..200 {
+            whole.push(&call(choice, u32::MAX));
+        }
+        let counts: Vec<_> = whole.choices.iter().map(|choice| choice.tool_calls.len()).collect();
+        assert_eq!((counts[0], counts[1], counts.iter().sum::<usize>()), (2, MOST - 2, MOST));
+        assert_eq!(whole.choices[0].tool_calls[1].arguments, "xx", "what is beyond is the last one's");
+        assert_eq!(whole.choices.len(), 200);
     }
 }

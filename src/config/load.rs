@@ -9,7 +9,7 @@ use garde::Validate;
 use serde::de::DeserializeOwned;
 
 use super::{
-    Config, Problem, environment, keys, outside,
+    Config, Problem, effect, environment, keys, outside,
     problem::as_wish,
     read::read,
     references::{self, Dangling},
@@ -69,6 +69,7 @@ pub fn load(source: &Source) -> Result<Loaded, Vec<Problem>> {
         return Err(problems);
     }
     let mut warnings = missing_secrets(&config);
+    warnings.extend(effect::doubts(&config));
     if config.is_open() {
         warnings.push(format!("`auth.open`: all who reach {} may call, without a key", config.server.listen));
     }
@@ -129,7 +130,10 @@ fn parse(
     let get = |name: &str| variables.iter().find(|(known, _)| known == name).map(|(_, value)| value.clone());
     let config = config.completed(&get);
     let mentioned = |section: &str, key: &str| is_mentioned(&tree, section, key);
-    for wrong in references::check(&config, &mentioned).into_iter().chain(outside(&config)) {
+    let mut wrong = references::check(&config, &mentioned);
+    let whole = problems.is_empty() && wrong.is_empty();
+    wrong.extend(effect::check(&config, whole));
+    for wrong in wrong.into_iter().chain(outside(&config)) {
         let message = format!("`{}`: {}", wrong.path, wrong.message);
         problems.push(Problem::at(name, text, &tree.locate(&wrong.path).0, &message, wrong.secret));
     }

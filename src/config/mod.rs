@@ -4,6 +4,7 @@
 //! settings live with the thing that they set; here they come together.
 #[cfg(test)]
 mod documented;
+mod effect;
 mod environment;
 mod load;
 mod outside;

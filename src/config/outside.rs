@@ -1,6 +1,6 @@
 //! What the configuration says of the world around it: secrets that must be
 //! there, files that must be usable. Looked at, and never changed.
-use std::path::Path;
+use std::{io::ErrorKind, path::Path};
 
 use rustix::fs::{Access, access};
 
@@ -9,6 +9,7 @@ use crate::{
     audit::{self, settings::Durability},
     auth::Pepper,
     caller::Caps,
+    knowledge, prompt,
     settings::SecretFrom,
     store::{self, redis, sql},
 };
@@ -33,7 +34,16 @@ pub(super) fn check(config: &Config) -> Vec<Dangling> {
     secret("budget.webhook_secret", webhook_secret, &|from| from.read().map(drop));
     let key = config.audit.key.as_ref().filter(|_| config.audit.durability != Durability::Off);
     secret("audit.key", key, &|from| audit::read_key(from).map(drop));
+    let judges = [
+        ("injection.classifier", &config.injection.classifier),
+        ("safety.moderation.service", &config.safety.moderation.service),
+    ];
+    for (path, judge) in judges {
+        let key = judge.api_key.as_ref().filter(|_| judge.url.is_some());
+        secret(&format!("{path}.api_key"), key, &|from| from.read().map(drop));
+    }
     found.extend(files(config));
+    found.extend(folders(config));
     found
 }
 
@@ -65,6 +75,27 @@ fn files(config: &Config) -> Vec<Dangling> {
     found
 }
 
+/// Folders that are to be read. In place of the usual ones, where they are absent, is what the program carries; where
+/// another was named, that is not what was meant.
+fn folders(config: &Config) -> Vec<Dangling> {
+    let usual = (knowledge::Settings::default().path, prompt::Settings::default().path);
+    let folders = [
+        ("knowledge.path", &config.knowledge.path, usual.0),
+        ("prompts.path", &config.prompts.path, usual.1),
+    ];
+    let wrong = folders.into_iter().filter_map(|(name, path, usual)| {
+        let why = match path.metadata() {
+            Ok(found) if found.is_dir() => return None,
+            Ok(_) => "is no folder",
+            Err(error) if error.kind() == ErrorKind::NotFound && *path == usual => return None,
+            Err(error) if error.kind() == ErrorKind::NotFound => "is not there",
+            Err(_) => "cannot be read",
+        };
+        Some(Dangling::new(name.into(), format!("`{}` {why}", path.display())))
+    });
+    wrong.collect()
+}
+
 fn has_budget(config: &Config) -> bool {
     let all = &config.budget;
     let of_all = [&all.key, &all.user, &all.tenant, &all.global];
@@ -76,6 +107,9 @@ fn has_budget(config: &Config) -> bool {
 /// Why a file cannot be written, or made with its folders.
 fn unusable(path: &Path) -> Option<String> {
     let shown = path.display();
+    if path.as_os_str().is_empty() {
+        return Some("names no file".into());
+    }
     match path.metadata() {
         Ok(found) if found.is_dir() => Some(format!("`{shown}` is a folder; it must be a file")),
         Ok(_) => access(path, Access::READ_OK | Access::WRITE_OK)

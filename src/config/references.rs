@@ -109,6 +109,8 @@ fn secrets(config: &Config, found: &mut Vec<Dangling>) {
         ("store.redis", &config.store.redis),
         ("budget.webhook_secret", &config.budget.webhook_secret),
         ("audit.key", &config.audit.key),
+        ("injection.classifier.api_key", &config.injection.classifier.api_key),
+        ("safety.moderation.service.api_key", &config.safety.moderation.service.api_key),
     ];
     for (path, from) in of_providers.chain(others.map(|(path, from)| (path.to_owned(), from))) {
         let Some(SecretFrom::Env(variable)) = from else { continue };
@@ -169,6 +171,13 @@ fn waits(config: &Config, found: &mut Vec<Dangling>) {
         ("store.timeout".into(), config.store.timeout),
         ("store.redis_timeout".into(), config.store.redis_timeout),
         ("idempotency.keep".into(), config.idempotency.keep),
+        ("session.ttl".into(), config.session.ttl),
+        ("session.timeout".into(), config.session.timeout),
+        ("review.claim".into(), config.review.claim),
+        ("review.cache_ttl".into(), config.review.cache_ttl),
+        ("review.retention".into(), config.review.retention),
+        ("injection.classifier.timeout".into(), config.injection.classifier.timeout),
+        ("safety.moderation.service.timeout".into(), config.safety.moderation.service.timeout),
     ];
     let mut sizes: Vec<(String, Size)> = vec![
         ("server.max_body".into(), server.max_body),
@@ -176,6 +185,7 @@ fn waits(config: &Config, found: &mut Vec<Dangling>) {
         ("idempotency.max_bytes".into(), config.idempotency.max_bytes),
         ("resume.max_stream".into(), config.resume.max_stream),
         ("resume.max_bytes".into(), config.resume.max_bytes),
+        ("audit.max_spool".into(), config.audit.max_spool),
     ];
     let of_routes = config.models.iter().filter_map(|(name, route)| {
         route.timeouts.as_ref().map(|timeouts| (format!("models.{name}.timeouts"), timeouts))

@@ -74,8 +74,8 @@ impl Act {
 /// What stands in for what may not leave.
 pub const FILTERED: &str = "[Output filtered for security]";
 
-/// More channels than this are more tool calls than any model makes.
-const MOST_CHANNELS: usize = 1024;
+/// More channels than these no decoder lets through: 1,024 tool calls, and three texts of each of 128 answers.
+const MOST_CHANNELS: usize = 1024 + 3 * 128;
 /// What has left is forgotten in pieces of this size, in bytes.
 const FORGET: usize = 1024;
 

@@ -14,7 +14,7 @@ use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use crate::{
     error::{Cause, Error, Result},
     provider::post::Post,
-    settings::{SecretFrom, Span},
+    settings::{SecretFrom, Span, is_address},
 };
 
 /// Where a judge is, and what holds without it.
@@ -22,7 +22,7 @@ use crate::{
 #[serde(deny_unknown_fields, default)]
 pub struct Settings {
     /// Its address; absent: nobody is asked.
-    #[garde(skip)]
+    #[garde(inner(custom(is_address)))]
     pub url: Option<String>,
     /// Its key, sent as `Authorization: Bearer`.
     #[garde(skip)]

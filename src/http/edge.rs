@@ -26,7 +26,7 @@ use super::{
     answer::names,
     error,
     error::Shape,
-    head,
+    host,
     idempotency::Routes,
     inbound::{self, Arrival},
     respond_error,
@@ -79,7 +79,7 @@ impl Edge {
             trail: None,
             known: Arc::default(),
         });
-        let mut response = if let Err(error) = head::host(&request) {
+        let mut response = if let Err(error) = host::host(&request) {
             error::response(&error, shape, &id)
         } else if refused {
             self.draining(request, shape)

@@ -10,7 +10,6 @@ use std::{
     task::{Context, Poll, ready},
 };
 
-use http::{Request, Version, header};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use uuid::Uuid;
 
@@ -151,21 +150,6 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Spoken<S> {
     }
 }
 
-/// What is wrong with how a request names whom it asks (RFC 9112, section 3.2). Two readers of one request must not
-/// take it for one to different hosts. HTTP/2 has a field of its own for it, and HTTP/1.0 need not say it.
-pub(super) fn host<B>(request: &Request<B>) -> Result<(), Error> {
-    let mut hosts = request.headers().get_all(header::HOST).iter();
-    let part = |b: &u8| b.is_ascii_alphanumeric() || b"-._~%!$&'()*+,;=:[]".contains(b);
-    let what = match (hosts.next(), hosts.next()) {
-        (None, _) if request.version() != Version::HTTP_11 => return Ok(()),
-        (Some(host), None) if host.as_bytes().iter().all(part) => return Ok(()),
-        (None, _) => "the request has no `Host` header",
-        (Some(_), None) => "the request's `Host` header is no host",
-        (Some(_), Some(_)) => "the request has more than one `Host` header",
-    };
-    Err(Error::BadHead { status: 400, what })
-}
-
 /// The error that hyper tells of in its own words: a whole head of a refusal without a body, and without the id that
 /// each reply of ours has.
 fn unread(words: &[u8]) -> Option<Error> {
@@ -255,26 +239,6 @@ mod tests {
                 assert!(head.contains(&format!("\r\ncontent-length: {}\r\n", body.len())), "{head}");
                 assert!(body.starts_with(field), "{body}");
             }
-        }
-    }
-
-    #[test]
-    fn whom_it_asks_is_said_once_and_in_http_2_elsewhere() {
-        for (version, hosts, good) in [
-            (Version::HTTP_11, &["a.example:80"][..], true),
-            (Version::HTTP_11, &[""], true),
-            (Version::HTTP_11, &[], false),
-            (Version::HTTP_10, &[], true),
-            (Version::HTTP_2, &[], true),
-            (Version::HTTP_2, &["a.example"], true),
-            (Version::HTTP_2, &["a", "a"], false),
-            (Version::HTTP_11, &["a", "b"], false),
-            (Version::HTTP_11, &["a\tb"], false),
-            (Version::HTTP_11, &["ann@a"], false),
-        ] {
-            let request = Request::builder().version(version);
-            let request = hosts.iter().fold(request, |request, named| request.header(header::HOST, *named));
-            assert_eq!(host(&request.body(()).unwrap()).is_ok(), good, "{version:?} {hosts:?}");
         }
     }
 

@@ -19,6 +19,7 @@ pub mod fields;
 mod follow;
 mod head;
 pub mod health;
+mod host;
 mod idempotency;
 pub mod inbound;
 mod json;

@@ -8,7 +8,8 @@ use serde::{Deserialize, Serialize};
 #[derive(Clone, Debug, PartialEq, Deserialize, Serialize, JsonSchema, garde::Validate)]
 #[serde(deny_unknown_fields, default)]
 pub struct Settings {
-    /// The folder with Markdown and text files. Absent, Sluice's own handbook takes its place.
+    /// The folder with Markdown and text files. Where the usual one is absent, Sluice's own
+    /// handbook takes its place.
     #[garde(skip)]
     pub path: PathBuf,
     /// How many passages a question is answered from.

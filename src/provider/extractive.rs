@@ -3,7 +3,7 @@ use std::sync::Arc;
 
 use futures_util::{FutureExt, future::BoxFuture, stream};
 
-use super::{Provider, hashing};
+use super::{Provider, foreign, hashing};
 use crate::{
     call::{Call, Target},
     chat::{Event, Finish, Format, Passage, Purpose, Request, Usage},
@@ -50,6 +50,7 @@ impl Provider for Extractive {
     fn answer<'a>(&'a self, call: &'a Call, target: &'a Target) -> BoxFuture<'a, Result<Reply>> {
         async move {
             let chat = call.chat.clone();
+            foreign::text_alone(&chat)?;
             if let Purpose::Embed { dimensions } = chat.purpose {
                 return embed(chat, dimensions, target).await;
             }

@@ -7,8 +7,9 @@ use std::{sync::LazyLock, time::Duration};
 use http::{HeaderMap, StatusCode, header::RETRY_AFTER};
 use jiff::{Timestamp, fmt::rfc2822};
 use regex::Regex;
-use serde_json::Value;
+use serde_json::{Value, value::RawValue};
 
+use super::bounds::{self, TOO_MANY};
 use crate::error::{Cause, Error};
 
 /// Nobody is made to wait longer than this by a provider's word.
@@ -22,9 +23,14 @@ pub(crate) fn of_reply(status: StatusCode, headers: &HeaderMap, body: &[u8]) -> 
     said.error(status.as_u16(), wait(headers, Timestamp::now()))
 }
 
-/// What an error within a stream of status 200 means.
-pub(crate) fn of_stream(body: &Value) -> Error {
-    let said = Said::read(body);
+/// A larger error says nothing that could be told, in bytes. Read into values it takes many times as much.
+const LARGEST: usize = 64 << 10;
+
+/// What an error within an answer of status 200 means.
+pub(crate) fn of_stream(body: &RawValue) -> Error {
+    let body = Some(body.get()).filter(|body| body.len() <= LARGEST);
+    let body = body.and_then(|body| serde_json::from_str(body).ok());
+    let said = body.map(|body: Value| Said::read(&body)).unwrap_or_default();
     let status = said.status();
     said.error(status, None)
 }
@@ -32,6 +38,9 @@ pub(crate) fn of_stream(body: &Value) -> Error {
 /// JSON that is not what it should be. The cause names a place, never the words there.
 #[allow(clippy::needless_pass_by_value, reason = "as `map_err` gives it")]
 pub(crate) fn unreadable(error: serde_json::Error) -> Error {
+    if error.is_data() && error.to_string().starts_with(TOO_MANY) {
+        return bounds::too_many();
+    }
     let (kind, line, column) = (error.classify(), error.line(), error.column());
     Error::broken(format!("the provider's JSON is not readable ({kind:?} error at {line}:{column})"))
 }
@@ -266,7 +275,8 @@ mod tests {
             ("insufficient_quota", json!(null), "upstream_rejected"),
         ] {
             let body = json!({"error": {"type": kind, "code": code, "message": "x"}});
-            assert_eq!(of_stream(&body).facts().code, expected, "{body}");
+            let raw = RawValue::from_string(body.to_string()).unwrap();
+            assert_eq!(of_stream(&raw).facts().code, expected, "{body}");
         }
     }
 

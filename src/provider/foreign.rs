@@ -1,8 +1,8 @@
-//! Parts of a message that only another vendor's API defines.
+//! Parts of a message that a provider has no form for.
 use serde_json::Value;
 
 use crate::{
-    chat::Request,
+    chat::{Part, Purpose, Request, Role, ToolChoice},
     error::{Error, Result},
 };
 
@@ -26,11 +26,84 @@ pub(super) fn part(chat: &Request, value: &Value) -> Result<()> {
     Err(Error::Unsupported { model: chat.model.clone(), what })
 }
 
+/// Fails where a provider that reads text alone is asked about something else: it would answer as if that were not
+/// there. It answers what was said last; what was shown before is history, and it reads none.
+pub(super) fn text_alone(chat: &Request) -> Result<()> {
+    let unseen = |what: &str| {
+        let what = format!("its provider reads text alone, and would not see {what}").into();
+        Err(Error::Unsupported { model: chat.model.clone(), what })
+    };
+    let embeds = matches!(chat.purpose, Purpose::Embed { .. });
+    let last = chat.messages.iter().rposition(|message| message.role == Role::User && !embeds);
+    for part in chat.messages.iter().skip(last.unwrap_or_default()).flat_map(|message| &message.parts) {
+        match part {
+            Part::Text { .. } | Part::Reasoning { .. } | Part::Refusal(_) => {}
+            Part::Image(_) => return unseen("an image"),
+            Part::File(_) => return unseen("a file"),
+            Part::Audio(_) => return unseen("audio"),
+            Part::ToolCall(_) | Part::ToolResult { .. } => return unseen("what a tool gave back"),
+            Part::Other(_) if embeds => return unseen("a text that is given as tokens"),
+            Part::Other(value) => self::part(chat, value)?,
+        }
+    }
+    match &chat.tool_choice {
+        Some(ToolChoice::Required | ToolChoice::Named(_)) => {
+            let what = "its provider calls no tools, and one has to be called".into();
+            Err(Error::Unsupported { model: chat.model.clone(), what })
+        }
+        Some(ToolChoice::Auto | ToolChoice::None | ToolChoice::Other(_)) | None => Ok(()),
+    }
+}
+
 #[cfg(test)]
 mod tests {
-    use serde_json::json;
+    use serde_json::{Map, json};
 
     use super::*;
+    use crate::chat::{Media, Message, ToolCall};
+
+    #[test]
+    fn who_reads_text_alone_says_what_he_would_not_see() {
+        let saying = |role, parts| Message { role, parts, name: None };
+        let text = || Message::new(Role::User, "What is this?");
+        let told = |messages: Vec<Message>| {
+            let chat = Request { model: "main".into(), messages, ..Request::default() };
+            text_alone(&chat).map_err(|error| error.to_string())
+        };
+        let result =
+            || Part::ToolResult { id: "c".into(), parts: Vec::new(), failed: false, rest: Map::new() };
+        for (part, word) in [
+            (Part::Image(Media::default()), "an image"),
+            (Part::File(Media::default()), "a file"),
+            (Part::Audio(Media::default()), "audio"),
+            (result(), "what a tool gave back"),
+            (Part::Other(json!({"type": "search_result"})), "`search_result`"),
+        ] {
+            let mut asked = text();
+            asked.parts.push(part.clone());
+            assert!(told(vec![asked.clone()]).unwrap_err().contains(word), "{word}");
+            // Before the question it is history.
+            assert_eq!(told(vec![asked, Message::new(Role::Assistant, "A cat."), text()]), Ok(()), "{word}");
+        }
+        let called = saying(Role::Assistant, vec![Part::ToolCall(ToolCall::default())]);
+        let given = saying(Role::Tool, vec![result()]);
+        assert!(
+            told(vec![text(), called.clone(), given.clone()]).is_err(),
+            "the result is what it is asked about"
+        );
+        assert_eq!(told(vec![text(), called, given, text()]), Ok(()));
+        let mut chat = Request { messages: vec![text()], ..Request::default() };
+        for (choice, good) in
+            [(ToolChoice::Auto, true), (ToolChoice::None, true), (ToolChoice::Required, false)]
+        {
+            chat.tool_choice = Some(choice);
+            assert_eq!(text_alone(&chat).is_ok(), good);
+        }
+        let tokens = saying(Role::User, vec![Part::Other(json!([1, 2]))]);
+        let purpose = Purpose::Embed { dimensions: None };
+        let chat = Request { messages: vec![tokens, text()], purpose, ..Request::default() };
+        assert!(text_alone(&chat).unwrap_err().to_string().contains("tokens"));
+    }
 
     #[test]
     fn what_nobody_would_see_is_refused_by_its_name() {

@@ -3,6 +3,7 @@
 //! A remote provider is a [`Dialect`], which is pure, and the shared
 //! transport; an embedded one implements [`Provider`] itself.
 pub mod anthropic;
+mod bounds;
 pub mod catalog;
 mod connections;
 pub mod continuation;

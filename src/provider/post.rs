@@ -9,7 +9,10 @@ use http::{
 use http_body_util::Full;
 
 use super::connections::{Body, Connections};
-use crate::error::{Error, Result};
+use crate::{
+    error::{Error, Result},
+    settings::address,
+};
 
 /// How long a connection may take.
 const CONNECT: Duration = Duration::from_secs(5);
@@ -26,10 +29,7 @@ pub struct Post {
 impl Post {
     /// The address. The error does not repeat it, as it may hold a secret.
     pub fn new(url: &str) -> Result<Self, String> {
-        let uri: Uri = url.parse().map_err(|error| format!("it is not an address: {error}"))?;
-        if !matches!(uri.scheme_str(), Some("http" | "https")) {
-            return Err("the address has to begin with `http://` or `https://`".to_owned());
-        }
+        let uri = address(url)?;
         let connections = Connections::new(&uri, CONNECT);
         Ok(Self { uri, connections })
     }

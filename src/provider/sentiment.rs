@@ -7,7 +7,7 @@ use std::sync::OnceLock;
 use futures_util::{FutureExt, future::BoxFuture};
 use vader_sentimental::SentimentIntensityAnalyzer;
 
-use super::{Provider, extractive::tokens};
+use super::{Provider, extractive::tokens, foreign};
 use crate::{
     call::{Call, Target},
     chat::{Completion, Purpose, Usage},
@@ -56,6 +56,7 @@ impl Provider for Sentiment {
                 let what = "it judges texts and makes no embeddings".into();
                 return Err(Error::Unsupported { model: call.chat.model.clone(), what });
             }
+            foreign::text_alone(&call.chat)?;
             let question = call.chat.question();
             let work = move || (judge(&question), tokens(&question));
             // The first call reads the lexicon; a long text takes about a millisecond.

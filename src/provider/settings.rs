@@ -54,7 +54,7 @@ pub struct Settings {
     /// Headers sent with every request, such as `OpenAI-Organization`.
     #[garde(custom(are_headers))]
     pub headers: BTreeMap<String, String>,
-    /// The largest whole answer taken from it.
+    /// The largest answer taken from it; of a stream, all that it says.
     #[garde(skip)]
     pub max_response: Size,
     /// The largest single event of a streamed answer taken from it.

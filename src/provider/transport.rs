@@ -35,6 +35,10 @@ use crate::{
 const MOST_OF_AN_ERROR: usize = 64 << 10;
 /// An error whose body takes longer is known by its status alone.
 const LONGEST_ERROR: Duration = Duration::from_secs(3);
+/// What is said of a stream that says more than it may.
+const TOO_LONG: &str = "the stream says more than the provider's `max_response`";
+/// What an event counts for at least, in bytes: whoever keeps an answer keeps its events.
+const LEAST_EVENT: usize = 32;
 /// How long a finished answer is waited for to end as a body, too, so that its
 /// connection can be used again.
 const LONGEST_GOODBYE: Duration = Duration::from_millis(5);
@@ -44,7 +48,7 @@ const LONGEST_GOODBYE: Duration = Duration::from_millis(5);
 pub struct Limits {
     /// Time to connect.
     pub connect: Duration,
-    /// Bytes of a whole answer.
+    /// Bytes of a whole answer, and of all that a stream says.
     pub response: usize,
     /// Bytes of one event of a stream.
     pub event: usize,
@@ -138,6 +142,7 @@ impl<D: Dialect> Remote<D> {
             frames,
             decoder,
             ready,
+            room: self.limits.response,
             failed: None,
             ended: false,
             broken: false,
@@ -242,6 +247,8 @@ struct Streamed {
     decoder: Box<dyn Decoder>,
     /// What has been read and not passed on, last first.
     ready: Vec<Event>,
+    /// How much more it may say, in bytes.
+    room: usize,
     /// Why the answer broke off, told after what had come of it.
     failed: Option<Error>,
     /// Nothing more of it is read.
@@ -278,7 +285,7 @@ impl Streamed {
 
     /// Reads the next piece of the network's, and the events in it.
     fn poll_fill(&mut self, cx: &mut task::Context<'_>) -> Poll<Result<()>> {
-        let Self { body, frames, decoder, ready, failed, ended, .. } = self;
+        let Self { body, frames, decoder, ready, room, failed, ended, .. } = self;
         let read =
             if let Some(chunk) = ready!(body.poll_chunk(cx)).map_err(Error::broken)? {
                 let read = frames.push(&chunk, |name, data| {
@@ -294,8 +301,11 @@ impl Streamed {
                     told => told,
                 }
             };
+        let said = ready.iter().map(|event| said(event).max(LEAST_EVENT)).sum();
+        let rest = room.checked_sub(said);
+        *room = rest.unwrap_or_default();
         // What came before an error has to be heard before it.
-        if let Err(error) = read {
+        if let Err(error) = read.and_then(|()| rest.map(drop).ok_or_else(|| Error::broken(TOO_LONG))) {
             (*failed, *ended) = (Some(error), true);
         }
         ready.reverse();
@@ -315,6 +325,18 @@ impl Streamed {
                 }
             }
         }
+    }
+}
+
+/// How much an event says, in bytes.
+fn said(event: &Event) -> usize {
+    let of = |text: &Option<String>| text.as_ref().map_or(0, String::len);
+    match event {
+        Event::Text { text, .. } | Event::Refusal { text, .. } => text.len(),
+        Event::Reasoning { text, signature, redacted, .. } => text.len() + of(signature) + of(redacted),
+        Event::ToolCall { id, name, arguments, .. } => arguments.len() + of(id) + of(name),
+        Event::Embedding { vector, .. } => size_of_val(&**vector),
+        Event::Grounded { .. } | Event::Usage(_) | Event::Continued { .. } | Event::Finish { .. } => 0,
     }
 }
 

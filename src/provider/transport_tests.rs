@@ -293,3 +293,22 @@ async fn a_provider_is_built_without_the_cost_of_certificates() {
     build("p", &settings, &documents).unwrap();
     assert!(began.elapsed() < Duration::from_millis(50));
 }
+
+#[tokio::test]
+async fn a_stream_says_no_more_than_an_answer_may() {
+    let piece = |text: &str| {
+        format!("data: {{\"model\":\"m\",\"choices\":[{{\"delta\":{{\"content\":\"{text}\"}}}}]}}\n\n")
+    };
+    let end = "data: {\"choices\":[{\"delta\":{},\"finish_reason\":\"stop\"}]}\n\ndata: [DONE]\n\n";
+    // Few words, many words, and many events of next to none.
+    for (text, many, fits) in
+        [("x".repeat(500), 8, true), ("x".repeat(500), 9, false), ("x".into(), 200, false)]
+    {
+        let (url, _asked) = upstream(vec![reply("200 OK", SSE, &(piece(&text).repeat(many) + end))]).await;
+        let (_, events) = remote(&url).answer(&call(true), &target()).await.unwrap().into_parts();
+        let events: Vec<_> = events.collect().await;
+        assert_eq!(events.iter().all(Result::is_ok), fits, "{} x {many}", text.len());
+        let told = events.last().unwrap().as_ref().err().map(|error| error.facts().code);
+        assert_eq!(told, (!fits).then_some("upstream_broken"));
+    }
+}

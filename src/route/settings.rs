@@ -63,7 +63,7 @@ pub struct Route {
     #[garde(skip)]
     pub continues: bool,
     /// Other names of the route.
-    #[garde(skip)]
+    #[garde(inner(length(min = 1)))]
     pub aliases: Vec<String>,
     /// Calls for it at the same time, streams to their end included; absent: `admit.per_model_percent` says.
     #[garde(range(min = 1, max = 1_000_000))]

@@ -36,6 +36,7 @@ mod errors;
 mod explain;
 mod failover;
 mod guards;
+mod hostile_provider;
 mod idempotency;
 mod injection;
 mod keys;

@@ -81,6 +81,12 @@ fn logins_are_found_wherever_they_are_handed_over() {
         ("redis-cli --pass hunter2", "hunter2"),
         ("docker login registry.example.com -u ann -p hunter2", "hunter2"),
         ("ldapsearch -x -D cn=admin -w hunter2 -b dc=example", "hunter2"),
+        ("sshpass -p secret ssh ann@host, and that works", "secret"),
+        ("sshpass -p Reads2it ssh it", "Reads2it"),
+        ("mysql -psunshine mydb", "sunshine"),
+        ("mysql -probert mydb", "robert"),
+        ("mysql -u root -plucky", "lucky"),
+        ("redis-cli -a monkey get the-key", "monkey"),
         ("PGPASSWORD=secret psql -h db", "secret"),
         ("export REDISCLI_AUTH=hunter2", "hunter2"),
         ("SSHPASS=hunter2 sshpass -e ssh ann@host", "hunter2"),
@@ -100,6 +106,16 @@ fn logins_are_found_wherever_they_are_handed_over() {
         "`mysql` takes -pfoo",
         "sshpass -p $PASS ssh ann@host; sshpass -p <password> ssh",
         "redis-cli -p 6379 -n 2",
+        "docker login -pulls too often?",
+        "sshpass -p reads it",
+        "sshpass -p reads the password from its argument",
+        "mysql -plus",
+        "mysql -plus redis",
+        "docker login -push after that",
+        "mongo -p takes a password",
+        "ldapsearch -with a filter",
+        "mongo -p prompts",
+        "redis-cli -a exposes it",
         "docker run -p 8080:80 web; docker login -u ann --password-stdin",
         "PASSWORD=get_password(); PASSWORD == secret",
         "curl https://a.example && docker run -u 1000:1000 web",
@@ -182,6 +198,23 @@ fn a_value_across_two_parts_has_one_placeholder_where_it_begins() {
 }
 
 #[test]
+fn a_key_in_pieces_is_one_also_where_the_first_looks_like_one() {
+    let (one, two, three) = ("sk-proj-a8Kd02jfLq93Mx71Bz", "Qw4rT7yU", "1oP5aSd9");
+    for parts in [vec![one, two, three], vec![one, &"Qw4rT7yU1oP5aSd9"], vec![one, two, three, "\nthanks"]] {
+        let shown = seen(&parts);
+        assert_eq!(shown[0], "[SECRET_1]");
+        assert!(shown[1..].iter().all(|part| ["[SECRET_1]", "\nthanks"].contains(&&**part)), "{shown:?}");
+    }
+    let shown = seen(&["use sk-proj-a8Kd02jfLq93Mx71Bz", "Qw4rT7yU1oP5aSd9 now"]);
+    assert_eq!(shown, ["use [SECRET_1]", " now"]);
+    // What follows a whole key is a word, or another key.
+    for next in ["thanks", "Thanks2024", "for", "2024", "2024-05-11", "IDs"] {
+        assert_eq!(seen(&[one, next]), ["[SECRET_1]", next]);
+    }
+    assert_eq!(seen(&[one, "sk-proj-Zz81Kd02jfLq93Mx71"]), ["[SECRET_1]", "[SECRET_2]"]);
+}
+
+#[test]
 fn where_many_values_lie_across_many_parts_each_goes_before_what_its_pieces_look_like() {
     let texts = ["from ann@example.org", "to bob@exam", "ple.org for ann@example.org", "; "];
     let many: Vec<&str> = texts.iter().copied().cycle().take(2000).collect();
@@ -214,6 +247,11 @@ fn what_one_text_announces_and_the_next_begins_with_is_found() {
         (["born on", "12 March 1985 in Leeds"], "[BIRTH_1] in Leeds"),
         (["Call my mobile", "5551234567."], "[PHONE_1]."),
         (["DB_PASSWORD=", "'tr0ub4dor'"], "'[SECRET_1]'"),
+        (["DB_PASSWORD=", "sunshine"], "[SECRET_1]"),
+        (["My login password:", "sunshine\n"], "[SECRET_1]\n"),
+        (["Anna Meier,", "*12.03.1985"], "*[BIRTH_1]"),
+        (["Anna Meier, *", "12.03.1985 in Köln"], "[BIRTH_1] in Köln"),
+        (["Jean Dupont", "°12/03/1985"], "°[BIRTH_1]"),
     ] {
         assert_eq!(seen(&parts), [parts[0], masked]);
         let messages = parts.map(|part| said(Role::User, part)).to_vec();
@@ -226,6 +264,16 @@ fn what_one_text_announces_and_the_next_begins_with_is_found() {
         ["Enter your new user password:", "Please help me with this form"],
         ["I forgot my password", "Reset2024 does not work"],
         ["The password is", "case-sensitive"],
+        ["Enter your new password:", "thanks"],
+        ["Enter your new password:", "Forgotten"],
+        ["Enter your new password:", "sunshine is a bad one"],
+        ["My login password:", "x"],
+        ["My login password:", "hi"],
+        ["password: x", "y"],
+        ["Preise netto,", "*12.03.2014 geändert"],
+        ["Termine:", "* 12.03.1985 Treffen"],
+        ["See the list", "*12.03.1985"],
+        ["Version 3 Beta,", "*12.03.1985"],
         ["password: ", "<your-password>"],
         ["Which phone should I buy?", "2024-05-11 is the date"],
         ["The order number is", "5551234567"],

@@ -24,19 +24,22 @@ pub(super) struct Led {
 }
 
 /// What `text` begins with, if `before` announces it and `text` alone does not show it. Only what looks like a value: a
-/// word of letters would be taken for a password wherever somebody asks for one.
+/// word of letters would be taken for a password wherever somebody asks for one, unless it is all that is said.
 pub(super) fn value(pii: &Pii, before: &str, (number, text): (usize, &str)) -> Option<Led> {
     let before = before[ceil(before, before.len().saturating_sub(BEFORE))..].trim_end();
     let lead = text.len() - text.trim_start().len();
     let word = text[lead..].split_ascii_whitespace().next()?;
     let word = &word.as_bytes()[..word.len().min(BEHIND)];
     let looks = word.iter().any(|b| b.is_ascii_digit() || b"!@#$%^&*-_".contains(b));
+    let only = before.ends_with([':', '=']) && answers(text.trim());
     // Who asks for something announces nothing.
-    if !looks || before.ends_with(['?', '!']) {
+    if !(looks || only) || before.ends_with(['?', '!']) {
         return None;
     }
     let near = words::hits(before, true, false).last().is_some_and(|hit| hit.end + NEAR >= before.len());
-    if !near {
+    // `Anna Meier,` and then `*12.03.1985`: the star is the word.
+    let starred = text[lead..].starts_with(STARS) || before.ends_with(STARS);
+    if !near && !starred {
         return None;
     }
     let head = &text[lead..floor(text, lead + BEHIND)];
@@ -47,8 +50,11 @@ pub(super) fn value(pii: &Pii, before: &str, (number, text): (usize, &str)) -> O
     let first = !head[..range.start].contains(char::is_alphanumeric);
     let whole = range.end < head.len() || lead + head.len() == text.len();
     let value = head.get(range.clone())?;
-    let good =
-        found.kind != Kind::Secret || (ties(before) && !value.bytes().all(|b| b.is_ascii_alphabetic()));
+    let good = match found.kind {
+        Kind::Secret => near && ties(before) && (only || !value.bytes().all(|b| b.is_ascii_alphabetic())),
+        Kind::Birth => true,
+        _ => near,
+    };
     let known = || {
         let alone = pii.in_question(head).into_iter();
         alone.map(|found| found.range).any(|other| other.start < range.end && range.start < other.end)
@@ -59,6 +65,40 @@ pub(super) fn value(pii: &Pii, before: &str, (number, text): (usize, &str)) -> O
         kind: found.kind,
         value: value.to_owned(),
     })
+}
+
+/// The signs of a birth.
+const STARS: [char; 2] = ['*', '°'];
+
+/// Whether a text is one word of letters that answers what was asked for, and says nothing else.
+fn answers(text: &str) -> bool {
+    let said = [
+        "cancel",
+        "changed",
+        "correct",
+        "exactly",
+        "expired",
+        "failed",
+        "forgot",
+        "forgotten",
+        "goodbye",
+        "hidden",
+        "incorrect",
+        "invalid",
+        "missing",
+        "nothing",
+        "please",
+        "skipped",
+        "sorry",
+        "thanks",
+        "thankyou",
+        "unchanged",
+        "unknown",
+        "unset",
+        "whatever",
+        "wrong",
+    ];
+    text.bytes().all(|b| b.is_ascii_alphabetic()) && !said.iter().any(|word| word.eq_ignore_ascii_case(text))
 }
 
 /// Whether a text ends with what ties a value to the word that announces it.

@@ -166,24 +166,52 @@ pub(super) fn command(text: &Text<'_>, hit: &Hit) -> Option<Found> {
     } else {
         let word = value.trim_end_matches(['.', ',', ';', ')']);
         let attached = matches!(text.before(argument.start), b'p' | b'P' | b'w');
-        (is_password(word, attached), word.len())
+        let end = argument.start + value.len();
+        let prose = word.len() == value.len() && text.ahead && is_prose(&text.str[end..]);
+        (is_password(word, attached, prose), word.len())
     };
     good.then_some(Found { kind: Kind::Secret, start: argument.start, end: argument.start + length })
 }
 
-/// What an option may be called that is written with one dash where two belong: no password.
+/// How an option goes on that is written with one dash where two belong: no password.
 const OPTIONS: [&str; 9] = ["ort", "rint", "rotocol", "lugin", "ager", "rompt", "ipe", "rogress", "retty"];
 
-/// Whether a command's password is one, and not what stands for it; `attached`: to the option's letter.
-fn is_password(word: &str, attached: bool) -> bool {
+/// How words go on that begin with the letter of an option and stand behind a dash of prose.
+const WORDS: &str = "arent arents arse art arts ass aste atch ath aths ause ick icks ing ings lace lain lan lans lay lease \
+    lus oint oints oll olls ool ools ost osts refix repare reserve review rivate roblem rocess rofile rogram roject \
+    roxy rune ublic ublish ull ulls urge ush ushes ut uts ython ait aits arn atch eb hich ide ith ord ords rite";
+
+/// What a sentence says of an option, and no password is.
+const SAYS: [&str; 32] = [
+    "and", "are", "asks", "can", "does", "expects", "flag", "for", "gives", "has", "instead", "lets",
+    "makes", "means", "must", "needs", "opens", "option", "prompts", "reads", "says", "sets", "should",
+    "stands", "switch", "takes", "tells", "uses", "wants", "was", "will", "works",
+];
+
+/// Whether a sentence goes on: with a word that follows a verb, and no argument of a command.
+fn is_prose(rest: &str) -> bool {
+    let next = rest.split_ascii_whitespace().next().unwrap_or_default();
+    let next = next.trim_end_matches(['.', ',', ';', '?', '!', ':']);
+    let words =
+        ["a", "an", "it", "its", "my", "often", "our", "that", "the", "their", "this", "too", "you", "your"];
+    words.iter().any(|word| word.eq_ignore_ascii_case(next))
+}
+
+/// Whether a command's password is one, and not what stands for it; `attached`: to the option's letter; `prose`: a
+/// sentence goes on behind it, so that a word of letters is one of its words.
+fn is_password(word: &str, attached: bool, prose: bool) -> bool {
     let lower = word.to_ascii_lowercase();
     let letters = lower.bytes().all(|b| b.is_ascii_lowercase() || matches!(b, b'_' | b'-'));
-    word.len() >= 3
-        && !word.starts_with(['-', '$', '%', '<', '[', '{', '(', '/', '|'])
-        && !(letters
-            && ["password", "passwd", "passphrase", "assword"].iter().any(|name| lower.contains(name)))
-        && !(attached && letters && OPTIONS.iter().any(|option| lower.starts_with(option)))
-        && !stand_in(word)
+    let names = ["password", "passwd", "passphrase", "assword"];
+    let stands = || names.iter().any(|name| lower.contains(name));
+    let option = || {
+        let other = || WORDS.split_ascii_whitespace().any(|word| word == lower);
+        attached && (OPTIONS.iter().any(|option| lower.starts_with(option)) || other())
+    };
+    let other = letters && (prose || stands() || option());
+    let said = !attached && SAYS.contains(&&*lower);
+    let open = word.starts_with(['-', '$', '%', '<', '[', '{', '(', '/', '|']);
+    word.len() >= 3 && !open && !other && !said && !stand_in(word)
 }
 
 /// Whether what takes a login is a command.

@@ -110,6 +110,16 @@ pub(super) fn jumbled(word: &str) -> bool {
     runs.filter(|run| if run[0].is_ascii_uppercase() { run.len() >= 2 } else { run.len() == 1 }).count() >= 3
 }
 
+/// Whether what follows a key goes on with it, and is no word: small letters, capitals and digits change often.
+pub(super) fn goes_on(rest: &str) -> bool {
+    let kind = |b: u8| (b.is_ascii_uppercase(), b.is_ascii_digit());
+    // A day has digits and signs alone.
+    let mut kinds = rest.bytes().filter(u8::is_ascii_alphanumeric).map(kind);
+    let Some(mut last) = kinds.next() else { return false };
+    let changes = kinds.filter(|kind| std::mem::replace(&mut last, *kind) != *kind).count();
+    changes >= 3 && rest.bytes().any(|b| b.is_ascii_digit())
+}
+
 /// Whether it is a row of at least `least` small words, as pass phrases are made.
 pub(super) fn phrase(word: &str, least: usize) -> bool {
     let parts = word.split('-');

@@ -7,6 +7,7 @@ use aho_corasick::{AhoCorasick, MatchKind};
 use super::{
     Finding, Kind, Mode, Pii, escape,
     led::{self, Led},
+    looks::goes_on,
     mask::{MOST_DIGITS, Vault},
     text::{ceil, floor},
     texts,
@@ -254,7 +255,9 @@ impl<'p> Survey<'p> {
                 })
                 .collect();
             // A checksum over all knows better than what a piece looks like.
-            if alone.iter().any(|other| other.kind.rank() <= found.kind.rank()) {
+            let known = alone.iter().any(|other| other.kind.rank() <= found.kind.rank());
+            let rest = joined.get(within[0].0.end..found.range.end).unwrap_or_default();
+            if known && !(found.kind == Kind::Secret && alone.len() == 1 && goes_on(rest)) {
                 continue;
             }
             let value = spelled(&joined[found.range.clone()], found.kind, Trust::Words);

@@ -156,6 +156,11 @@ impl Rules {
     }
 }
 
+/// The categories of the rules that come with Sluice.
+pub fn builtin_categories() -> impl Iterator<Item = &'static str> {
+    builtin::RULES.iter().map(|(category, _)| *category)
+}
+
 /// A pattern between the borders of words.
 fn bounded(pattern: &str) -> String {
     format!(r"\b(?:{pattern})\b")

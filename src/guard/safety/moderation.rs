@@ -9,6 +9,23 @@ use crate::{
     guard::{remote::Remote, settings::Mode},
 };
 
+/// The categories that OpenAI's own service has. Others may have others.
+pub const CATEGORIES: [&str; 13] = [
+    "harassment",
+    "harassment/threatening",
+    "hate",
+    "hate/threatening",
+    "illicit",
+    "illicit/violent",
+    "self-harm",
+    "self-harm/instructions",
+    "self-harm/intent",
+    "sexual",
+    "sexual/minors",
+    "violence",
+    "violence/graphic",
+];
+
 /// A moderation service.
 #[derive(Debug)]
 pub struct Service {

@@ -1,17 +1,20 @@
 //! Whole answers in Anthropic's JSON.
 use serde::Deserialize;
-use serde_json::{Value, value::RawValue};
+use serde_json::value::RawValue;
 
 use super::ANSWER_TOOL;
 use crate::{
     chat::{Choice, Completion, Finish, ToolCall},
     error::{Error, Result},
-    provider::{failure, text::Text},
+    provider::{
+        bounds::{self, MOST_BLOCKS, MOST_CALLS, at_most},
+        failure,
+        text::Text,
+    },
     reply::Head,
     wire::{
         self,
         anthropic::{Usage, finish_of},
-        openai::nullable,
     },
 };
 
@@ -22,7 +25,7 @@ pub(super) struct Message<'a> {
     pub(super) id: Text<'a>,
     #[serde(borrow, default)]
     pub(super) model: Text<'a>,
-    #[serde(borrow, default, deserialize_with = "nullable")]
+    #[serde(borrow, default, deserialize_with = "at_most::<MOST_BLOCKS, _, _>")]
     content: Vec<Block<'a>>,
     #[serde(borrow, default)]
     stop_reason: Text<'a>,
@@ -30,8 +33,8 @@ pub(super) struct Message<'a> {
     stop_sequence: Text<'a>,
     #[serde(default)]
     pub(super) usage: Option<Usage>,
-    #[serde(default)]
-    error: Option<Value>,
+    #[serde(borrow, default)]
+    error: Option<&'a RawValue>,
 }
 
 /// A piece of an answer. Its `type` says which of the fields it has.
@@ -66,8 +69,8 @@ impl Block<'_> {
 /// Reads the body of `/v1/messages`.
 pub(super) fn message(body: &[u8]) -> Result<(Head, Completion)> {
     let message: Message<'_> = wire::read(body).map_err(failure::unreadable)?;
-    if let Some(error) = message.error.filter(|error| !error.is_null()) {
-        return Err(failure::of_stream(&error));
+    if let Some(error) = message.error {
+        return Err(failure::of_stream(error));
     }
     if message.stop_reason.0.is_empty() {
         return Err(Error::broken("the answer has no stop reason"));
@@ -86,6 +89,7 @@ pub(super) fn message(body: &[u8]) -> Result<(Head, Completion)> {
                 answered = true;
                 choice.text.push_str(block.input());
             }
+            "tool_use" if choice.tool_calls.len() >= MOST_CALLS => return Err(bounds::too_many()),
             "tool_use" => choice.tool_calls.push(ToolCall {
                 arguments: block.input().to_owned(),
                 id: block.id.0.into_owned(),
@@ -98,8 +102,8 @@ pub(super) fn message(body: &[u8]) -> Result<(Head, Completion)> {
     }
     let finish = finish_of(&message.stop_reason.0, message.stop_sequence.filled());
     choice.finish = Some(settled(finish, answered, !choice.tool_calls.is_empty()));
-    let head =
-        Head { model: message.model.0.into(), id: message.id.filled().map(Into::into), ..Head::default() };
+    let model = bounds::name(message.model).unwrap_or_default();
+    let head = Head { model, id: bounds::name(message.id), ..Head::default() };
     let usage = message.usage.map(Into::into);
     Ok((head, Completion { choices: vec![choice], usage, ..Completion::default() }))
 }
@@ -142,6 +146,20 @@ mod tests {
         let (_, completion) = message(body.to_string().as_bytes()).unwrap();
         assert_eq!(completion.text(), r#"{"a":1}"#);
         assert_eq!(completion.choices[0].finish, Some(Finish::Stop));
+    }
+
+    #[test]
+    fn an_answer_has_so_many_parts() {
+        let body = |kind: &str, many: usize| {
+            let block = json!({"type": kind, "text": "a", "name": "f", "id": "t"});
+            json!({"stop_reason": "end_turn", "content": vec![block; many]}).to_string()
+        };
+        assert_eq!(message(body("text", MOST_BLOCKS).as_bytes()).unwrap().1.text().len(), MOST_BLOCKS);
+        let (_, called) = message(body("tool_use", MOST_CALLS).as_bytes()).unwrap();
+        assert_eq!(called.choices[0].tool_calls.len(), MOST_CALLS);
+        for body in [body("text", MOST_BLOCKS + 1), body("tool_use", MOST_CALLS + 1), body("", 100_000)] {
+            assert!(matches!(message(body.as_bytes()), Err(Error::Broken(_))));
+        }
     }
 
     #[test]

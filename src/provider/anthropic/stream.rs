@@ -1,6 +1,6 @@
 //! A streamed answer in Anthropic's JSON.
 use serde::Deserialize;
-use serde_json::Value;
+use serde_json::value::RawValue;
 
 use super::{
     ANSWER_TOOL,
@@ -9,7 +9,12 @@ use super::{
 use crate::{
     chat::Event,
     error::{Error, Result},
-    provider::{Decoder, failure, text::Text},
+    provider::{
+        Decoder,
+        bounds::{self, MOST_CALLS},
+        failure,
+        text::Text,
+    },
     reply::Head,
     wire::{
         self,
@@ -62,8 +67,8 @@ struct Incoming<'a> {
     delta: Option<Delta<'a>>,
     #[serde(default)]
     usage: Option<Later>,
-    #[serde(default)]
-    error: Option<Value>,
+    #[serde(borrow, default)]
+    error: Option<&'a RawValue>,
 }
 
 #[derive(Default, Deserialize)]
@@ -108,7 +113,9 @@ impl Decoder for Stream {
                     self.begin(message, out);
                 }
             }
-            "content_block_start" => self.open(event.index, event.content_block.unwrap_or_default(), out),
+            "content_block_start" => {
+                self.open(event.index, event.content_block.unwrap_or_default(), out)?;
+            }
             "content_block_delta" => self.piece(event.index, event.delta.unwrap_or_default(), out),
             "content_block_stop" => self.shut(event.index, out),
             "message_delta" => {
@@ -118,7 +125,7 @@ impl Decoder for Stream {
                 self.done = true;
                 return self.close(out);
             }
-            "error" => return Err(failure::of_stream(&event.error.unwrap_or_default())),
+            "error" => return Err(failure::of_stream(event.error.unwrap_or(RawValue::NULL))),
             // Pings, and what may be added to the API.
             _ => {}
         }
@@ -140,15 +147,15 @@ impl Decoder for Stream {
 
 impl Stream {
     fn begin(&mut self, message: Message<'_>, out: &mut Vec<Event>) {
-        self.head.model = message.model.0.into();
-        self.head.id = message.id.filled().map(Into::into);
+        self.head.model = bounds::name(message.model).unwrap_or_default();
+        self.head.id = bounds::name(message.id);
         if let Some(usage) = message.usage {
             self.usage = usage;
             out.push(Event::Usage(usage.into()));
         }
     }
 
-    fn open(&mut self, index: u32, block: Block<'_>, out: &mut Vec<Event>) {
+    fn open(&mut self, index: u32, block: Block<'_>, out: &mut Vec<Event>) -> Result<()> {
         let choice = 0;
         let kind = match block.kind.0.as_ref() {
             "text" => {
@@ -176,6 +183,8 @@ impl Stream {
                     self.answered = true;
                     out.extend(begun.then(|| Event::text(given)));
                     Open::Answer
+                } else if self.calls as usize >= MOST_CALLS {
+                    return Err(bounds::too_many());
                 } else {
                     let (id, name) = (block.id.filled(), block.name.filled());
                     out.push(Event::ToolCall { choice, index: self.calls, id, name, arguments: given });
@@ -188,6 +197,7 @@ impl Stream {
         if self.open.len() < MOST_OPEN {
             self.open.push((index, kind));
         }
+        Ok(())
     }
 
     fn piece(&mut self, index: u32, delta: Delta<'_>, out: &mut Vec<Event>) {

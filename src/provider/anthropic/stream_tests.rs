@@ -1,4 +1,4 @@
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::*;
 use crate::{
@@ -112,4 +112,15 @@ fn an_error_within_the_stream_is_an_error_of_the_reply() {
         assert_eq!(events(&[frame]).unwrap_err().facts().code, code, "{kind}");
     }
     assert!(events(&[json!({"type": "ping"}), json!({"type": "something_new"})]).unwrap().is_empty());
+}
+
+#[test]
+fn an_answer_has_so_many_tool_calls() {
+    let call = json!({"type": "content_block_start", "index": 0, "content_block": {"type": "tool_use", "name": "f"}});
+    let stop = json!({"type": "content_block_stop", "index": 0});
+    let calls = |many| vec![[call.clone(), stop.clone()]; many].concat();
+    assert_eq!(events(&calls(1024)).unwrap().len(), 2048);
+    assert!(matches!(events(&calls(1025)), Err(Error::Broken(_))));
+    let blocks = json!({"type": "message_start", "message": {"content": vec![json!({}); 5000]}});
+    assert!(matches!(events(&[blocks]), Err(Error::Broken(_))));
 }

@@ -4,14 +4,18 @@ use std::{fmt, sync::Arc};
 use base64::{Engine, engine::general_purpose::STANDARD};
 use serde::{
     Deserialize, Deserializer,
-    de::{SeqAccess, Visitor},
+    de::{Error as _, SeqAccess, Visitor},
 };
-use serde_json::Value;
+use serde_json::value::RawValue;
 
 use crate::{
     chat::{self, Completion, ToolCall},
     error::{Error, Result},
-    provider::{failure, text::Text},
+    provider::{
+        bounds::{self, LONGEST_VECTOR, MOST_CALLS, MOST_CHOICES, MOST_VECTORS, TOO_MANY, at_most},
+        failure,
+        text::Text,
+    },
     reply::Head,
     wire::{
         self,
@@ -25,12 +29,12 @@ struct Whole<'a> {
     id: Text<'a>,
     #[serde(borrow, default)]
     model: Text<'a>,
-    #[serde(borrow, default = "Vec::new", deserialize_with = "nullable")]
+    #[serde(borrow, default = "Vec::new", deserialize_with = "at_most::<MOST_CHOICES, _, _>")]
     choices: Vec<Choice<'a>>,
     #[serde(default)]
     usage: Option<Usage>,
-    #[serde(default)]
-    error: Option<Value>,
+    #[serde(borrow, default)]
+    error: Option<&'a RawValue>,
 }
 
 #[derive(Deserialize)]
@@ -54,8 +58,9 @@ struct Message<'a> {
     reasoning: Text<'a>,
     #[serde(borrow)]
     refusal: Text<'a>,
-    #[serde(borrow, deserialize_with = "nullable")]
-    tool_calls: Vec<Call<'a>>,
+    /// A list of [`Call`].
+    #[serde(borrow)]
+    tool_calls: Option<&'a RawValue>,
 }
 
 #[derive(Deserialize)]
@@ -78,34 +83,36 @@ struct Function<'a> {
 /// Reads the body of `/chat/completions`.
 pub(super) fn chat(body: &[u8]) -> Result<(Head, Completion)> {
     let mut whole: Whole<'_> = wire::read(body).map_err(failure::unreadable)?;
-    if let Some(error) = whole.error.filter(|error| !error.is_null()) {
-        return Err(failure::of_stream(&error));
+    if let Some(error) = whole.error {
+        return Err(failure::of_stream(error));
     }
     if whole.choices.is_empty() {
         return Err(Error::broken("the answer has no choices"));
     }
     whole.choices.sort_by_key(|choice| choice.index);
-    let choices = whole.choices.into_iter().map(choice).collect();
+    let mut room = MOST_CALLS;
+    let choices = whole.choices.into_iter().map(|read| choice(read, &mut room)).collect::<Result<_>>()?;
     let completion = Completion { choices, usage: whole.usage.map(Into::into), ..Completion::default() };
     Ok((head(whole.id, whole.model), completion))
 }
 
-fn choice(read: Choice<'_>) -> chat::Choice {
+/// An answer. Its tool calls take from the room that all answers together have.
+fn choice(read: Choice<'_>, room: &mut usize) -> Result<chat::Choice> {
     let message = read.message;
-    let tool_calls: Vec<_> = message.tool_calls.into_iter().map(call).collect();
+    let tool_calls: Vec<_> = bounds::within(message.tool_calls, room)?.into_iter().map(call).collect();
     let reasoning = message.reasoning_content.filled().or_else(|| message.reasoning.filled());
     let finish = match read.finish_reason.0.as_ref() {
         "" if !tool_calls.is_empty() => chat::Finish::ToolCalls,
         reason => finish_of(reason),
     };
-    chat::Choice {
+    Ok(chat::Choice {
         text: message.content.0.into_owned(),
         reasoning: reasoning.unwrap_or_default(),
         refusal: message.refusal.0.into_owned(),
         tool_calls,
         finish: Some(finish),
         ..chat::Choice::default()
-    }
+    })
 }
 
 fn call(read: Call<'_>) -> ToolCall {
@@ -115,19 +122,19 @@ fn call(read: Call<'_>) -> ToolCall {
 }
 
 fn head(id: Text<'_>, model: Text<'_>) -> Head {
-    Head { model: model.0.into(), id: id.filled().map(Into::into), ..Head::default() }
+    Head { model: bounds::name(model).unwrap_or_default(), id: bounds::name(id), ..Head::default() }
 }
 
 #[derive(Deserialize)]
 struct Embeddings<'a> {
     #[serde(borrow, default)]
     model: Text<'a>,
-    #[serde(default, deserialize_with = "nullable")]
+    #[serde(default, deserialize_with = "at_most::<MOST_VECTORS, _, _>")]
     data: Vec<Embedding>,
     #[serde(default)]
     usage: Option<Usage>,
-    #[serde(default)]
-    error: Option<Value>,
+    #[serde(borrow, default)]
+    error: Option<&'a RawValue>,
 }
 
 #[derive(Deserialize)]
@@ -140,8 +147,8 @@ struct Embedding {
 /// Reads the body of `/embeddings`, one vector for each of `inputs`.
 pub(super) fn embeddings(body: &[u8], inputs: usize) -> Result<(Head, Completion)> {
     let whole: Embeddings<'_> = wire::read(body).map_err(failure::unreadable)?;
-    if let Some(error) = whole.error.filter(|error| !error.is_null()) {
-        return Err(failure::of_stream(&error));
+    if let Some(error) = whole.error {
+        return Err(failure::of_stream(error));
     }
     let mut vectors = vec![None; inputs];
     for (place, Embedding { index, embedding }) in whole.data.into_iter().enumerate() {
@@ -177,6 +184,9 @@ impl<'de> Visitor<'de> for VectorVisitor {
     fn visit_str<E: serde::de::Error>(self, text: &str) -> Result<Vector, E> {
         let bytes = STANDARD.decode(text).map_err(|_| E::custom("not base64"))?;
         let (numbers, rest) = bytes.as_chunks::<4>();
+        if numbers.len() > LONGEST_VECTOR {
+            return Err(E::custom(TOO_MANY));
+        }
         if !rest.is_empty() {
             return Err(E::custom("not a whole number of floats"));
         }
@@ -186,6 +196,9 @@ impl<'de> Visitor<'de> for VectorVisitor {
     fn visit_seq<A: SeqAccess<'de>>(self, mut numbers: A) -> Result<Vector, A::Error> {
         let mut vector = Vec::with_capacity(1536);
         while let Some(number) = numbers.next_element()? {
+            if vector.len() >= LONGEST_VECTOR {
+                return Err(A::Error::custom(TOO_MANY));
+            }
             vector.push(number);
         }
         Ok(Vector(vector.into()))
@@ -219,6 +232,36 @@ mod tests {
         assert_eq!(chat(body.as_bytes()).unwrap_err().facts().code, "upstream_rate_limited");
         for body in [&b""[..], b"{}", b"[]", b"<html>", b"{\"choices\":[]}", b"{\"choices\":[{}]}"] {
             assert!(matches!(chat(body), Err(Error::Broken(_))));
+        }
+    }
+
+    #[test]
+    fn a_whole_answer_has_so_many_parts() {
+        let body = |choices: usize, calls: usize| {
+            let calls = vec![json!({}); calls];
+            let choice = json!({"message": {"tool_calls": calls}, "finish_reason": "stop"});
+            json!({"choices": vec![choice; choices]}).to_string()
+        };
+        let (_, all) = chat(body(128, 8).as_bytes()).unwrap();
+        assert_eq!(all.choices.iter().map(|choice| choice.tool_calls.len()).sum::<usize>(), 1024);
+        for body in [body(128, 9), body(129, 0), body(1, 1025)] {
+            assert!(matches!(chat(body.as_bytes()), Err(Error::Broken(_))));
+        }
+        let error = format!(r#"{{"error": [{}0]}}"#, "[],".repeat(100_000));
+        assert_eq!(chat(error.as_bytes()).unwrap_err().facts().code, "upstream_failed");
+    }
+
+    #[test]
+    fn vectors_have_an_end() {
+        let body = |numbers: usize, vectors: usize| {
+            let vector = json!({"embedding": vec![0; numbers]});
+            json!({"data": vec![vector; vectors]}).to_string()
+        };
+        assert!(embeddings(body(LONGEST_VECTOR, 1).as_bytes(), 1).is_ok());
+        let bytes = STANDARD.encode(vec![0_u8; 4 * (LONGEST_VECTOR + 1)]);
+        let packed = json!({"data": [{"embedding": bytes}]}).to_string();
+        for body in [body(LONGEST_VECTOR + 1, 1), body(0, MOST_VECTORS + 1), packed] {
+            assert!(matches!(embeddings(body.as_bytes(), 1), Err(Error::Broken(_))));
         }
     }
 

@@ -1,11 +1,16 @@
 //! A streamed answer in OpenAI's JSON.
 use serde::Deserialize;
-use serde_json::Value;
+use serde_json::value::RawValue;
 
 use crate::{
     chat::{Event, Finish},
     error::{Error, Result},
-    provider::{Decoder, failure, text::Text},
+    provider::{
+        Decoder,
+        bounds::{self, MOST_CALLS, MOST_CHOICES, at_most},
+        failure,
+        text::Text,
+    },
     reply::Head,
     wire::{
         self,
@@ -19,6 +24,8 @@ pub(super) struct Stream {
     head: Head,
     /// What is known of each answer, by its index.
     choices: Vec<Progress>,
+    /// How many tool calls have begun, in all answers together.
+    calls: usize,
     done: bool,
 }
 
@@ -30,21 +37,18 @@ struct Progress {
     finished: bool,
 }
 
-/// A provider's index beyond this is taken for nonsense.
-const MOST_CHOICES: u32 = 128;
-
 #[derive(Deserialize)]
 struct Chunk<'a> {
     #[serde(borrow, default)]
     id: Text<'a>,
     #[serde(borrow, default)]
     model: Text<'a>,
-    #[serde(borrow, default = "Vec::new", deserialize_with = "nullable")]
+    #[serde(borrow, default = "Vec::new", deserialize_with = "at_most::<MOST_CHOICES, _, _>")]
     choices: Vec<Choice<'a>>,
     #[serde(default)]
     usage: Option<Usage>,
-    #[serde(default)]
-    error: Option<Value>,
+    #[serde(borrow, default)]
+    error: Option<&'a RawValue>,
 }
 
 #[derive(Deserialize)]
@@ -55,8 +59,8 @@ struct Choice<'a> {
     delta: Delta<'a>,
     #[serde(borrow, default)]
     finish_reason: Text<'a>,
-    #[serde(default)]
-    error: Option<Value>,
+    #[serde(borrow, default)]
+    error: Option<&'a RawValue>,
 }
 
 #[derive(Default, Deserialize)]
@@ -70,8 +74,9 @@ struct Delta<'a> {
     reasoning: Text<'a>,
     #[serde(borrow)]
     refusal: Text<'a>,
-    #[serde(borrow, deserialize_with = "nullable")]
-    tool_calls: Vec<Call<'a>>,
+    /// A list of [`Call`].
+    #[serde(borrow)]
+    tool_calls: Option<&'a RawValue>,
 }
 
 #[derive(Deserialize)]
@@ -106,17 +111,18 @@ impl Decoder for Stream {
             return Ok(());
         }
         let chunk: Chunk<'_> = wire::read(data).map_err(failure::unreadable)?;
-        if let Some(error) = chunk.error.filter(|error| !error.is_null()) {
-            return Err(failure::of_stream(&error));
+        if let Some(error) = chunk.error {
+            return Err(failure::of_stream(error));
         }
-        if self.head.model.is_empty() && !chunk.model.0.is_empty() {
-            self.head.model = chunk.model.0.into();
+        if self.head.model.is_empty() {
+            self.head.model = bounds::name(chunk.model).unwrap_or_default();
         }
-        if self.head.id.is_none() && !chunk.id.0.is_empty() {
-            self.head.id = Some(chunk.id.0.into());
+        if self.head.id.is_none() {
+            self.head.id = bounds::name(chunk.id);
         }
+        let mut room = MOST_CALLS;
         for choice in chunk.choices {
-            self.choice(choice, out)?;
+            self.choice(choice, &mut room, out)?;
         }
         out.extend(chunk.usage.map(|usage| Event::Usage(usage.into())));
         Ok(())
@@ -151,11 +157,13 @@ impl Decoder for Stream {
 }
 
 impl Stream {
-    fn choice(&mut self, read: Choice<'_>, out: &mut Vec<Event>) -> Result<()> {
-        if let Some(error) = read.error.filter(|error| !error.is_null()) {
-            return Err(failure::of_stream(&error));
+    /// Reads a piece of one answer. Its tool calls take from the room that this event has.
+    fn choice(&mut self, read: Choice<'_>, room: &mut usize, out: &mut Vec<Event>) -> Result<()> {
+        if let Some(error) = read.error {
+            return Err(failure::of_stream(error));
         }
-        let choice = read.index.min(MOST_CHOICES - 1);
+        // An index beyond is taken for nonsense.
+        let choice = read.index.min(MOST_CHOICES as u32 - 1);
         let at = choice as usize;
         if self.choices.len() <= at {
             self.choices.resize_with(at + 1, Progress::default);
@@ -169,8 +177,14 @@ impl Stream {
         }
         out.extend(delta.content.filled().map(|text| Event::Text { choice, text }));
         out.extend(delta.refusal.filled().map(|text| Event::Refusal { choice, text }));
-        for call in delta.tool_calls {
-            out.push(progress.call(choice, call));
+        for call in bounds::within(delta.tool_calls, room)? {
+            let before = progress.calls;
+            let event = progress.call(choice, call);
+            self.calls += (progress.calls - before) as usize;
+            if self.calls > MOST_CALLS {
+                return Err(bounds::too_many());
+            }
+            out.push(event);
         }
         if !read.finish_reason.0.is_empty() && !progress.finished {
             if read.finish_reason.0 == "error" {
@@ -199,7 +213,7 @@ impl Progress {
 
 #[cfg(test)]
 mod tests {
-    use serde_json::json;
+    use serde_json::{Value, json};
 
     use super::*;
     use crate::{chat::Completion, provider::frames::Frames};
@@ -311,6 +325,38 @@ mod tests {
         ] {
             assert_eq!(events(std::slice::from_ref(&chunk)).unwrap_err().facts().code, code, "{chunk}");
         }
+    }
+
+    #[test]
+    fn all_answers_together_have_so_many_tool_calls() {
+        let calls = |index: u32, many: usize| json!({"choices": [{"index": index, "delta": {"tool_calls": vec![json!({"id": "c"}); many]}}]});
+        let told = |chunks: &[Value]| events(chunks).unwrap_err().to_string();
+        let fits: Vec<_> = (0..128).map(|index| calls(index, MOST_CALLS / 128)).collect();
+        assert_eq!(events(&fits).unwrap().len(), MOST_CALLS);
+        let more = [&fits[..], &[calls(5, 1)]].concat();
+        assert!(events(&more).is_err(), "one more, in any of them");
+        let many = |calls: Value| json!({"choices": vec![json!({"delta": {"tool_calls": calls}}); 128]});
+        for chunks in [
+            vec![calls(0, MOST_CALLS + 1)],
+            vec![many(json!(vec![json!({"index": 0}); 9]))],
+            vec![many(json!([{"index": 4000}]))],
+            vec![json!({"choices": [{"delta": {"tool_calls": [{"index": u32::MAX}]}}]})],
+            vec![json!({"choices": vec![json!({}); 129]})],
+        ] {
+            assert_eq!(told(&chunks), told(&more));
+        }
+        // Pieces of one call are not calls.
+        let piece = json!({"index": 0, "function": {"arguments": "x"}});
+        let pieces = json!({"choices": [{"delta": {"tool_calls": vec![piece; 8]}}]});
+        assert_eq!(events(&vec![pieces; MOST_CALLS]).unwrap().len(), 8 * MOST_CALLS);
+    }
+
+    #[test]
+    fn a_name_that_is_too_long_is_none() {
+        let long = json!({"id": "i".repeat(300), "model": "m".repeat(300), "choices": [{"delta": {"content": "a"}}]});
+        let mut decoder = Stream::default();
+        decoder.frame("", long.to_string().as_bytes(), &mut Vec::new()).unwrap();
+        assert_eq!(decoder.head(), Head::default());
     }
 
     #[test]
