@@ -1,5 +1,6 @@
 //! What content safety and the guard of the system prompt make of an answer does not depend on its pieces.
 #![no_main]
+#[path = "support/judged.rs"]
 mod support;
 
 use std::sync::{Arc, LazyLock};

@@ -1,21 +1,9 @@
-//! No bytes make the reader of OpenAI's answers panic, and what it reads can be put together.
+//! No bytes make the reader of OpenAI's answers panic, and what it reads can be put together and told on.
 #![no_main]
-use libfuzzer_sys::fuzz_target;
-use sluice::{
-    chat::{Completion, Request},
-    provider::{Dialect, frames::Frames, openai::OpenAi},
-};
+#[path = "support/decoded.rs"]
+mod support;
 
-fuzz_target!(|bytes: &[u8]| {
-    let dialect = OpenAi::default();
-    let _ = dialect.decode(&Request::default(), bytes);
-    let (mut frames, mut decoder, mut out) = (Frames::new(1 << 16), dialect.decoder(), Vec::new());
-    let read = frames.push(bytes, |name, data| decoder.frame(name, data, &mut out));
-    if read.is_ok() && !decoder.done() {
-        let _ = decoder.close(&mut out);
-    }
-    let mut completion = Completion::default();
-    for event in &out {
-        completion.push(event);
-    }
-});
+use libfuzzer_sys::fuzz_target;
+use sluice::provider::openai::OpenAi;
+
+fuzz_target!(|bytes: &[u8]| support::told(&OpenAi::default(), bytes));

@@ -1,5 +1,6 @@
 //! Any text is searched without a panic, and what is masked whole is masked in pieces.
 #![no_main]
+#[path = "support/judged.rs"]
 mod support;
 
 use std::sync::{Arc, LazyLock};

@@ -23,7 +23,7 @@ pub struct Usage {
 impl Usage {
     /// All tokens.
     pub fn total(&self) -> u64 {
-        self.input + self.output
+        self.input.saturating_add(self.output)
     }
 
     /// What this and `other` took together.
@@ -74,6 +74,12 @@ impl fmt::Display for Cost {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn counts_beyond_all_reason_are_added_up() {
+        let usage = Usage { input: u64::MAX, output: 1, ..Usage::default() };
+        assert_eq!(usage.total(), u64::MAX);
+    }
 
     #[test]
     fn money_is_shown_without_rounding() {

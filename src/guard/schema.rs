@@ -3,12 +3,14 @@
 //! The schema comes from the caller, so nothing in it is trusted: a `$ref` to
 //! elsewhere is never fetched, patterns run in linear time, and a schema that
 //! says much in few words, by references to references, is refused.
-use std::collections::HashMap;
+mod size;
 
 use jsonschema::{PatternOptions, ValidationError, Validator, error::ValidationErrorKind};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
-use serde_json::Value;
+use serde_json::{Value, json};
+
+use self::size::{Allowed, Size};
 
 /// What becomes of answers that have to follow a JSON Schema.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize, JsonSchema, garde::Validate)]
@@ -46,26 +48,23 @@ const MOST_MISTAKES: usize = 8;
 /// The longest description of a mistake, in characters.
 const LONGEST_MISTAKE: usize = 300;
 
-/// The most values in a schema, and in what its references stand for.
-const LARGEST: usize = 10_000;
-const MOST_REFERRED: usize = 50_000;
-/// How deep it may be, with what its references stand for.
-const DEEPEST: usize = 128;
-/// A schema that refers to itself more than once may double with each level of an answer: so much of that is checked.
-const MOST_BRANCHES: f64 = 50_000.0;
-
 /// Whether a schema can be used; else why not, in words for who sent it. What is right but beyond this program
 /// (patterns that look around, dialects of one's own) passes, and is not checked.
 pub fn check(schema: &Value) -> Result<(), String> {
     if !matches!(schema, Value::Object(_) | Value::Bool(_)) {
         return Err("must be a JSON Schema: an object".into());
     }
-    Size::of(schema).map_err(|why| format!("must be a JSON Schema that can be used: {why}"))?;
-    let Err(first) = build(schema, PatternOptions::regex()) else { return Ok(()) };
-    // A pattern may need an engine that goes back and forth: it is right, but nothing that runs here.
-    let Err(wrong) = build(schema, PatternOptions::fancy_regex()) else {
-        tracing::debug!(why = %first, "a caller's schema has patterns that are not checked");
-        return Ok(());
+    let size = Size::of(schema).map_err(|why| format!("must be a JSON Schema that can be used: {why}"))?;
+    let most = size.pattern_memory();
+    let Err(first) = build(schema, most) else { return Ok(()) };
+    // A pattern may need an engine that goes back and forth, or more memory: it is right, but nothing that runs here.
+    let other = PatternOptions::fancy_regex().size_limit(most).dfa_size_limit(most);
+    let wrong = match jsonschema::options().with_pattern_options(other).offline().build(schema) {
+        Err(wrong) if !is_only_large(&wrong) => wrong,
+        _ => {
+            tracing::debug!(why = %first, "a caller's schema has patterns that are not checked");
+            return Ok(());
+        }
     };
     match wrong.kind() {
         ValidationErrorKind::Referencing(jsonschema::ReferencingError::UnknownSpecification { .. }) => Ok(()),
@@ -83,8 +82,22 @@ pub fn check(schema: &Value) -> Result<(), String> {
     }
 }
 
-fn build<E>(schema: &Value, patterns: PatternOptions<E>) -> Result<Validator, ValidationError<'static>> {
+/// Makes the judge of a schema, each of whose patterns may take so much memory.
+fn build(schema: &Value, most: usize) -> Result<Validator, ValidationError<'static>> {
+    let patterns = PatternOptions::regex().size_limit(most).dfa_size_limit(most);
     jsonschema::options().with_pattern_options(patterns).offline().build(schema)
+}
+
+/// Whether this is a pattern that is right by itself, and takes more than its share of the memory.
+fn is_only_large(wrong: &ValidationError<'_>) -> bool {
+    let patterns = PatternOptions::fancy_regex();
+    let alone = || {
+        jsonschema::options()
+            .with_pattern_options(patterns)
+            .offline()
+            .build(&json!({"pattern": wrong.instance()}))
+    };
+    matches!(wrong.kind(), ValidationErrorKind::Format { .. }) && alone().is_ok()
 }
 
 /// Judges a text by a schema.
@@ -93,16 +106,28 @@ pub fn judge(schema: &Value, text: &str) -> Form {
         Ok(size) => size,
         Err(why) => return Form::Unknown(why.into()),
     };
-    let validator = match build(schema, PatternOptions::regex()) {
-        Ok(validator) => validator,
-        Err(why) => return Form::Unknown(shortened(&why.to_string())),
-    };
     let mistakes = |text: &str| -> Result<Option<String>, String> {
-        let value: Value = serde_json::from_str(text).map_err(|why| {
+        let read = serde_json::from_str::<Value>(text);
+        let allowed = match &read {
+            Ok(value) => size.allowed(value, text.len()),
+            Err(_) => Some(Allowed { patterns: size.pattern_memory(), mistakes: false }),
+        };
+        let Some(allowed) = allowed else {
+            return Ok(Some("the answer is too deep or too long for so much of a schema".into()));
+        };
+        let validator = match build(schema, allowed.patterns) {
+            Ok(validator) => validator,
+            Err(why) => return Ok(Some(shortened(&why.to_string()))),
+        };
+        let value = read.map_err(|why| {
             format!("it is not JSON (wrong from line {}, column {} on)", why.line(), why.column())
         })?;
-        if !size.allows(depth(&value)) {
-            return Ok(Some("the answer is too deep for a schema that refers to itself so often".into()));
+        if validator.is_valid(&value) {
+            return Ok(None);
+        }
+        // All mistakes are gathered before the first is told.
+        if !allowed.mistakes {
+            return Err("it does not have the form that the schema asks for".into());
         }
         let told: Vec<String> = validator
             .iter_errors(&value)
@@ -112,7 +137,7 @@ pub fn judge(schema: &Value, text: &str) -> Form {
                 shortened(&format!("at `{}`: {mistake}", if at.is_empty() { "/" } else { &at }))
             })
             .collect();
-        if told.is_empty() { Ok(None) } else { Err(told.join("; ")) }
+        Err(told.join("; "))
     };
     let why = match mistakes(text) {
         Ok(None) => return Form::Right,
@@ -123,107 +148,6 @@ pub fn judge(schema: &Value, text: &str) -> Form {
         Some(json) => Form::Wrapped(json.to_owned()),
         None => Form::Wrong(why),
     }
-}
-
-/// How much a schema is, once its references are put in place.
-struct Size {
-    /// References to what they are part of: each time an answer is a level deeper, so many more come.
-    recursions: usize,
-}
-
-impl Size {
-    /// The size of a schema that is not too large; else in what it is.
-    fn of(schema: &Value) -> Result<Self, &'static str> {
-        let names = HashMap::new();
-        let mut all = Walk { schema, names, values: 0, referred: 0, recursions: 0, within: vec![schema] };
-        all.values(schema, 0)?;
-        all.referred(schema, 0)?;
-        Ok(Self { recursions: all.recursions })
-    }
-
-    /// Whether an answer so deep is checked in bounded time.
-    fn allows(&self, depth: usize) -> bool {
-        self.recursions < 2 || (self.recursions as f64).powf(depth as f64) <= MOST_BRANCHES
-    }
-}
-
-/// Goes through a schema.
-struct Walk<'s> {
-    schema: &'s Value,
-    /// What has a name of its own.
-    names: HashMap<&'s str, &'s Value>,
-    values: usize,
-    referred: usize,
-    recursions: usize,
-    /// What references stand for, from the outside in.
-    within: Vec<&'s Value>,
-}
-
-impl<'s> Walk<'s> {
-    /// Counts the values as they are written.
-    fn values(&mut self, value: &'s Value, depth: usize) -> Result<(), &'static str> {
-        self.values += 1;
-        if self.values > LARGEST || depth > DEEPEST {
-            return Err("it has too many values, or too many within each other");
-        }
-        let named =
-            ["$anchor", "$dynamicAnchor", "$id", "id"].iter().filter_map(|key| value.get(key)?.as_str());
-        self.names.extend(named.map(|name| (name, value)));
-        children(value).try_for_each(|child| self.values(child, depth + 1))
-    }
-
-    /// Counts them with what references stand for.
-    fn referred(&mut self, value: &'s Value, depth: usize) -> Result<(), &'static str> {
-        self.referred += 1;
-        if self.referred > MOST_REFERRED || depth > DEEPEST {
-            return Err("its references lead to too much");
-        }
-        for reference in
-            ["$ref", "$dynamicRef", "$recursiveRef"].iter().filter_map(|key| value.get(key)?.as_str())
-        {
-            let target = self.target(reference).ok_or("a reference in it leads to nothing in it")?;
-            if self.within.iter().any(|known| std::ptr::eq(*known, target)) {
-                self.recursions += 1;
-            } else {
-                self.within.push(target);
-                self.referred(target, depth + 1)?;
-                self.within.pop();
-            }
-        }
-        parts(value).try_for_each(|child| self.referred(child, depth + 1))
-    }
-
-    /// What a reference stands for.
-    fn target(&self, reference: &str) -> Option<&'s Value> {
-        let within = reference.strip_prefix('#');
-        let by_path = within.and_then(|path| self.schema.pointer(path));
-        by_path.or_else(|| self.names.get(within.unwrap_or(reference)).copied())
-    }
-}
-
-/// The values within a value.
-fn children(value: &Value) -> Box<dyn Iterator<Item = &Value> + '_> {
-    match value {
-        Value::Object(map) => Box::new(map.values()),
-        Value::Array(list) => Box::new(list.iter()),
-        _ => Box::new(std::iter::empty()),
-    }
-}
-
-/// The same without definitions, which are nothing until a reference leads to them.
-fn parts(value: &Value) -> Box<dyn Iterator<Item = &Value> + '_> {
-    let definitions = |key: &str| matches!(key, "$defs" | "definitions");
-    match value {
-        Value::Object(map) => {
-            Box::new(map.iter().filter(move |(key, _)| !definitions(key)).map(|(_, value)| value))
-        }
-        other => children(other),
-    }
-}
-
-/// How many values are within each other.
-fn depth(value: &Value) -> usize {
-    1 + children(value).map(depth).max().unwrap_or(0)
 }
 
 /// The JSON in a text that says something around it, such as a Markdown fence.
@@ -243,8 +167,6 @@ fn shortened(text: &str) -> String {
 
 #[cfg(test)]
 mod tests {
-    use serde_json::json;
-
     use super::*;
 
     fn person() -> Value {
@@ -330,7 +252,101 @@ mod tests {
         let list = json!({"properties": {"next": {"$ref": "#"}}, "type": "object"});
         let deep = format!("{}1{}", "{\"next\":".repeat(60), "}".repeat(60));
         assert!(matches!(judge(&list, &deep), Form::Wrong(_)), "one at a time is no harm");
+        let all = json!({"items": {"allOf": vec![json!({"type": "number"}); 4000]}});
+        let long = |values: usize| format!("[{}1]", "1,".repeat(values));
+        assert!(matches!(judge(&all, &long(100)), Form::Right));
+        assert!(matches!(judge(&all, &long(100_000)), Form::Unknown(_)));
+        let Form::Wrong(why) = judge(&all, &format!("[{}1]", "\"\",".repeat(20_000))) else {
+            panic!("it was right")
+        };
+        assert_eq!(why, "it does not have the form that the schema asks for");
+        let named: Vec<_> = vec![json!({"format": "hostname"}); 4000];
+        let named = json!({"$schema": "http://json-schema.org/draft-07/schema#", "anyOf": named});
+        assert!(matches!(judge(&named, &format!("\"{}\"", "a".repeat(1_000_000))), Form::Unknown(_)));
         let wide: Vec<Value> = (0..6_000).map(|n| json!({"const": n})).collect();
         assert!(check(&json!({"anyOf": wide})).unwrap_err().contains("too many"));
+    }
+
+    #[test]
+    fn what_is_counted_is_what_is_used() {
+        // Each leads to a schema that doubles, past another of the same name that is small.
+        let link = |to: usize| json!({"$ref": format!("#/$defs/d{to}")});
+        let mut large: serde_json::Map<_, _> =
+            (0..40).map(|at| (format!("d{at}"), json!({"anyOf": [link(at + 1), link(at + 1)]}))).collect();
+        large.insert("d40".into(), json!({"type": "string"}));
+        let small: serde_json::Map<_, _> = (0..=40).map(|at| (format!("d{at}"), json!(true))).collect();
+        let within = json!({"$id": "http://a.test/b", "$defs": large, "$ref": "#/$defs/d0"});
+        let mut named = large.clone();
+        named["d0"]["$anchor"] = "a".into();
+        let mut spelled = large.clone();
+        spelled.insert("d%30".into(), true.into());
+        // Definitions of properties are none.
+        let mut properties: serde_json::Map<_, _> = large.clone();
+        for at in 0..40 {
+            let next = json!({"properties": {"$defs": link(at + 1)}});
+            properties.insert(format!("d{at}"), json!({"anyOf": [next, next]}));
+        }
+        let old = "http://json-schema.org/draft-04/schema#";
+        for schema in [
+            json!({"$defs": small, "allOf": [within]}),
+            json!({"$defs": small, "allOf": [{"$schema": old, "id": "http://a.test/b", "$defs": large, "$ref": "#/$defs/d0"}]}),
+            json!({"$defs": named, "$ref": "#a", "const": {"$anchor": "a"}}),
+            json!({"$defs": spelled, "$ref": "#/$defs/d%30"}),
+            json!({"$id": "http://a.test/b", "$ref": "b", "$defs": large, "const": {"$anchor": "b"}}),
+            json!({"$defs": properties, "$ref": "#/$defs/d0"}),
+        ] {
+            assert!(check(&schema).is_err(), "{schema}");
+            assert!(matches!(judge(&schema, "1"), Form::Unknown(_)), "{schema}");
+        }
+        for schema in [
+            json!({"$id": "http://a.test/b", "$ref": "#/$defs/a%20b", "$defs": {"a b": {"type": "string"}}}),
+            json!({"$ref": "#/$defs/a", "$defs": {"a": {"default": {"id": "x"}}}}),
+            json!({"allOf": [{"$id": "http://a.test/b"}]}),
+        ] {
+            assert_eq!(check(&schema), Ok(()), "{schema}");
+        }
+    }
+
+    #[test]
+    fn what_is_left_over_is_not_looked_for_within_itself_many_times() {
+        let of = |times: usize| {
+            let inner = json!({"properties": {"a": true}});
+            (0..times).fold(inner, |all, _| json!({"allOf": [all], "unevaluatedProperties": false}))
+        };
+        assert_eq!(check(&of(40)), Ok(()));
+        assert!(matches!(judge(&of(5), r#"{"a":1}"#), Form::Right));
+        assert!(matches!(judge(&of(5), r#"{"b":1}"#), Form::Wrong(_)));
+        assert!(matches!(judge(&of(40), r#"{"a":1}"#), Form::Unknown(_)));
+    }
+
+    #[test]
+    fn patterns_share_what_they_may_take() {
+        let of = |pattern: &str, n: usize| json!({"allOf": (0..n).map(|at| json!({"pattern": format!("{pattern}{at}")})).collect::<Vec<_>>()});
+        // One that is large is checked, many are not; both are right.
+        let large = r"^\p{L}{50}";
+        assert_eq!((check(&of(large, 1)), check(&of(large, 200))), (Ok(()), Ok(())));
+        assert!(matches!(judge(&of(large, 1), "\"a\""), Form::Wrong(_)));
+        assert!(matches!(judge(&of(large, 200), "\"a\""), Form::Unknown(_)));
+        let named: serde_json::Map<_, _> = (0..200).map(|at| (format!("{large}{at}"), json!(true))).collect();
+        assert_eq!(check(&json!({"patternProperties": named})), Ok(()));
+        let many = of("^[a-z0-9-]{1,63}", 200);
+        assert_eq!(check(&many), Ok(()));
+        assert!(matches!(judge(&many, "\"a\""), Form::Wrong(_)));
+        // A pattern that holds each byte against all of itself is not held against many bytes, nor often.
+        let wide = json!({"pattern": "(?:[ab]{0,300}a){0,60}c"});
+        let text = |length: usize| format!("\"{}\"", "ab".repeat(length / 2));
+        assert!(matches!(judge(&wide, &text(100)), Form::Wrong(_)));
+        assert!(matches!(judge(&wide, &text(200_000)), Form::Unknown(_)));
+        let often = json!({"allOf": vec![json!({"$ref": "#/$defs/wide"}); 2000], "$defs": {"wide": wide}});
+        assert!(matches!(judge(&often, &text(10_000)), Form::Unknown(_)));
+        assert!(matches!(judge(&many, &text(1_000)), Form::Wrong(_)));
+        let tree =
+            json!({"anyOf": [{"items": {"$ref": "#"}, "type": "array"}, {"items": {"$ref": "#"}}, wide]});
+        assert!(matches!(judge(&tree, &format!("[[{}]]", text(500))), Form::Right));
+        let deep = format!("{}{}{}", "[".repeat(12), text(500), "]".repeat(12));
+        assert!(matches!(judge(&tree, &deep), Form::Unknown(_)));
+        let long = json!({"pattern": format!("[{}]", r"\w\W".repeat(10_000))});
+        assert!(check(&long).unwrap_err().contains("too long"));
+        assert!(check(&json!({"pattern": r"(?:\w{1000}){1000}"})).is_err());
     }
 }

@@ -14,7 +14,7 @@ use jiff::Timestamp;
 use schemars::JsonSchema;
 use serde::Serialize;
 
-use super::{App, error::Shape, fields::Fields, inbound, respond_error, routes};
+use super::{App, error::Shape, fields::Fields, inbound, read::Object, respond_error, routes};
 use crate::{
     auth::{Grant, Stored, book, settings::time},
     caller::{ALL_TENANTS, Caps, Priority, Quota, Rights, Role},
@@ -312,16 +312,16 @@ fn granted(fields: &mut Fields, grant: &mut Grant) {
     if let Some(priority) = fields.given("max_priority") {
         grant.max_priority = priority;
     }
-    if let Some(limits) = fields.given::<Quota>("limits") {
-        grant.limits = limits.unwrap_or_default();
+    if let Some(limits) = fields.given::<Object<Quota>>("limits") {
+        grant.limits = limits.map(|Object(limits)| limits).unwrap_or_default();
         if let Err(report) = grant.limits.validate() {
             for (path, problem) in report.iter() {
                 fields.wrong(&format!("limits.{path}"), problem.message());
             }
         }
     }
-    if let Some(budget) = fields.given("budget") {
-        grant.budget = budget.unwrap_or_default();
+    if let Some(budget) = fields.given::<Object<_>>("budget") {
+        grant.budget = budget.map(|Object(budget)| budget).unwrap_or_default();
     }
     if let Some(expires) = fields.given::<String>("expires") {
         grant.expires = expires.as_deref().and_then(time);

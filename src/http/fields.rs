@@ -7,6 +7,7 @@ use serde::{
 };
 use serde_json::{Map, Value};
 
+use super::read;
 use crate::{
     error::{Error, FieldError, Result},
     wire,
@@ -53,10 +54,17 @@ impl<'de> Visitor<'de> for ObjectVisitor {
 
 /// More names than this are not told.
 const MOST_TWICE: usize = 8;
+/// Nor more mistakes than this.
+const MOST_PROBLEMS: usize = 64;
+/// The longest name or message of a mistake, in characters.
+const LONGEST: usize = 300;
 
 impl Fields {
     /// Reads a body.
     pub fn read(body: &[u8]) -> Result<Self> {
+        if !read::is_plain(body) {
+            return Err(read::too_many());
+        }
         if let Ok(Object { map, twice }) = wire::read(body) {
             let mut this = Self { map, problems: Vec::new() };
             // Whoever looked at the request before us may have judged by the other value.
@@ -84,9 +92,11 @@ impl Fields {
         }
     }
 
-    /// Says that a field is wrong.
+    /// Says that a field is wrong. What is said may have words of the caller's in it, of which little is repeated.
     pub fn wrong(&mut self, field: &str, message: impl Into<String>) {
-        self.problems.push(FieldError { field: field.to_owned(), message: message.into() });
+        if self.problems.len() < MOST_PROBLEMS {
+            self.problems.push(FieldError { field: short(field), message: short(&message.into()) });
+        }
     }
 
     /// Whether something was wrong with a field.
@@ -171,13 +181,9 @@ impl Fields {
     /// A value of any kind: `None` where it is left out, `Some(None)` where it is null.
     pub fn given<T: DeserializeOwned>(&mut self, name: &str) -> Option<Option<T>> {
         let value = self.map.shift_remove(name)?;
-        match serde_path_to_error::deserialize::<_, Option<T>>(value) {
+        match read::value(name, value) {
             Ok(value) => return Some(value),
-            Err(error) => {
-                let inside = error.path().to_string();
-                let field = if inside == "." { name.to_owned() } else { format!("{name}.{inside}") };
-                self.wrong(&field, error.into_inner().to_string());
-            }
+            Err(problem) => self.wrong(&problem.field, problem.message),
         }
         None
     }
@@ -198,6 +204,13 @@ impl Fields {
     }
 }
 
+fn short(text: &str) -> String {
+    match text.char_indices().nth(LONGEST) {
+        Some((at, _)) => format!("{}…", &text[..at]),
+        None => text.to_owned(),
+    }
+}
+
 fn kind(value: &Value) -> &'static str {
     match value {
         Value::Null => "null",
@@ -212,4 +225,53 @@ fn kind(value: &Value) -> &'static str {
 /// What is wrong with a JSON text, and where; never the text itself.
 fn place(error: &serde_json::Error) -> String {
     error.to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::caller::{Caps, Priority, Quota};
+
+    /// What is told of a body of one field `f` that is read as a `T`.
+    fn told<T: DeserializeOwned>(json: &str) -> String {
+        let mut fields = Fields::read(format!(r#"{{"f":{json}}}"#).as_bytes()).unwrap();
+        assert!(fields.given::<T>("f").is_none(), "{json} was taken");
+        fields.done().unwrap_err().to_string()
+    }
+
+    #[test]
+    fn a_value_that_does_not_fit_is_told_in_words_and_not_repeated() {
+        for (told, expected) in [
+            (told::<Vec<String>>(r#""sk-secret""#), "`f`: must be a list, not this string"),
+            (told::<Vec<String>>(r#"["a",7]"#), "`f[1]`: must be a string, not this number"),
+            (
+                told::<Vec<Priority>>(r#"["low","sk-secret"]"#),
+                "`f[1]`: must be one of `low`, `normal`, `high`",
+            ),
+            (told::<Priority>("7"), "`f`: must be a string, not this number"),
+            (told::<Priority>(r#"{"low":1,"high":2}"#), "`f`: must be a string, not an object"),
+            (told::<read::Object<Caps>>("[1]"), "`f`: must be an object, not a list"),
+            (
+                told::<read::Object<Caps>>(r#"{"day_usd":"1"}"#),
+                "`f.day_usd`: must be a number, not this string",
+            ),
+            (told::<read::Object<Quota>>(r#"{"sk-secret":1}"#), "`f.sk-secret`: there is no such field"),
+            (
+                told::<read::Object<Quota>>(r#"{"burst":-1}"#),
+                "`f.burst`: must be a whole number that is not too large, not this number",
+            ),
+        ] {
+            assert_eq!(told, expected);
+        }
+    }
+
+    #[test]
+    fn long_names_and_many_mistakes_are_not_repeated_whole() {
+        let mut fields = Fields::read(format!(r#"{{"{}":1}}"#, "é".repeat(100_000)).as_bytes()).unwrap();
+        fields.nothing_else();
+        (0..1000).for_each(|_| fields.wrong("f", "x".repeat(1000)));
+        let Err(Error::Invalid(problems)) = fields.done() else { panic!("it was taken") };
+        assert_eq!((problems.len(), problems[0].field.chars().count()), (MOST_PROBLEMS, LONGEST + 1));
+        assert_eq!(problems[1].message.chars().count(), LONGEST + 1);
+    }
 }

@@ -10,16 +10,76 @@ use serde::{
     Deserialize, Deserializer,
     de::{DeserializeOwned, MapAccess, SeqAccess, Visitor, value::MapAccessDeserializer},
 };
-use serde_json::{Map, Value, error::Category};
+use serde_json::{Map, Value, error::Category, value::RawValue};
 
+use super::query::LONGEST_ID;
 use crate::{
     chat::Source,
     error::{Error, FieldError, Result},
     wire,
 };
 
+/// A body that is shorter, in bytes, is read whatever it has; in one that is longer there may be so many values. Each
+/// takes up to 260 bytes of memory, where it may be written in two.
+const SHORT: usize = 512 << 10;
+const MOST_VALUES: usize = 250_000;
+
+/// Whether a body has no more values than anybody needs: what is long is texts and pictures.
+pub(super) fn is_plain(bytes: &[u8]) -> bool {
+    bytes.len() <= SHORT || values(bytes) <= MOST_VALUES
+}
+
+/// How many values a body has, about: in JSON, each but the first comes after one of these signs.
+fn values(bytes: &[u8]) -> usize {
+    let (mut at, mut values) = (0, 0);
+    while let Some(byte) = bytes.get(at) {
+        at += 1;
+        match byte {
+            b',' | b'[' | b'{' => values += 1,
+            b'"' => at = after_string(bytes, at),
+            _ => {}
+        }
+    }
+    values
+}
+
+/// Where a string ends that has its first byte at `at`.
+fn after_string(bytes: &[u8], mut at: usize) -> usize {
+    while let Some(rest) = bytes.get(at..) {
+        match memchr::memchr2(b'"', b'\\', rest) {
+            Some(found) if rest[found] == b'"' => return at + found + 1,
+            Some(escape) => at += escape + 2,
+            None => break,
+        }
+    }
+    bytes.len()
+}
+
+/// What is said of a body that has more.
+pub(super) fn too_many() -> Error {
+    Error::invalid("body", format!("must not have more than {MOST_VALUES} values"))
+}
+
 /// Reads a body that is to be one JSON object.
 pub(super) fn body<T: DeserializeOwned>(bytes: &[u8]) -> Result<T> {
+    if is_plain(bytes) { read(bytes) } else { Err(too_many()) }
+}
+
+/// The same where one field, which `field` finds, may have any number of values, as tokens to embed are.
+pub(super) fn body_apart<T: DeserializeOwned>(
+    bytes: &[u8],
+    field: impl FnOnce(&[u8]) -> Option<&RawValue>,
+) -> Result<T> {
+    if !is_plain(bytes) {
+        let apart = field(bytes).map_or(0, |field| values(field.get().as_bytes()));
+        if values(bytes) > MOST_VALUES.saturating_add(apart) {
+            return Err(too_many());
+        }
+    }
+    read(bytes)
+}
+
+fn read<T: DeserializeOwned>(bytes: &[u8]) -> Result<T> {
     wire::read::<Object<T>>(bytes).map(|object| object.0).map_err(|error| {
         match error.classify() {
             Category::Data => wrong::<T>(bytes, &error),
@@ -32,16 +92,31 @@ pub(super) fn body<T: DeserializeOwned>(bytes: &[u8]) -> Result<T> {
 fn wrong<T: DeserializeOwned>(bytes: &[u8], first: &serde_json::Error) -> Error {
     let mut json = serde_json::Deserializer::from_slice(bytes);
     match serde_path_to_error::deserialize::<_, Object<T>>(&mut json) {
-        Ok(_) => told(String::new(), &first.to_string()),
+        Ok(_) => Error::Invalid(vec![told(String::new(), &first.to_string())]),
         Err(error) => {
             let path = error.path().to_string();
-            told(if path == "." { String::new() } else { path }, &error.inner().to_string())
+            let path = if path == "." { String::new() } else { path };
+            Error::Invalid(vec![told(path, &error.inner().to_string())])
         }
     }
 }
 
+/// Reads a value that stands in the body under a name; `null` is none.
+pub(super) fn value<T: DeserializeOwned>(name: &str, value: Value) -> Result<Option<T>, FieldError> {
+    serde_path_to_error::deserialize::<_, Option<T>>(value).map_err(|error| {
+        let path = match error.path().to_string() {
+            inside if inside == "." => name.to_owned(),
+            // Before an index stands no point.
+            inside if inside.starts_with('[') => format!("{name}{inside}"),
+            inside => format!("{name}.{inside}"),
+        };
+        told(path, &error.inner().to_string())
+    })
+}
+
 /// serde's words for what is wrong, in ours.
-fn told(path: String, words: &str) -> Error {
+fn told(path: String, words: &str) -> FieldError {
+    let wrong = |field, message: &str| FieldError { field, message: message.to_owned() };
     for (start, message) in [("missing field `", "is required"), ("duplicate field `", "is given twice")] {
         if let Some((name, _)) = words.strip_prefix(start).and_then(|rest| rest.split_once('`')) {
             let field = if path.is_empty() || path.ends_with(name) {
@@ -49,16 +124,19 @@ fn told(path: String, words: &str) -> Error {
             } else {
                 format!("{path}.{name}")
             };
-            return Error::invalid(field, message);
+            return wrong(field, message);
         }
+    }
+    if words.starts_with("unknown field `") {
+        return wrong(path, "there is no such field");
     }
     let field = if path.is_empty() { "body".to_owned() } else { path };
     // What was found comes before what was expected and may hold the same words: look from the end.
     let Some((found, expected)) = words.rsplit_once(", expected ") else {
-        return Error::invalid(field, "does not have the form that is expected here");
+        return wrong(field, "does not have the form that is expected here");
     };
     let expected = expected.rsplit_once(" at line ").map_or(expected, |(expected, _)| expected);
-    Error::invalid(field, format!("must be {}{}", expected_words(expected), found_words(found)))
+    wrong(field, &format!("must be {}{}", expected_words(expected), found_words(found)))
 }
 
 fn expected_words(expected: &str) -> &str {
@@ -68,6 +146,8 @@ fn expected_words(expected: &str) -> &str {
         "a boolean" => "true or false",
         "a sequence" => "a list",
         "a map" => "an object",
+        // A word of a list.
+        "string or map" | "map with a single key" | "unit" | "unit variant" => "a string",
         expected if expected.starts_with("struct ") => "an object",
         expected => expected,
     }
@@ -277,6 +357,9 @@ impl Checks {
         match &value {
             None => self.wrong(field, "is required"),
             Some(name) if name.trim().is_empty() => self.wrong(field, "must not be empty"),
+            Some(name) if name.chars().nth(LONGEST_ID).is_some() => {
+                self.wrong(field, format!("must be at most {LONGEST_ID} characters long"));
+            }
             Some(_) => {}
         }
         value.unwrap_or_default()
@@ -370,6 +453,30 @@ pub(super) mod tests {
         ] {
             assert_eq!(complaint(body::<Sample>(json.as_bytes())), told, "{json}");
         }
+    }
+
+    #[test]
+    fn a_long_body_has_texts_not_values() {
+        let of = |inside: &str| format!(r#"{{"count":1,"x":[{inside}1]}}"#);
+        let quoted = of(&format!(r#""{}","#, r#"[\",{"#.repeat(300_000)));
+        assert!(body::<Sample>(quoted.as_bytes()).is_ok());
+        assert!(body::<Sample>(of(&"[0],".repeat(50_000)).as_bytes()).is_ok());
+        for many in ["0,", "[0],", r#"{"":0},"#, r#""\\","#] {
+            let told = complaint(body::<Sample>(of(&many.repeat(600_000 / many.len() + 131_000)).as_bytes()));
+            assert_eq!(told, "body: must not have more than 250000 values", "{many}");
+        }
+    }
+
+    #[test]
+    fn a_name_is_not_empty_nor_long() {
+        let told = |name: String| {
+            let mut checks = Checks::default();
+            checks.name("model", Some(name));
+            complaint(checks.done())
+        };
+        assert_eq!(told("é".repeat(256)), "it was accepted");
+        assert_eq!(told("é".repeat(257)), "model: must be at most 256 characters long");
+        assert_eq!(told(" ".into()), "model: must not be empty");
     }
 
     #[test]

@@ -6,7 +6,7 @@ use serde::{
     Deserialize, Deserializer, Serialize, Serializer,
     de::{SeqAccess, Visitor},
 };
-use serde_json::{Map, Value};
+use serde_json::{Map, Value, value::RawValue};
 
 use super::chat_reply::model;
 use crate::{
@@ -17,6 +17,7 @@ use crate::{
         read::{self, At, Checks},
     },
     reply::Head,
+    wire,
 };
 
 /// What a request asks.
@@ -40,6 +41,13 @@ struct Body {
     user: Option<String>,
     #[serde(flatten)]
     rest: Map<String, Value>,
+}
+
+/// The body without what is not asked for.
+#[derive(Deserialize)]
+struct OnlyInput<'a> {
+    #[serde(borrow)]
+    input: Option<&'a RawValue>,
 }
 
 enum Input {
@@ -105,7 +113,7 @@ impl<'de> Deserialize<'de> for Element {
 
 /// Reads a request.
 pub fn parse(body: &[u8]) -> Result<Parsed> {
-    let body: Body = read::body(body)?;
+    let body: Body = read::body_apart(body, |body| wire::read::<OnlyInput<'_>>(body).ok()?.input)?;
     let mut checks = Checks::default();
     let model = checks.name("model", body.model);
     let dimensions = checks.count("dimensions", body.dimensions, 65_536);
@@ -240,6 +248,19 @@ mod tests {
         assert_eq!(read(json!(["a", "b"])), [text("a"), text("b")]);
         assert_eq!(read(json!([1, 2])), [tokens(&[1, 2])]);
         assert_eq!(read(json!([[1, 2], [3], "c"])), [tokens(&[1, 2]), tokens(&[3]), text("c")]);
+    }
+
+    #[test]
+    fn only_the_input_may_have_any_number_of_values() {
+        let of = |name: &str, many: &str| {
+            let list = many.repeat(1_200_000 / many.len());
+            format!(r#"{{"model":"m",{name}:[{}]}}"#, list.trim_end_matches(','))
+        };
+        assert!(parse(of(r#""input""#, "1,").as_bytes()).is_ok());
+        for rest in [r#""input":"a","x""#, r#""input":[1,2],"x""#, r#""x":1,"input":[1],"y""#] {
+            let told = complaint(parse(of(rest, "[0],").as_bytes()));
+            assert_eq!(told, "body: must not have more than 250000 values", "{rest}");
+        }
     }
 
     #[test]

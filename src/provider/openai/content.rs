@@ -178,6 +178,9 @@ impl fmt::Display for Joined<'_> {
     }
 }
 
+/// What makes a part what it is: written from its own fields and never copied from `rest`.
+const WRITTEN: &[&str] = &["detail", "file", "image_url", "input_audio", "text", "type"];
+
 struct ContentPart<'a> {
     part: &'a Part,
     ours: bool,
@@ -224,8 +227,10 @@ impl Serialize for ContentPart<'_> {
             | Part::ToolResult { .. }
             | Part::Refusal(_) => {}
         }
+        let ours = !matches!(self.part, Part::Other(_));
         for (name, value) in rest.filter(|_| self.ours).into_iter().flat_map(Map::iter) {
-            if name != "detail" {
+            // What stands twice is read by the second by some: by another part than was judged.
+            if !(ours && WRITTEN.contains(&name.as_str())) {
                 map.serialize_entry(name, value)?;
             }
         }
@@ -403,6 +408,19 @@ mod tests {
         let other = || vec![text("a"), Part::Other(json!({"type": "video_url", "video_url": {}}))];
         assert_eq!(written(vec![message(Role::User, other())], false)[0]["content"], "a");
         assert_eq!(written(vec![message(Role::User, other())], true)[0]["content"][1]["type"], "video_url");
+    }
+
+    #[test]
+    fn what_a_part_carries_makes_no_other_part_of_it() {
+        let rest =
+            json!({"type": "text", "text": "obey", "image_url": {"url": "b"}, "x": 1, "detail": "low"});
+        let media =
+            Media { rest: rest.as_object().cloned().unwrap(), ..media(Source::Url("a".into()), "image/png") };
+        let chat =
+            Request { messages: vec![message(Role::User, vec![Part::Image(media)])], ..Request::default() };
+        let json = serde_json::to_string(&Messages { chat: &chat, ours: true }).unwrap();
+        let part = r#"{"type":"image_url","image_url":{"url":"a","detail":"low"},"x":1}"#;
+        assert_eq!(json, format!(r#"[{{"role":"user","content":[{part}]}}]"#));
     }
 
     #[test]
