@@ -56,6 +56,7 @@ impl Claims {
             if self.cuts.get(chain).is_none_or(|(through, _)| through < most) {
                 let what = match end {
                     0 => "none of its records is left".to_owned(),
+                    end if end >= most => "it is not among those that are left".to_owned(),
                     _ => format!("its last one that is left is record {end}"),
                 };
                 wrong(chain, format!("there was a record {most}, as {witness} tells, and {what}"));

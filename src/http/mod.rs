@@ -17,6 +17,7 @@ pub mod explain;
 pub mod feedback;
 pub mod fields;
 mod follow;
+mod forms;
 mod head;
 pub mod health;
 mod host;

@@ -9,6 +9,7 @@ use crate::{
     chat::{Family, Format, Message, Reasoning, Request, Role, Tool, ToolChoice},
     error::Result,
     guard,
+    http::forms::Form,
     http::read::{
         self, At, Checks, Object, TextOr, maybe_flag, maybe_object, maybe_text, no_arguments, take, text,
     },
@@ -64,6 +65,9 @@ impl<'de> Deserialize<'de> for RoleName {
     }
 }
 
+/// What is passed on unread, and its form.
+const FORMS: [(&str, Form); 2] = [("top_k", Form::Count), ("service_tier", Form::Text)];
+
 /// Reads a request.
 pub fn parse(body: &[u8]) -> Result<Request> {
     let body: Body = read::body(body)?;
@@ -76,6 +80,7 @@ pub fn parse(body: &[u8]) -> Result<Request> {
     let max_tokens = checks.count("max_tokens", body.max_tokens, u32::MAX);
     let temperature = checks.within("temperature", body.temperature, 0.0..=1.0);
     let top_p = checks.within("top_p", body.top_p, 0.0..=1.0);
+    checks.forms(&rest, &FORMS);
     match &body.messages {
         None => checks.wrong("messages", "is required"),
         Some(list) if list.is_empty() => checks.wrong("messages", "must have at least one message"),

@@ -9,6 +9,7 @@ use super::{content::chat_part, tools, tools::Spelling};
 use crate::{
     chat::{Family, Message, Part, Reasoning, Request, Role, ToolCall},
     error::Result,
+    http::forms::Form,
     http::read::{self, At, Checks, Object, TextOr},
 };
 
@@ -20,6 +21,21 @@ pub struct Parsed {
     /// Whether a stream is to end with what it took.
     pub include_usage: bool,
 }
+
+/// What is passed on unread, and its form.
+const FORMS: [(&str, Form); 11] = [
+    ("frequency_penalty", Form::Number),
+    ("presence_penalty", Form::Number),
+    ("logit_bias", Form::Numbers),
+    ("logprobs", Form::Flag),
+    ("top_logprobs", Form::Count),
+    ("metadata", Form::Object),
+    ("store", Form::Flag),
+    ("service_tier", Form::Text),
+    ("verbosity", Form::Text),
+    ("prediction", Form::Object),
+    ("prompt_cache_key", Form::Text),
+];
 
 /// How many answers may be asked for at once.
 const MOST_CHOICES: u32 = 128;
@@ -117,6 +133,7 @@ pub fn parse(body: &[u8]) -> Result<Parsed> {
     let temperature = checks.within("temperature", body.temperature, 0.0..=2.0);
     let top_p = checks.within("top_p", body.top_p, 0.0..=1.0);
     let choices = checks.count("n", body.n, MOST_CHOICES);
+    checks.forms(&rest, &FORMS);
     let include_usage = match body.stream_options.as_ref().and_then(|options| options.get("include_usage")) {
         None | Some(Value::Null) => false,
         Some(Value::Bool(flag)) => *flag,

@@ -8,6 +8,7 @@ use crate::{
     chat::{Family, Format, Message, Reasoning, Request, Role},
     error::Result,
     http::{
+        forms::Form,
         openai::tools::{self, Spelling},
         read::{self, At, Checks, TextOr, maybe_object, maybe_text},
     },
@@ -36,6 +37,15 @@ struct Body {
     rest: Map<String, Value>,
 }
 
+/// What is passed on unread, and its form.
+const FORMS: [(&str, Form); 5] = [
+    ("metadata", Form::Object),
+    ("store", Form::Flag),
+    ("service_tier", Form::Text),
+    ("top_logprobs", Form::Count),
+    ("truncation", Form::Text),
+];
+
 /// Reads a request.
 pub fn parse(body: &[u8]) -> Result<Request> {
     let body: Body = read::body(body)?;
@@ -45,6 +55,7 @@ pub fn parse(body: &[u8]) -> Result<Request> {
     let max_tokens = checks.count("max_output_tokens", body.max_output_tokens, u32::MAX);
     let temperature = checks.within("temperature", body.temperature, 0.0..=2.0);
     let top_p = checks.within("top_p", body.top_p, 0.0..=1.0);
+    checks.forms(&rest, &FORMS);
     match &body.input {
         None => checks.wrong("input", "is required"),
         Some(TextOr::List(list)) if list.is_empty() => checks.wrong("input", "must have at least one item"),
