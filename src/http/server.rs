@@ -119,6 +119,9 @@ const LARGEST_HEAD: u32 = 128 << 10;
 /// A little later than hyper, which has words for a client whose headers are slow.
 const GRACE: Duration = Duration::from_secs(2);
 
+/// How long a first request has, when the gateway stops, for the rest of its head.
+const LAST_HEAD: Duration = Duration::from_secs(1);
+
 async fn serve(
     stream: TcpStream,
     address: SocketAddr,
@@ -195,7 +198,12 @@ async fn attend<C: Future<Output = hyper::Result<()>>>(
             Aside::Stop => {
                 leave(connection.as_mut());
                 stopping = true;
+                if requests.load(Ordering::Relaxed) == 0 {
+                    asides.push(after(LAST_HEAD));
+                }
             }
+            // Half a head, or a peer that says nothing more, is nothing that is waited for.
+            Aside::Look if stopping && requests.load(Ordering::Relaxed) == 0 => return Ok(()),
             // What is under way may come to its end until it is cut.
             Aside::Look if stopping => {}
             Aside::Look => {

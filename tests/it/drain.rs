@@ -76,6 +76,25 @@ async fn idle_connections_are_closed_and_the_metrics_port_says_that_it_drains() 
 }
 
 #[tokio::test]
+async fn who_has_asked_nothing_yet_is_not_waited_for() {
+    let upstream = Upstream::answering().await;
+    let mut gateway = Setup::one(Wire::OpenAi, &upstream).start().await;
+    let mut open = Vec::new();
+    for said in
+        ["", "P", "PRI * HT", "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", "POST /query HTTP/1.1\r\nhost: a\r\ncon"]
+    {
+        let mut stream = TcpStream::connect(gateway.address).await.unwrap();
+        stream.write_all(said.as_bytes()).await.unwrap();
+        open.push(stream);
+    }
+    // All that they said has been read.
+    assert_eq!(gateway.get("/livez").await.status, 200);
+    gateway.signal("TERM");
+    let status = gateway.exit(ms(8000)).await.expect("the process ends, though heads are not whole");
+    assert_eq!(status.code(), Some(0));
+}
+
+#[tokio::test]
 async fn draining_has_an_end() {
     let upstream = Upstream::start(Act::default().hang_after(4)).await;
     let settings = json!({"server": {"drain": "500ms"}, "timeouts": {"idle": "30s", "total": "30s"}});
