@@ -90,7 +90,7 @@ async fn who_has_asked_nothing_yet_is_not_waited_for() {
     // All that they said has been read.
     assert_eq!(gateway.get("/livez").await.status, 200);
     gateway.signal("TERM");
-    let status = gateway.exit(ms(8000)).await.expect("the process ends, though heads are not whole");
+    let status = gateway.exit(ms(4000)).await.expect("the process ends, though heads are not whole");
     assert_eq!(status.code(), Some(0));
 }
 
