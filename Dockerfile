@@ -10,6 +10,7 @@ WORKDIR /build
 # The dependencies alone, in a layer of their own: it lasts until Cargo.toml or
 # Cargo.lock changes. Cargo wants a file for each target that the manifest names.
 COPY .cargo .cargo
+COPY tools/layout/rustc tools/layout/sluice.profdata tools/layout/
 COPY Cargo.toml Cargo.lock ./
 RUN mkdir src benches \
     && echo 'fn main() {}' | tee src/main.rs benches/stack.rs benches/decoders.rs benches/guards.rs \

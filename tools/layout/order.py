@@ -10,168 +10,115 @@ for when nothing of it is in the processor's cache, and what idle memory is made
 
 Needs valgrind and nm. What is listed and is not in the program any more has no effect.
 """
-import collections, hashlib, http.client, http.server, json, os, re, socket, subprocess, sys, tempfile, threading, time
+import bisect, collections, os, re, subprocess, sys, tempfile, time
+
+from workload import Gateway
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 OUT = os.path.join(HERE, "functions.ld")
-KEY = "of-the-layout"
 TIMES = 120
 # Called more often than this while requests are answered: part of each of them.
 OFTEN = TIMES // 4
-# Functions that differ in their types alone have one name here. They are taken along where at least this share of
-# their bytes is wanted,
-SHARE = {"often": 0.25, "once": 0.5, "start": 0.5}
-# or where they are small: what lies alone takes a window of 64 KiB that the kernel maps at once.
-SMALL = 40_000
+# Functions that differ in their types alone have one name but for its hash. They are taken along where at least this
+# share of their bytes is wanted; else those that are wanted have their hash here, which this compiler alone makes.
+SHARE = {"often": 0.0, "once": 0.5, "start": 0.5}
+# What the compiler calls the sections of functions that it was told to be often or hardly ever run (watch.py). Of one name
+# there may be both: what is hardly ever run has no place among those of every request.
+KINDS = {"often": ("", "hot."), "once": ("", "hot.", "unlikely."), "start": ("", "hot.", "unlikely.")}
 HEAD = """\
 /* Made by tools/layout/order.py, which says why. Functions in the order in which they call each other: those of
  * every request, those of some, those of the start. */
 """
 
 
-class Provider(http.server.BaseHTTPRequestHandler):
-    """Says something, whole or streamed."""
-
-    protocol_version = "HTTP/1.1"
-
-    def log_message(self, *_):
-        pass
-
-    def do_POST(self):
-        asked = json.loads(self.rfile.read(int(self.headers["content-length"])))
-        usage = {"prompt_tokens": 9, "completion_tokens": 7, "total_tokens": 16}
-        told = {"id": "c1", "object": "chat.completion", "created": 1, "model": asked.get("model")}
-        said = "A limit holds for a key, a user or an address."
-        if not asked.get("stream"):
-            choice = {"index": 0, "message": {"role": "assistant", "content": said}, "finish_reason": "stop"}
-            body = json.dumps(told | {"choices": [choice], "usage": usage}).encode()
-            self.send_response(200)
-            self.send_header("content-type", "application/json")
-            self.send_header("content-length", str(len(body)))
-            self.end_headers()
-            self.wfile.write(body)
-            return
-        self.send_response(200)
-        self.send_header("content-type", "text/event-stream")
-        self.send_header("transfer-encoding", "chunked")
-        self.end_headers()
-        told["object"] = "chat.completion.chunk"
-        choices = [{"index": 0, "delta": {"content": word + " "}, "finish_reason": None} for word in said.split()]
-        choices.append({"index": 0, "delta": {}, "finish_reason": "stop"})
-        events = [told | {"choices": [choice]} for choice in choices] + [told | {"choices": [], "usage": usage}]
-        for text in [json.dumps(event) for event in events] + ["[DONE]"]:
-            piece = f"data: {text}\n\n".encode()
-            self.wfile.write(f"{len(piece):x}\r\n".encode() + piece + b"\r\n")
-            self.wfile.flush()
-        self.wfile.write(b"0\r\n\r\n")
-
-
-def free_port():
-    with socket.socket() as sock:
-        sock.bind(("127.0.0.1", 0))
-        return sock.getsockname()[1]
-
-
-def ask(port):
-    """Asks in every way, again and again."""
-    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=60)
-    for turn in range(TIMES):
-        chat = {"model": "m", "messages": [{"role": "user", "content": f"How do limits work, case {turn}?"}]}
-        asked = [
-            ("/v1/chat/completions", chat),
-            ("/v1/chat/completions", chat | {"stream": True}),
-            ("/v1/messages", chat | {"max_tokens": 99}),
-            ("/v1/messages", chat | {"max_tokens": 99, "stream": True}),
-            ("/query", {"question": f"How do I limit requests, case {turn}?", "user_id": "u1"}),
-            ("/query", {"question": "How do I limit requests per user?", "user_id": "u1"}),
-            ("/stream", {"question": f"What is a budget, case {turn}?", "user_id": "u1"}),
-        ]
-        for path, body in asked:
-            text = json.dumps(body)
-            # What is measured most is asked most.
-            for _ in range(3 if "chat" in path else 1):
-                head = {"content-type": "application/json", "authorization": "Bearer " + KEY}
-                connection.request("POST", path, text, head)
-                answer = connection.getresponse()
-                said = answer.read()
-                assert answer.status == 200, (path, answer.status, said)
-
-
 def record(binary, folder):
     """Runs the program under callgrind: what the start takes, and what requests take."""
-    provider = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Provider)
-    threading.Thread(target=provider.serve_forever, daemon=True).start()
-    port = free_port()
-    config = {
-        "server": {"listen": f"127.0.0.1:{port}", "workers": 1},
-        "auth": {"keys": [{"name": "layout", "hash": "sha256:" + hashlib.sha256(KEY.encode()).hexdigest()}]},
-        "limits": {"requests_per_minute": {"key": 10**8, "user": 10**8, "address": 10**8, "global": 10**8}},
-        "providers": {"p": {"kind": "openai", "base_url": f"http://127.0.0.1:{provider.server_port}/v1"}},
-        "models": {"m": {"targets": [{"provider": "p", "model": "m"}]}},
-        "store": {"sqlite": os.path.join(folder, "data", "sluice.db")},
-        "audit": {"folder": os.path.join(folder, "data", "audit")},
-    }
-    with open(os.path.join(folder, "sluice.yaml"), "w") as file:
-        json.dump(config, file)
     out = os.path.join(folder, "calls")
-    gateway = subprocess.Popen(
-        ["valgrind", "--tool=callgrind", "--demangle=no", "--compress-strings=no", "--compress-pos=no",
-         f"--callgrind-out-file={out}", binary, "--config", "sluice.yaml"],
-        cwd=folder, stdout=subprocess.DEVNULL, stderr=open(os.path.join(folder, "said"), "w"))
-    for _ in range(600):
-        try:
-            socket.create_connection(("127.0.0.1", port)).close()
-            break
-        except OSError:
-            assert gateway.poll() is None, open(os.path.join(folder, "said")).read()
-            time.sleep(0.1)
+    gateway = Gateway(
+        ["valgrind", "--tool=callgrind", "--demangle=no", "--dump-instr=yes", "--compress-strings=no", "--compress-pos=no",
+         f"--callgrind-out-file={out}", binary], folder)
     time.sleep(5)
-    subprocess.run(["callgrind_control", "-d", "start", str(gateway.pid)], check=True, stdout=subprocess.DEVNULL)
-    ask(port)
-    gateway.terminate()
-    gateway.wait()
+    subprocess.run(
+        ["callgrind_control", "-d", "start", str(gateway.process.pid)], check=True, stdout=subprocess.DEVNULL)
+    gateway.ask(TIMES)
+    gateway.stop()
     return out + ".1", out
 
 
 def plain(name):
     """A mangled name without the hash, which another compiler makes otherwise."""
-    return re.sub(r"17h[0-9a-f]{16}E$", "17h*", re.sub(r"\.llvm\.\d+$", "", name))
+    name, dot, part = re.sub(r"\.llvm\.\d+$", "", name).partition(".cold")
+    return re.sub(r"17h[0-9a-f]{16}E(\.\d+)?$", "17h*", name) + dot + part
 
 
-def symbols_of(binary):
-    """How many bytes each function takes."""
-    listed = subprocess.run(["nm", "-S", binary], capture_output=True, text=True, check=True).stdout
-    parts = [line.split() for line in listed.splitlines()]
-    return {name: int(size, 16) for _, size, kind, name in (p for p in parts if len(p) == 4) if kind in "tTwW"}
+def sections(name, label):
+    """What the linker is to look for."""
+    if name.endswith(".cold"):
+        return f".text.split.{name.removesuffix('.cold')}"
+    return " ".join(f".text.{kind}{name}" for kind in KINDS[label])
 
 
-def read(path):
+class Symbols(dict):
+    """How many bytes each function takes, and which of them holds an address."""
+
+    def __init__(self, binary):
+        listed = subprocess.run(["nm", "-S", binary], capture_output=True, text=True, check=True).stdout
+        parts = sorted(
+            (int(at, 16), int(size, 16), name)
+            for at, size, kind, name in (p for p in map(str.split, listed.splitlines()) if len(p) == 4)
+            if kind in "tTwW")
+        super().__init__((name, size) for _, size, name in parts)
+        self.parts = parts
+        self.starts = [part[0] for part in parts]
+        self.start = {name: at for at, _, name in parts}
+
+    def at(self, address):
+        found = bisect.bisect(self.starts, address) - 1
+        if found >= 0 and address < sum(self.parts[found][:2]):
+            return self.parts[found][2]
+        return None
+
+
+def read(path, symbols):
     """What ran and what it took, what it called how often, and how often it was called."""
     cost, calls, called = collections.Counter(), collections.defaultdict(collections.Counter), collections.Counter()
+    ran, moved = collections.Counter(), collections.Counter()
     name = callee = None
     of_callee = False
+    place = ""
     for line in open(path):
         line = line.rstrip("\n")
         key, _, value = line.partition("=")
-        if key == "fn":
+        if key == "ob":
+            place = value
+        elif key == "fn":
             name = re.sub(r"'\d+$", "", value)
         elif key == "cfn":
             callee = re.sub(r"'\d+$", "", value)
         elif key == "calls":
-            count = int(value.split()[0])
+            count, target = value.split()[:2]
+            count = int(count)
+            if callee in symbols.start:
+                moved[int(target, 16) - symbols.start[callee]] += 1
             calls[name][callee] += count
             called[callee] += count
             of_callee = True
-        elif line[:1].isdigit() or line[:1] in ("+", "-", "*"):
-            if not of_callee and len(line.split()) > 1:
-                cost[name] += int(line.split()[1])
+        elif line.startswith("0x"):
+            if not of_callee and ".so" not in place:
+                address, _, count = line.split()[:3]
+                ran[place == "???", int(address, 16)] += int(count)
             of_callee = False
+    # By its address, as what is hardly ever run of a function lies elsewhere, and callgrind knows no name for it. For a
+    # section that it does not know, either, it tells the address in memory.
+    bias = moved.most_common(1)[0][0]
+    for (in_memory, address), count in ran.items():
+        cost[symbols.at(address - bias if in_memory else address)] += count
     return cost, calls, called
 
 
 def ordered(started, asked, symbols):
     """The functions of every request as they call each other, those of some, and those of the start."""
-    cost, calls, called = read(asked)
+    cost, calls, called = read(asked, symbols)
     often = {name for name in cost if name in symbols and called[name] >= OFTEN}
     order, seen = [], set()
     inner = {callee for name in often for callee in calls[name]}
@@ -186,7 +133,7 @@ def ordered(started, asked, symbols):
         order.append(name)
         waiting.extend(reversed([callee for callee, _ in calls[name].most_common() if callee in often - seen]))
     once = [name for name in cost if name in symbols and name not in often]
-    start = [name for name in read(started)[0] if name in symbols and name not in cost]
+    start = [name for name in read(started, symbols)[0] if name in symbols and name not in cost]
     return {"often": order, "once": once, "start": start}
 
 
@@ -195,26 +142,22 @@ def script(groups, symbols):
     total = collections.Counter()
     for name, size in symbols.items():
         total[plain(name)] += size
-    every = [name for group in groups.values() for name in group]
-    lines, had = [], set()
-    for label, group in [*groups.items(), (None, every)]:
-        wanted, count = collections.Counter(), collections.Counter()
+    lines = {}
+    for label, group in groups.items():
+        wanted = collections.Counter()
         for name in group:
             wanted[plain(name)] += symbols[name]
-            count[plain(name)] += 1
-        for name in dict.fromkeys(map(plain, group)):
-            small = total[name] < SMALL * count[name]
-            if name not in had and (small if label is None else wanted[name] >= SHARE[label] * total[name]):
-                had.add(name)
-                lines.append(f"    *(.text.{name} .text.unlikely.{name})\n")
+        for name in group:
+            all_of_them = wanted[plain(name)] >= SHARE[label] * total[plain(name)]
+            lines[f"    *({sections(plain(name) if all_of_them else name, label)})\n"] = None
     return HEAD + "SECTIONS\n{\n  .text.requests :\n  {\n" + "".join(lines) + "  }\n}\nINSERT BEFORE .text;\n"
 
 
 def check(binary):
     """How many of the listed functions a program has."""
-    names = set(map(plain, symbols_of(binary)))
-    listed = re.findall(r"\*\(\.text\.(\S+) ", open(OUT).read())
-    there = sum(name in names for name in listed)
+    names = {sections(name, "often").split()[0] for full in Symbols(binary) for name in (full, plain(full))}
+    listed = re.findall(r"\*\((\S+)", open(OUT).read())
+    there = sum(re.sub(r"\)$", "", name) in names for name in listed)
     print(f"{there} of {len(listed)} functions are in {binary}")
     return there >= 0.9 * len(listed)
 
@@ -223,7 +166,7 @@ def main():
     if sys.argv[1] == "--check":
         sys.exit(0 if check(sys.argv[2]) else "make it anew: see the top of this file")
     binary = os.path.abspath(sys.argv[1])
-    symbols = symbols_of(binary)
+    symbols = Symbols(binary)
     with tempfile.TemporaryDirectory() as folder:
         groups = ordered(*record(binary, folder), symbols)
     for label, names in groups.items():
