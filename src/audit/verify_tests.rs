@@ -181,9 +181,14 @@ async fn a_segment_that_is_listed_and_never_there_is_looked_for_once() {
     std::os::unix::fs::symlink("nowhere", &first).unwrap();
     let (records, told) = place.verify(|_| {}).await;
     assert!(records == 2 && told[0].contains("records before 4 are missing"), "{records} {told:?}");
-    // Nor is one whose records the database has.
+    // Nor is one whose records the database has, nor one that would be the newest.
     place.file(1, 3).await;
+    std::os::unix::fs::symlink("nowhere", place.segment(9)).unwrap();
     assert_eq!(place.verify(|_| {}).await, (5, vec![]));
+    let file = fs::OpenOptions::new().write(true).open(place.segment(2)).unwrap();
+    file.write_all_at(b"torn", 4000).unwrap();
+    let (records, told) = place.verify(|_| {}).await;
+    assert!(records == 5 && told.len() == 1 && told[0].contains("record 6 cannot be read"), "{told:?}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

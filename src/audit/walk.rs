@@ -82,9 +82,13 @@ impl Walk<'_> {
         let broken = |error: io::Error| format!("the journal: {error}");
         let (mut gone, mut is_first) = (HashSet::new(), true);
         loop {
-            let mut segments = list().map_err(broken)?;
             // What is listed once more and was not there the first time leads to nothing.
-            segments.retain(|(number, _)| !gone.contains(number));
+            let mut list = || {
+                let mut segments = list()?;
+                segments.retain(|(number, _)| !gone.contains(number));
+                Ok(segments)
+            };
+            let segments = list().map_err(broken)?;
             self.database(archive, id).await?;
             let end = self.at.head.map_or(0, |head| head.seq);
             if is_first && let Some(filed) = marks.filed.filter(|filed| *filed > end) {
@@ -94,7 +98,7 @@ impl Walk<'_> {
                 ));
             }
             is_first = false;
-            match self.journal(&segments, marks.noted, list).await.map_err(broken)? {
+            match self.journal(&segments, marks.noted, &mut list).await.map_err(broken)? {
                 Looked::Whole => return Ok(()),
                 Looked::Begun => {}
                 Looked::Gone(number) => drop(gone.insert(number)),

@@ -361,7 +361,7 @@ async fn a_database_file_that_is_removed_is_noticed_and_what_comes_then_is_kept(
             told["database"]["status"] == "away" && told["audit"]["status"] == "behind"
         })
         .await;
-        assert!(gateway.log().contains(what), "{}", gateway.log());
+        until("its cause is not said", &gateway, async || gateway.log().contains(what)).await;
         gateway.get_as("sk-admin", &format!("/audit/{id}")).await.expect(503);
         std::fs::rename(&aside, &path).unwrap();
         until("it is not back", &gateway, async || up(&gateway).await).await;
@@ -805,7 +805,7 @@ async fn a_full_disk_refuses_before_a_model_is_asked_and_room_is_enough_to_go_on
     disk.resize("64m");
     until("it does not go on", &gateway, async || gateway.get("/readyz").await.status == 200).await;
     asked(&gateway, "after", &chat("Hi", false)).send().await.expect(200);
-    assert!(gateway.log().contains("can be written again"));
+    until("it is not said", &gateway, async || gateway.log().contains("can be written again")).await;
     sound(&gateway);
     assert_eq!(
         exported(&gateway).values().flatten().filter(|record| record["status"] == 200).count(),
