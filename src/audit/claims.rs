@@ -12,6 +12,8 @@ use super::{
     verify::{About, Report, Witness, blame},
 };
 
+/// Gaps that are held against the records of cuts, in all chains.
+pub(super) const MOST_GAPS: usize = 1000;
 /// Users whose words are gone, that are held against the records of erasures.
 pub(super) const MOST_ERASED: usize = 1_000_000;
 /// The record of an erasure ends a little later than the moment that it says, in microseconds.
@@ -28,6 +30,8 @@ pub(super) struct Claims {
     pub(super) gone: HashMap<(String, UserRef), (i64, Uuid, u64)>,
     /// The first record of each chain, and whether it goes on from a link.
     pub(super) firsts: HashMap<Uuid, First>,
+    /// Records that are missing within a chain: the first of them, and the one behind the last.
+    pub(super) gaps: Vec<(Uuid, u64, First)>,
     /// The last record that is told of elsewhere and is not there, the last that is there, and who tells of it.
     pub(super) beyond: HashMap<Uuid, (u64, u64, Witness)>,
     /// The records that tell of erasures, by their ids: where each is, and what it says.
@@ -39,14 +43,19 @@ pub(super) struct Claims {
 /// How a chain begins: the record, and whether it is the next link after a given one.
 pub(super) type First = (u64, Box<dyn Fn(&Hash) -> bool + Send + Sync>);
 
+/// Says that records are missing, up to the one before `next`.
+pub(super) fn missing(from: u64, next: u64) -> String {
+    match from + 1 == next {
+        true => format!("record {from} is missing"),
+        false => format!("records {from} to {} are missing", next - 1),
+    }
+}
+
 impl Claims {
-    /// Holds what is gone against the records that say so.
-    pub(super) fn hold(&self, reports: &mut [Report]) {
-        let mut wrong = |chain: &Uuid, what: String| {
-            if let Some(report) = reports.iter_mut().find(|report| report.about == About::Chain(*chain)) {
-                report.wrong(what);
-            }
-        };
+    /// Holds what is gone against the records that say so: what is wrong, of which chain.
+    pub(super) fn held(&self) -> Vec<(Uuid, String)> {
+        let mut all = Vec::new();
+        let mut wrong = |chain: &Uuid, what: String| all.push((*chain, what));
         for (whose, (at, chain, seq)) in &self.gone {
             if self.erasures.get(whose).is_none_or(|until| until < at) {
                 wrong(chain, format!("what record {seq} says is gone, and no record tells of its erasure"));
@@ -62,27 +71,37 @@ impl Claims {
                 wrong(chain, format!("there was a record {most}, as {witness} tells, and {what}"));
             }
         }
-        for (chain, (first, follows)) in &self.firsts {
-            let cut = self.cuts.get(chain);
-            let fits = match (first, cut) {
-                (1, _) => follows(&Hash::default()),
-                (_, None) => false,
-                // A cut that is under way has not removed all of it yet.
-                (_, Some((through, _))) if *through >= *first => true,
-                (_, Some((through, Some(hash)))) => *through + 1 == *first && follows(hash),
-                (_, Some((_, None))) => false,
-            };
-            if !fits {
+        for (chain, first) in &self.firsts {
+            if !self.begins(*chain, first) {
                 wrong(
                     chain,
-                    match first {
+                    match first.0 {
                         1 => "record 1 was changed".to_owned(),
-                        _ => format!(
+                        first => format!(
                             "records before {first} are missing, and no record tells that they were removed"
                         ),
                     },
                 );
             }
+        }
+        for (chain, from, next) in &self.gaps {
+            // Who reads while records are removed sees some of those that are, and then the first that stays.
+            if !self.begins(*chain, next) {
+                wrong(chain, missing(*from, next.0));
+            }
+        }
+        all
+    }
+
+    /// Whether what is left of a chain may begin with this record.
+    fn begins(&self, chain: Uuid, (first, follows): &First) -> bool {
+        match (first, self.cuts.get(&chain)) {
+            (1, _) => follows(&Hash::default()),
+            (_, None) => false,
+            // A cut that is under way has not removed all of it yet.
+            (_, Some((through, _))) if *through >= *first => true,
+            (_, Some((through, Some(hash)))) => *through + 1 == *first && follows(hash),
+            (_, Some((_, None))) => false,
         }
     }
 

@@ -1,11 +1,14 @@
 //! Records as lines of JSON, for other tools.
-use std::{io::Write, path::Path};
+use std::{collections::HashSet, io::Write, path::Path};
+
+use uuid::Uuid;
 
 use super::{
     archive::Archive,
     chain::hex,
     frame::{Frame, UserRef, frames},
     journal::{self, Segment},
+    walk::List,
 };
 
 /// Which records.
@@ -40,10 +43,39 @@ pub async fn export(
     filter: &Filter,
     out: &mut dyn Write,
 ) -> Result<u64, String> {
+    let folder = folder.filter(|folder| folder.exists());
+    export_listed(archive, filter, out, &mut || folder.map_or(Ok(Vec::new()), journal::segments)).await
+}
+
+/// How far the records of a chain are written.
+struct End {
+    chain: Uuid,
+    /// The first record of the database's block that was read last.
+    block: u64,
+    /// The last record.
+    seq: Option<u64>,
+}
+
+impl End {
+    fn of(ends: &mut Vec<Self>, chain: Uuid) -> &mut Self {
+        let at = ends.iter().position(|end| end.chain == chain).unwrap_or_else(|| {
+            ends.push(Self { chain, block: 0, seq: None });
+            ends.len() - 1
+        });
+        &mut ends[at]
+    }
+}
+
+pub(super) async fn export_listed(
+    archive: &Archive,
+    filter: &Filter,
+    out: &mut dyn Write,
+    list: &mut List<'_>,
+) -> Result<u64, String> {
     let whose = filter.tenant.as_deref().zip(filter.user.as_deref());
     let user = whose.map(|(tenant, user)| archive.key().user(tenant, user));
     let mut count = 0;
-    let mut write = |chain: &str, frame: &Frame<'_>| {
+    let mut write = |chain: Uuid, frame: &Frame<'_>| {
         if !filter.fits(frame, user) {
             return Ok(());
         }
@@ -59,42 +91,42 @@ pub async fn export(
     };
     let failed = |error: crate::store::sql::Failed| error.to_string();
     let broken = |error: std::io::Error| format!("the journal: {error}");
-    let mut ends = Vec::new();
-    for chain in archive.chains().await.map_err(failed)? {
-        let (name, mut after, mut end) = (chain.name.to_string(), 0, 0);
-        while let Some((first, bytes)) = archive.next(chain.id, after).await.map_err(failed)? {
-            after = first;
-            for (_, frame) in frames(&bytes) {
-                write(&name, &frame)?;
-                end = frame.seq;
+    let (mut ends, mut gone) = (Vec::new(), HashSet::new());
+    'anew: loop {
+        // Before the database, as in `walk.rs`: what is moved meanwhile is looked for anew.
+        let mut segments = list().map_err(broken)?;
+        segments.retain(|(number, _)| !gone.contains(number));
+        for chain in archive.chains().await.map_err(failed)? {
+            let end = End::of(&mut ends, chain.name);
+            let seen = end.seq;
+            while let Some((first, bytes)) = archive.next(chain.id, end.block).await.map_err(failed)? {
+                end.block = first;
+                let fresh = frames(&bytes).map(|(_, frame)| frame);
+                for frame in fresh.filter(|frame| seen.is_none_or(|seen| frame.seq > seen)) {
+                    write(chain.name, &frame)?;
+                    end.seq = Some(frame.seq);
+                }
             }
         }
-        ends.push((chain.name, end));
-    }
-    // What has not been moved yet.
-    let segments = match folder.filter(|folder| folder.exists()) {
-        Some(folder) => journal::segments(folder).map_err(broken)?,
-        None => Vec::new(),
-    };
-    for (_, path) in segments {
-        let segment = match Segment::read(&path) {
-            Ok(Some(segment)) => segment,
-            Ok(None) => continue,
-            // It has been moved since.
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => continue,
-            Err(error) => return Err(broken(error)),
-        };
-        let name = segment.chain.to_string();
-        if !ends.iter().any(|(chain, _)| *chain == segment.chain) {
-            ends.push((segment.chain, 0));
-        }
-        for (chain, end) in ends.iter_mut().filter(|(chain, _)| *chain == segment.chain) {
-            debug_assert_eq!(*chain, segment.chain);
-            for (frame, _) in segment.frames(0).filter(|(frame, _)| frame.seq > *end).collect::<Vec<_>>() {
-                write(&name, &frame)?;
-                *end = frame.seq;
+        // What has not been moved yet.
+        for (number, path) in segments {
+            let segment = match Segment::read(&path) {
+                Ok(Some(segment)) => segment,
+                Ok(None) => continue,
+                Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+                    gone.insert(number);
+                    continue 'anew;
+                }
+                Err(error) => return Err(broken(error)),
+            };
+            let end = End::of(&mut ends, segment.chain);
+            for (frame, _) in segment.frames(0) {
+                if end.seq.is_none_or(|seq| frame.seq > seq) {
+                    write(segment.chain, &frame)?;
+                    end.seq = Some(frame.seq);
+                }
             }
         }
+        return Ok(count);
     }
-    Ok(count)
 }

@@ -294,6 +294,8 @@ impl Inner {
         numbers: &mut HashMap<Uuid, (i64, Head)>,
     ) -> Result<(), String> {
         let durable = self.writer.0.durable.load(Acquire);
+        // Before a segment is removed, of which the database has all: not one that is gone itself.
+        self.archive.sql().there().map_err(|error| error.to_string())?;
         loop {
             let (folder, from) = (self.folder.clone(), *cursor);
             let read = tokio::task::spawn_blocking(move || read(&folder, from, durable)).await;

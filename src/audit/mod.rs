@@ -29,6 +29,7 @@ mod rows;
 pub mod settings;
 mod start;
 pub mod verify;
+mod walk;
 mod watermark;
 mod writer;
 

@@ -5,7 +5,6 @@ use std::{
     path::PathBuf,
     process::ExitCode,
     sync::Arc,
-    time::Duration,
 };
 
 use clap::{Args, Subcommand};
@@ -138,10 +137,6 @@ async fn carried_out(command: AuditCommand, config: &Config) -> Result<ExitCode,
 /// The exit status where nothing is known to be wrong, and the journal's end is in doubt.
 const IN_DOUBT: u8 = 3;
 
-/// How often the records are read again before they are called damaged, and after how long each time.
-const LOOKS: u32 = 2;
-const PAUSE: Duration = Duration::from_millis(300);
-
 async fn checked(
     archive: &Archive,
     config: &Config,
@@ -159,15 +154,7 @@ async fn checked(
         }
     }
     let folder = config.audit.folder.display();
-    let mut reports = verify(archive, Some(&config.audit.folder), &anchors).await?;
-    // A gateway that starts or moves records just then gets in the way of who reads. What is damaged stays so.
-    for _ in 0..LOOKS {
-        if reports.iter().all(|report| report.wrong == 0) {
-            break;
-        }
-        tokio::time::sleep(PAUSE).await;
-        reports = verify(archive, Some(&config.audit.folder), &anchors).await?;
-    }
+    let reports = verify(archive, Some(&config.audit.folder), &anchors).await?;
     reports.iter().for_each(|report| told += &report.to_string());
     if !has_journal {
         // What was not moved into the database yet is nowhere.

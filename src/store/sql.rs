@@ -6,10 +6,11 @@
 //! [`Tables`]; they only ever grow by a step. Nothing here is on the way of a
 //! request: what a request needs is in memory.
 use std::{
-    fs::{DirBuilder, OpenOptions},
+    fs::{self, DirBuilder, OpenOptions},
     future::Future,
-    os::unix::fs::{DirBuilderExt, OpenOptionsExt},
-    path::Path,
+    io::ErrorKind,
+    os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt},
+    path::{Path, PathBuf},
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
@@ -50,9 +51,42 @@ pub struct Sql(Arc<Shared>);
 struct Shared {
     pool: AnyPool,
     kind: Kind,
+    /// The file of an SQLite database.
+    file: Option<DbFile>,
     patience: Duration,
     is_up: AtomicBool,
     up: IntGauge,
+}
+
+/// A file that is open, by its name and by what it is.
+#[derive(Debug)]
+struct DbFile {
+    path: PathBuf,
+    device: u64,
+    inode: u64,
+}
+
+impl DbFile {
+    fn of(path: &Path) -> std::io::Result<Self> {
+        let found = fs::metadata(path)?;
+        Ok(Self { path: path.to_owned(), device: found.dev(), inode: found.ino() })
+    }
+
+    /// Whether its name still leads to it. Without a name it can be written to, and is gone with the process.
+    fn there(&self) -> Result<(), sqlx::Error> {
+        let what = match fs::metadata(&self.path) {
+            Ok(found) if (found.dev(), found.ino()) == (self.device, self.inode) => return Ok(()),
+            Ok(_) => "was replaced by another file",
+            Err(error) if error.kind() == ErrorKind::NotFound => "was removed",
+            // Nobody can tell.
+            Err(_) => return Ok(()),
+        };
+        let why = format!(
+            "`{}` (`store.sqlite`) {what} while it was open: put it back as it was (moved, not copied), or start anew",
+            self.path.display()
+        );
+        Err(sqlx::Error::Io(std::io::Error::new(ErrorKind::NotFound, why)))
+    }
 }
 
 /// Which database it is.
@@ -133,9 +167,12 @@ impl Sql {
             let reached = reach(&options, patience).await;
             reached.map_err(|why| format!("the database ({name}) cannot be used: {why}"))?;
         }
+        let file = (kind == Kind::Sqlite).then(|| DbFile::of(&settings.sqlite)).transpose();
+        let file = file.map_err(|error| format!("`store.sqlite`: {error}"))?;
         let this = Self(Arc::new(Shared {
             pool: pool.connect_lazy_with(options),
             kind,
+            file,
             patience,
             is_up: AtomicBool::new(true),
             up: metrics.store_up.with_label_values(&["database"]),
@@ -176,10 +213,25 @@ impl Sql {
         }
     }
 
+    /// Whether what is written to the database is still there when this process has ended: nobody has removed
+    /// its file, or put another in its place.
+    ///
+    /// # Errors
+    /// It is not.
+    pub fn there(&self) -> Result<(), Failed> {
+        Ok(self.0.file.as_ref().map_or(Ok(()), DbFile::there)?)
+    }
+
     /// Waits for `work` with the database, but not for ever; notes whether the
     /// database is there.
     pub async fn within<T>(&self, work: impl Future<Output = Result<T, sqlx::Error>>) -> Result<T, Failed> {
-        let done = timeout(self.0.patience, work).await.unwrap_or(Err(sqlx::Error::PoolTimedOut));
+        let there = || self.0.file.as_ref().map_or(Ok(()), DbFile::there);
+        let done = match there() {
+            Ok(()) => timeout(self.0.patience, work).await.unwrap_or(Err(sqlx::Error::PoolTimedOut)),
+            Err(lost) => Err(lost),
+        };
+        // What was written to a file that was removed meanwhile is gone with it.
+        let done = done.and_then(|done| there().map(|()| done));
         let away = match &done {
             Ok(_) => None,
             Err(error) => is_away(error).then(|| reason(error)),
