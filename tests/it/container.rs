@@ -104,6 +104,14 @@ fn the_image_is_built_from_what_the_manifest_names() {
         let count = file.matches(&format!("benches/{bench}.rs")).count();
         assert_eq!(count, 2, "Cargo builds nothing without benches/{bench}.rs");
     }
+    let cargo = read(".cargo/config.toml");
+    let wrapper = cargo.split("rustc-wrapper = \"").nth(1).and_then(|rest| rest.split('"').next()).unwrap();
+    let folder = wrapper.rsplit_once('/').unwrap().0;
+    for path in [wrapper, &format!("{folder}/sluice.profdata"), &format!("{folder}/functions.ld")] {
+        assert!(Path::new(env!("CARGO_MANIFEST_DIR")).join(path).exists(), "{path}");
+        assert!(file.contains(path), "the image is built without {path}");
+        assert!(read(".dockerignore").contains(&format!("!{path}\n")), "{path} is not sent to the engine");
+    }
     let image = file.lines().find_map(|line| line.strip_prefix("ARG RUST_IMAGE=")).unwrap();
     let arguments = &compose()["services"]["gateway"]["build"]["args"];
     assert_eq!(unset(arguments["RUST_IMAGE"].as_str().unwrap()), image);
