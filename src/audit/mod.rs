@@ -208,21 +208,26 @@ pub async fn open(
     metrics.audit_damaged.set(damaged as i64);
     let (chain, head, key) = (journal.chain(), journal.head(), (*archive.key).clone());
     let writer = Writer::start(spelling, ends, Some((journal, key, watermark)), metrics).map_err(copied)?;
+    let mut notes = Vec::new();
+    let mut note = |meta: Vec<u8>| notes.push(writer.note(Kind::Act, "*", "", &meta));
     if torn > 0 {
         // It looks as a crash does, and who checks the records is told that it was there.
-        let left_out = LeftOut { left_out_bytes: torn as u64, after: head.seq };
-        drop(writer.note(Kind::Act, "*", "", &meta(&left_out)));
+        note(meta(&LeftOut { left_out_bytes: torn as u64, after: head.seq }));
     }
     if unnoted {
-        drop(writer.note(Kind::Act, "*", "", &meta(&Unnoted { no_watermark_after: head.seq })));
+        note(meta(&Unnoted { no_watermark_after: head.seq }));
     }
     if unreadable > 0 {
-        let some = Unreadable { unreadable_watermark_lines: unreadable as u64, after: head.seq };
-        drop(writer.note(Kind::Act, "*", "", &meta(&some)));
+        note(meta(&Unreadable { unreadable_watermark_lines: unreadable as u64, after: head.seq }));
     }
     if unknown_before > 0 {
-        let new = NewJournal { new_journal_beside_chains: unknown_before as u64 };
-        drop(writer.note(Kind::Act, "*", "", &meta(&new)));
+        note(meta(&NewJournal { new_journal_beside_chains: unknown_before as u64 }));
+    }
+    // What they tell of is gone from the folder by now: a process that is killed at once must not take them with it.
+    for note in notes {
+        if let Err(error) = note.wait().await {
+            tracing::error!(%error, "what was found in the audit's journal could not be recorded there");
+        }
     }
     let filing = Filing::start(folder, archive, writer.clone(), mark, settings.max_spool.0, (chain, filed));
     filing.remember().await;
