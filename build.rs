@@ -1,10 +1,12 @@
-//! Has the linker put the functions of a request side by side: `tools/layout/order.py` says why, and makes the list.
+//! Has the linker put the functions of a request side by side: `tools/layout/order.py` says why, and makes the list. What the
+//! compiler is told (`watch.py` there) reaches it by another way, of which Cargo hears nothing: here it does.
 use std::{env, path::Path};
 
 fn main() {
     let list = Path::new(env!("CARGO_MANIFEST_DIR")).join("tools/layout/functions.ld");
     println!("cargo:rerun-if-changed=build.rs");
     println!("cargo:rerun-if-changed={}", list.display());
+    println!("cargo:rerun-if-changed={}", list.with_file_name("sluice.profdata").display());
     let is = |name: &str, value: &str| env::var(name).is_ok_and(|found| found == value);
     // The linkers that Rust comes with and those of GNU know such lists; another one may not.
     let flags = env::var("CARGO_ENCODED_RUSTFLAGS").unwrap_or_default();
