@@ -118,7 +118,7 @@ impl Edge {
 
     async fn route(&self, request: Request<Body>) -> Response {
         let accepts = request.headers().get(header::ACCEPT_ENCODING).and_then(|value| value.to_str().ok());
-        let answered = if accepts.is_some_and(|accepts| accepts.contains("gzip")) {
+        let answered = if accepts.is_some_and(takes_gzip) {
             let packed = self.0.packed.clone().oneshot(request).await;
             packed.map(|response| response.map(Body::new))
         } else {
@@ -131,6 +131,15 @@ impl Edge {
     }
 }
 
+/// Whether a client takes gzip (RFC 9110, 12.5.3). Who takes nothing at all gets the reply as it is, as it has been paid for.
+fn takes_gzip(accepts: &str) -> bool {
+    accepts.split(',').any(|coding| {
+        let (name, weight) = coding.split_once(';').unwrap_or((coding, ""));
+        let weight = weight.trim().strip_prefix("q=").and_then(|weight| weight.trim().parse::<f32>().ok());
+        name.trim().eq_ignore_ascii_case("gzip") && weight != Some(0.0)
+    })
+}
+
 fn is_probe(path: &str) -> bool {
     matches!(path, "/health" | "/livez" | "/readyz" | "/metrics")
 }
@@ -138,4 +147,19 @@ fn is_probe(path: &str) -> bool {
 fn panicked(cause: &(dyn std::any::Any + Send), shape: Shape, id: &str) -> Response {
     let told = format!("a request handler panicked: {}", panics::told(cause));
     error::response(&Error::internal(told), shape, id)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_reply_is_packed_for_who_takes_it() {
+        for taken in ["gzip", "br, GZIP;q=0.5", "gzip ; q=1", "deflate,gzip"] {
+            assert!(takes_gzip(taken), "{taken}");
+        }
+        for not in ["", "br", "gzip;q=0", "gzip;q=0.0, identity;q=0", "gzip; q=0,*;q=0", "*;q=0"] {
+            assert!(!takes_gzip(not), "{not}");
+        }
+    }
 }

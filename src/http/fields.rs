@@ -52,6 +52,8 @@ impl<'de> Visitor<'de> for ObjectVisitor {
     }
 }
 
+/// The most characters of a text whose length nothing but the body's size bounds.
+pub const UNBOUNDED: usize = usize::MAX - 1;
 /// More names than this are not told.
 const MOST_TWICE: usize = 8;
 /// Nor more mistakes than this.
@@ -104,7 +106,7 @@ impl Fields {
         self.problems.iter().any(|problem| problem.field == field)
     }
 
-    /// A text of `least` to `most` characters.
+    /// A text of `least` to `most` characters; [`UNBOUNDED`] is for those that the size of a body bounds.
     pub fn text(&mut self, name: &str, least: usize, most: usize) -> Option<String> {
         match self.take(name)? {
             Value::String(text) => {
@@ -112,7 +114,13 @@ impl Fields {
                 if (least..=most).contains(&length) {
                     return Some(text);
                 }
-                self.wrong(name, format!("must be {least} to {most} characters long"));
+                self.wrong(
+                    name,
+                    match most {
+                        UNBOUNDED if least == 1 => "must not be empty".to_owned(),
+                        _ => format!("must be {least} to {most} characters long"),
+                    },
+                );
             }
             other => self.wrong(name, format!("must be a text, not {}", kind(&other))),
         }

@@ -4,7 +4,12 @@ use http::Request as HttpRequest;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
-use super::{App, answer, error::Shape, fields::Fields, inbound, respond_error};
+use super::{
+    App, answer,
+    error::Shape,
+    fields::{Fields, UNBOUNDED},
+    inbound, respond_error,
+};
 use crate::{
     call::{Call, Context, Notes},
     chat::{Completion, Family, Format, Message, Request, Role},
@@ -56,7 +61,7 @@ pub async fn post(State(app): State<App>, request: HttpRequest<Body>) -> Respons
 async fn ask(app: &App, request: HttpRequest<Body>) -> Result<Response> {
     let inbound = inbound::read(app, request).await?;
     let mut fields = Fields::read(&inbound.body)?;
-    let text = fields.required("text", 1, usize::MAX - 1);
+    let text = fields.required("text", 1, UNBOUNDED);
     fields.done()?;
     let sanitize = &app.running().sanitize;
     let clean = sanitize.enabled.then(|| safety::sanitized(&text, sanitize)).flatten();

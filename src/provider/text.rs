@@ -3,7 +3,7 @@ use std::{borrow::Cow, fmt};
 
 use serde::{
     Deserialize, Deserializer,
-    de::{IgnoredAny, MapAccess, SeqAccess, Visitor},
+    de::{Error, IgnoredAny, MapAccess, SeqAccess, Unexpected, Visitor},
 };
 
 /// A text that may also be `null`, a list of text parts, or something else,
@@ -20,8 +20,13 @@ impl Text<'_> {
 
 impl<'de: 'a, 'a> Deserialize<'de> for Text<'a> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        deserializer.deserialize_any(TextVisitor).map(Self)
+        deserializer.deserialize_any(TextVisitor { strict: false }).map(Self)
     }
+}
+
+/// Reads what an answer says: not what has another form, as that would be an answer that says nothing.
+pub(crate) fn said<'de: 'a, 'a, D: Deserializer<'de>>(deserializer: D) -> Result<Text<'a>, D::Error> {
+    deserializer.deserialize_any(TextVisitor { strict: true }).map(Text)
 }
 
 /// A part of a list that stands for a text (Mistral's reasoning models send such).
@@ -31,7 +36,16 @@ struct TextPart<'a> {
     text: Text<'a>,
 }
 
-struct TextVisitor;
+struct TextVisitor {
+    /// Whether an object or a truth is no text; else it is none that says anything.
+    strict: bool,
+}
+
+impl TextVisitor {
+    fn other<'de, E: Error>(&self, found: Unexpected<'_>) -> Result<Cow<'de, str>, E> {
+        if self.strict { Err(E::invalid_type(found, self)) } else { Ok(Cow::Borrowed("")) }
+    }
+}
 
 impl<'de> Visitor<'de> for TextVisitor {
     type Value = Cow<'de, str>;
@@ -48,8 +62,8 @@ impl<'de> Visitor<'de> for TextVisitor {
     fn visit_unit<E>(self) -> Result<Self::Value, E> {
         Ok(Cow::Borrowed(""))
     }
-    fn visit_bool<E>(self, _: bool) -> Result<Self::Value, E> {
-        Ok(Cow::Borrowed(""))
+    fn visit_bool<E: Error>(self, truth: bool) -> Result<Self::Value, E> {
+        self.other(Unexpected::Bool(truth))
     }
     fn visit_i64<E>(self, number: i64) -> Result<Self::Value, E> {
         Ok(Cow::Owned(number.to_string()))
@@ -73,7 +87,7 @@ impl<'de> Visitor<'de> for TextVisitor {
     }
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
         while map.next_entry::<IgnoredAny, IgnoredAny>()?.is_some() {}
-        Ok(Cow::Borrowed(""))
+        self.other(Unexpected::Map)
     }
 }
 
@@ -94,6 +108,12 @@ mod tests {
             (r#"[{"type":"text","text":"a"},{"type":"thinking","thinking":[]},{"text":"b"}]"#, "ab"),
         ] {
             assert_eq!(serde_json::from_str::<Text<'_>>(json).unwrap().0, text, "{json}");
+        }
+        for (json, text) in
+            [("null", Some("")), (r#"["a"]"#, None), (r#"{"a":1}"#, None), ("true", None), ("7", Some("7"))]
+        {
+            let read = said(&mut serde_json::Deserializer::from_str(json)).ok();
+            assert_eq!(read.as_ref().map(|text| &*text.0), text, "{json}");
         }
         assert!(matches!(serde_json::from_str::<Text<'_>>(r#""x""#).unwrap().0, Cow::Borrowed(_)));
     }

@@ -37,6 +37,9 @@ fn what_is_spelled_out_is_found() {
         ("Jean Dupont (°12/03/1985)", "birth 12/03/1985"),
         ("she was born 12/3/85 in Leeds", "birth 12/3/85"),
         ("Maestro 5018 0000 0009", "card 5018 0000 0009"),
+        ("paid in 2024 4111 1111 1111 1111 ok", "card 4111 1111 1111 1111"),
+        ("paid with 4111 1111 1111 1111 2024", "card 4111 1111 1111 1111"),
+        ("code 1234 4111111111111111 x", "card 4111111111111111"),
     ] {
         assert_eq!(found(&pii, text), [expected], "{text}");
     }
@@ -143,6 +146,8 @@ fn hidden_values_are_judged_in_streams_as_in_the_whole_text() {
         "see jane&commat;example.com & jane&comma;",
         "Anna Meier, *12.03.1985, Bob Roe (*03.04.1990).",
         "Jane Doe, b. 12 March 1985, and Bob Roe (b. March 3, 1990).",
+        "paid in 2024 4111 1111 1111 1111, by 4111 1111 1111 1111 2024 or 4111 1111 1111 1111 20245 then",
+        "code 1234 4111111111111111 and 4111 1111 1111 1111 4111 ok 4111 1111 1111 1111 2024 4111",
     ] {
         let whole = streamed(&pii, &[text]);
         for cut in (1..text.len()).filter(|at| text.is_char_boundary(*at)) {

@@ -12,7 +12,7 @@ const LONGEST: usize = 19;
 pub(super) fn find(text: &Text<'_>, groups: &Groups) -> Option<Found> {
     let start = groups[0].start;
     // Not in the middle of a longer row of groups.
-    if !text.begins(start) || text.priced(start) || follows_digits(text, start) {
+    if !text.begins(start) || text.priced(start) || follows_digits(text, &groups[0]) {
         return None;
     }
     let mut sum = 0;
@@ -30,7 +30,8 @@ pub(super) fn find(text: &Text<'_>, groups: &Groups) -> Option<Found> {
             return None;
         }
         let announced = || text.announced(Class::CARD, Class::THING, start, end);
-        let written = grouped(part, groups.get(count)) || (tight(part, groups.get(count)) && announced());
+        let next = groups.get(count).filter(|next| !year(&text.bytes[next.start..next.end]));
+        let written = grouped(part, next) || (tight(part, next) && announced());
         if !written {
             return None;
         }
@@ -57,12 +58,21 @@ pub(super) fn shape(text: &Text<'_>, groups: &Groups) -> Option<Found> {
     alone.then_some(Found { kind: Kind::Card, start: group.start, end: group.end })
 }
 
-/// Whether a group of digits of the same row stands before `start`.
-fn follows_digits(text: &Text<'_>, start: usize) -> bool {
-    matches!(text.before(start), b' ' | b'-' | b'.')
-        && start >= 2
-        && (text.bytes[..start - 1].iter().rev().take(3).take_while(|b| b.is_ascii_digit()).count() >= 3
-            || text.begins_account(start))
+/// Whether a group of digits of the same row stands before a group: not a year, and not where all of a card is the group.
+fn follows_digits(text: &Text<'_>, group: &Group) -> bool {
+    let start = group.start;
+    if !matches!(text.before(start), b' ' | b'-' | b'.') || start < 2 {
+        return false;
+    }
+    let before = &text.bytes[..start - 1];
+    let digits = before.iter().rev().take(5).take_while(|b| b.is_ascii_digit()).count();
+    let apart = group.len() >= 15 || (digits == 4 && year(&before[before.len() - 4..]));
+    (digits >= 3 && !apart) || text.begins_account(start)
+}
+
+/// Whether digits are those of a year of our time.
+fn year(digits: &[u8]) -> bool {
+    digits.len() == 4 && matches!(&digits[..2], b"19" | b"20")
 }
 
 /// Whether the groups are as people write cards: `4-4-4-4`, `4-6-5` and the like, and no more of them follow.

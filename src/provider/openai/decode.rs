@@ -14,7 +14,7 @@ use crate::{
     provider::{
         bounds::{self, LONGEST_VECTOR, MOST_CALLS, MOST_CHOICES, MOST_VECTORS, TOO_MANY, at_most},
         failure,
-        text::Text,
+        text::{Text, said},
     },
     reply::Head,
     wire::{
@@ -50,7 +50,7 @@ struct Choice<'a> {
 #[derive(Default, Deserialize)]
 #[serde(default)]
 struct Message<'a> {
-    #[serde(borrow)]
+    #[serde(borrow, deserialize_with = "said")]
     content: Text<'a>,
     #[serde(borrow)]
     reasoning_content: Text<'a>,
@@ -244,6 +244,11 @@ mod tests {
         };
         let (_, all) = chat(body(128, 8).as_bytes()).unwrap();
         assert_eq!(all.choices.iter().map(|choice| choice.tool_calls.len()).sum::<usize>(), 1024);
+        // An answer that says nothing would be taken for one, and kept.
+        for content in ["{\"x\":1}", "true", "[7]"] {
+            let body = format!(r#"{{"choices":[{{"message":{{"content":{content}}}}}]}}"#);
+            assert!(chat(body.as_bytes()).is_err(), "{body}");
+        }
         for body in [body(128, 9), body(129, 0), body(1, 1025)] {
             assert!(matches!(chat(body.as_bytes()), Err(Error::Broken(_))));
         }

@@ -9,7 +9,7 @@ use crate::{
         Decoder,
         bounds::{self, MOST_CALLS, MOST_CHOICES, at_most},
         failure,
-        text::Text,
+        text::{Text, said},
     },
     reply::Head,
     wire::{
@@ -66,7 +66,7 @@ struct Choice<'a> {
 #[derive(Default, Deserialize)]
 #[serde(default)]
 struct Delta<'a> {
-    #[serde(borrow)]
+    #[serde(borrow, deserialize_with = "said")]
     content: Text<'a>,
     #[serde(borrow)]
     reasoning_content: Text<'a>,
@@ -162,9 +162,11 @@ impl Stream {
         if let Some(error) = read.error {
             return Err(failure::of_stream(error));
         }
-        // An index beyond is taken for nonsense.
-        let choice = read.index.min(MOST_CHOICES as u32 - 1);
+        let choice = read.index;
         let at = choice as usize;
+        if at >= MOST_CHOICES {
+            return Err(bounds::too_many());
+        }
         if self.choices.len() <= at {
             self.choices.resize_with(at + 1, Progress::default);
         }
@@ -342,6 +344,8 @@ mod tests {
             vec![many(json!([{"index": 4000}]))],
             vec![json!({"choices": [{"delta": {"tool_calls": [{"index": u32::MAX}]}}]})],
             vec![json!({"choices": vec![json!({}); 129]})],
+            vec![json!({"choices": [{"index": 128, "delta": {"content": "a"}}]})],
+            vec![json!({"choices": [{"index": u32::MAX}]})],
         ] {
             assert_eq!(told(&chunks), told(&more));
         }
