@@ -16,13 +16,16 @@ pub(crate) use parts::{TABLES, archive};
 use std::{
     io::{Read, Write},
     net::{SocketAddr, TcpStream},
+    panic,
     process::ExitCode,
+    thread,
     time::Duration,
 };
 
 use tokio::{
     net::{TcpListener, TcpSocket},
     signal::unix::{Signal, SignalKind, signal},
+    task::JoinHandle,
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
@@ -45,6 +48,12 @@ use crate::{
 /// How long calls that are cut off may take to notice.
 const SETTLE: Duration = Duration::from_secs(2);
 
+/// How long a thread that may block waits for more to do, with the memory that it has.
+const KEEP_ALIVE: Duration = Duration::from_secs(1);
+
+/// The stack of the thread that starts, in bytes: what the first thread of a process has.
+const STACK: usize = 8 << 20;
+
 /// Connections that may wait to be accepted: as many as the system allows.
 const BACKLOG: u32 = i32::MAX as u32;
 
@@ -53,11 +62,14 @@ pub fn serve(loaded: Loaded) -> ExitCode {
     let logs = Logs::start(&loaded.config.log);
     panics::watch();
     let mut runtime = tokio::runtime::Builder::new_multi_thread();
+    // Threads that may block are needed at the start, and seldom after it.
+    runtime.thread_keep_alive(KEEP_ALIVE);
     if let Some(workers) = loaded.config.server.workers {
         runtime.worker_threads(workers);
     }
     let served = match runtime.enable_all().build() {
-        Ok(runtime) => runtime.block_on(run(loaded, &logs)),
+        Ok(runtime) => aside(|| runtime.block_on(start(loaded, &logs)))
+            .map(|running| runtime.block_on(running.until_stopped())),
         Err(error) => Err(format!("the runtime does not start: {error}")),
     };
     match served {
@@ -69,12 +81,38 @@ pub fn serve(loaded: Loaded) -> ExitCode {
     }
 }
 
-async fn run(loaded: Loaded, logs: &Logs) -> Result<(), String> {
+/// Does it on a thread of its own. The memory that an allocator keeps for a thread goes back with the thread, and a start
+/// needs much that nothing needs after it.
+pub fn aside<T: Send>(work: impl FnOnce() -> T + Send) -> T {
+    thread::scope(|scope| {
+        let thread = thread::Builder::new().name("start".into()).stack_size(STACK);
+        match thread.spawn_scoped(scope, work).map(thread::ScopedJoinHandle::join) {
+            Ok(done) => done.unwrap_or_else(|panicked| panic::resume_unwind(panicked)),
+            Err(error) => panic!("a thread cannot be started: {error}"),
+        }
+    })
+}
+
+/// A gateway that answers.
+struct Running {
+    app: App,
+    stop_signal: StopSignal,
+    /// How long it waits for those under way.
+    drain: Duration,
+    stop: CancellationToken,
+    cut: CancellationToken,
+    tracker: TaskTracker,
+    accepting: JoinHandle<()>,
+    following: JoinHandle<()>,
+    reloading: JoinHandle<()>,
+}
+
+async fn start(loaded: Loaded, logs: &Logs) -> Result<Running, String> {
     loaded.warnings.iter().for_each(|warning| tracing::warn!("{warning}"));
     let Loaded { config, source, .. } = loaded;
     // Before anything is read and anyone is told that we listen: no signal and no change is missed.
     let changes = Changes::new(&config, source)?;
-    let mut stop_signal = StopSignal::new()?;
+    let stop_signal = StopSignal::new()?;
     let parts = Parts::read(config)?;
     // Before anything on the disk or in a store is touched: where another gateway has the address, it is at work there.
     let server_settings = parts.config.server.clone();
@@ -130,45 +168,53 @@ async fn run(loaded: Loaded, logs: &Logs) -> Result<(), String> {
     let following = tokio::spawn(follow_keys(app.clone()));
     let reloading = tokio::spawn(reload::on_change(app.clone(), lasting, parts, changes, logs.clone()));
 
-    stop_signal.heard().await;
-    tracing::info!("stopping: no new requests, waiting for those under way");
-    app.drain();
-    stop.cancel();
-    let _ = accepting.await;
-    tracker.close();
-    let answering = &app.replay().tasks;
-    answering.close();
-    let over = async { tokio::join!(tracker.wait(), answering.wait()) };
-    tokio::select! {
-        _ = over => tracing::info!("all requests are answered"),
-        () = tokio::time::sleep(server_settings.drain.0) => tracing::warn!("requests under way are cut off: their time is over"),
-        // Who asks twice does not want to wait.
-        () = stop_signal.heard() => tracing::warn!("requests under way are cut off: asked to stop again"),
+    let drain = server_settings.drain.0;
+    Ok(Running { app, stop_signal, drain, stop, cut, tracker, accepting, following, reloading })
+}
+
+impl Running {
+    /// Answers until told to stop.
+    async fn until_stopped(self) {
+        let Self { app, mut stop_signal, drain, stop, cut, tracker, accepting, following, reloading } = self;
+        stop_signal.heard().await;
+        tracing::info!("stopping: no new requests, waiting for those under way");
+        app.drain();
+        stop.cancel();
+        let _ = accepting.await;
+        tracker.close();
+        let answering = &app.replay().tasks;
+        answering.close();
+        let over = async { tokio::join!(tracker.wait(), answering.wait()) };
+        tokio::select! {
+            _ = over => tracing::info!("all requests are answered"),
+            () = tokio::time::sleep(drain) => tracing::warn!("requests under way are cut off: their time is over"),
+            // Who asks twice does not want to wait.
+            () = stop_signal.heard() => tracing::warn!("requests under way are cut off: asked to stop again"),
+        }
+        // Dropped before the end of the process, a call that is cut off still settles and leaves its record.
+        cut.cancel();
+        app.replay().cut.cancel();
+        let settled = async { tokio::join!(tracker.wait(), answering.wait()) };
+        let _ = tokio::time::timeout(SETTLE, settled).await;
+        app.sessions().close(SETTLE).await;
+        reloading.abort();
+        following.abort();
+        let writer = app.writer().clone();
+        let _ = tokio::task::spawn_blocking(move || writer.close()).await;
+        if !app.reviews().flush().await {
+            tracing::error!(
+                "answers for reviewers are lost: the database did not take them; their audit records stay"
+            );
+        }
+        if let Some(audit) = app.audit() {
+            // What is not moved now is moved at the next start.
+            let _ = tokio::time::timeout(Duration::from_secs(2), audit.flush()).await;
+        }
+        app.ledger().flush(Duration::from_secs(2)).await;
+        let (summaries, kept) = app.summaries();
+        kept.flush(summaries).await;
+        app.stores().sql.close().await;
     }
-    // Dropped before the end of the process, a call that is cut off still settles and leaves its record.
-    cut.cancel();
-    app.replay().cut.cancel();
-    let settled = async { tokio::join!(tracker.wait(), answering.wait()) };
-    let _ = tokio::time::timeout(SETTLE, settled).await;
-    app.sessions().close(SETTLE).await;
-    reloading.abort();
-    following.abort();
-    let writer = app.writer().clone();
-    let _ = tokio::task::spawn_blocking(move || writer.close()).await;
-    if !app.reviews().flush().await {
-        tracing::error!(
-            "answers for reviewers are lost: the database did not take them; their audit records stay"
-        );
-    }
-    if let Some(audit) = app.audit() {
-        // What is not moved now is moved at the next start.
-        let _ = tokio::time::timeout(Duration::from_secs(2), audit.flush()).await;
-    }
-    app.ledger().flush(Duration::from_secs(2)).await;
-    let (summaries, kept) = app.summaries();
-    kept.flush(summaries).await;
-    app.stores().sql.close().await;
-    Ok(())
 }
 
 /// An address that is this process's, and at which nobody is answered yet.

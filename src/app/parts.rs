@@ -341,6 +341,7 @@ fn stages(parts: &Parts, lasting: &Lasting, table: &Arc<Table>, version: &str) -
     let metrics = &lasting.metrics;
     let Counting { limits, retries, hedges, .. } = lasting.counting(config);
     let pii = Arc::new(Pii::new(&config.pii)?);
+    pii.prepare();
     let gates = lasting.gates.stand(&plan(config));
     let priced = prices.clone();
     let known = Arc::new(move |model: &str| priced.known(model));

@@ -70,7 +70,7 @@ enum Command {
 pub fn run(cli: Cli) -> ExitCode {
     let source = Source::find(cli.config, cli.listen);
     match cli.command.unwrap_or(Command::Serve) {
-        Command::Serve => match config::load(&source) {
+        Command::Serve => match app::aside(|| config::load(&source)) {
             Ok(loaded) => app::serve(loaded),
             Err(problems) => refuse(&problems),
         },

@@ -55,6 +55,10 @@ impl Inspector {
         metrics: Arc<Metrics>,
     ) -> Result<Self, String> {
         let classifier = Remote::new(&injection.classifier, "injection.classifier")?;
+        if injection.mode != Mode::Off {
+            // Makes what the first question would have to wait for.
+            injection::judge("words", Trust::User);
+        }
         Ok(Self { injection: injection.clone(), classifier, safety, moderation, metrics })
     }
 

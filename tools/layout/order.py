@@ -12,31 +12,32 @@ Needs valgrind and nm. What is listed and is not in the program any more has no 
 """
 import bisect, collections, os, re, subprocess, sys, tempfile, time
 
-from workload import Gateway
+from workload import CONFIG, FLOW, Gateway
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 OUT = os.path.join(HERE, "functions.ld")
 TIMES = 120
 # Called more often than this while requests are answered: part of each of them.
 OFTEN = TIMES // 4
-# Functions that differ in their types alone have one name but for its hash. They are taken along where at least this
-# share of their bytes is wanted; else those that are wanted have their hash here, which this compiler alone makes.
-SHARE = {"often": 0.0, "once": 0.5, "start": 0.5}
-# What the compiler calls the sections of functions that it was told to be often or hardly ever run (watch.py). Of one name
-# there may be both: what is hardly ever run has no place among those of every request.
-KINDS = {"often": ("", "hot."), "once": ("", "hot.", "unlikely."), "start": ("", "hot.", "unlikely.")}
+# Functions that differ in their types alone have one name but for its hash. They are taken together where at least this
+# share of their bytes is wanted, which holds for another compiler, too; else those that are wanted have their hash here.
+SHARE = 0.7
+# What newer processors run instead of what valgrind's does.
+ALSO = ["9crc32fast", "4sha26sha256"]
 HEAD = """\
 /* Made by tools/layout/order.py, which says why. Functions in the order in which they call each other: those of
- * every request, those of some, those of the start. */
+ * every request, those of the start and of the first requests, and those of some. */
 """
 
 
-def record(binary, folder):
-    """Runs the program under callgrind: what the start takes, and what requests take."""
+def record(binary, folder, config):
+    """Runs the program under callgrind: what the start and the first requests take, and what requests take."""
     out = os.path.join(folder, "calls")
     gateway = Gateway(
         ["valgrind", "--tool=callgrind", "--demangle=no", "--dump-instr=yes", "--compress-strings=no", "--compress-pos=no",
-         f"--callgrind-out-file={out}", binary], folder)
+         f"--callgrind-out-file={out}", binary], folder, config=config)
+    # An idle program has this in memory.
+    gateway.ask(1)
     time.sleep(5)
     subprocess.run(
         ["callgrind_control", "-d", "start", str(gateway.process.pid)], check=True, stdout=subprocess.DEVNULL)
@@ -51,11 +52,11 @@ def plain(name):
     return re.sub(r"17h[0-9a-f]{16}E(\.\d+)?$", "17h*", name) + dot + part
 
 
-def sections(name, label):
-    """What the linker is to look for."""
+def sections(name):
+    """What the linker is to look for: what the compiler was told of a function (watch.py) is part of its section's name."""
     if name.endswith(".cold"):
         return f".text.split.{name.removesuffix('.cold')}"
-    return " ".join(f".text.{kind}{name}" for kind in KINDS[label])
+    return " ".join(f".text.{told}{name}" for told in ("", "hot.", "unlikely."))
 
 
 class Symbols(dict):
@@ -116,8 +117,8 @@ def read(path, symbols):
     return cost, calls, called
 
 
-def ordered(started, asked, symbols):
-    """The functions of every request as they call each other, those of some, and those of the start."""
+def ordered(starts, asked, symbols):
+    """The functions of every request as they call each other, those of the start, and those of some requests."""
     cost, calls, called = read(asked, symbols)
     often = {name for name in cost if name in symbols and called[name] >= OFTEN}
     order, seen = [], set()
@@ -132,9 +133,10 @@ def ordered(started, asked, symbols):
         seen.add(name)
         order.append(name)
         waiting.extend(reversed([callee for callee, _ in calls[name].most_common() if callee in often - seen]))
-    once = [name for name in cost if name in symbols and name not in often]
-    start = [name for name in read(started, symbols)[0] if name in symbols and name not in cost]
-    return {"often": order, "once": once, "start": start}
+    ran = dict.fromkeys(name for started in starts for name in read(started, symbols)[0])
+    start = [name for name in ran if name in symbols and name not in often]
+    once = [name for name in cost if name in symbols and name not in often and name not in ran]
+    return {"often": order, "start": start, "once": once}
 
 
 def script(groups, symbols):
@@ -143,19 +145,20 @@ def script(groups, symbols):
     for name, size in symbols.items():
         total[plain(name)] += size
     lines = {}
-    for label, group in groups.items():
+    for group in groups.values():
         wanted = collections.Counter()
         for name in group:
             wanted[plain(name)] += symbols[name]
         for name in group:
-            all_of_them = wanted[plain(name)] >= SHARE[label] * total[plain(name)]
-            lines[f"    *({sections(plain(name) if all_of_them else name, label)})\n"] = None
+            all_of_them = wanted[plain(name)] >= SHARE * total[plain(name)]
+            lines[f"    *({sections(plain(name) if all_of_them else name)})\n"] = None
+    lines.update((f"    *(.text.*{name}*)\n", None) for name in ALSO)
     return HEAD + "SECTIONS\n{\n  .text.requests :\n  {\n" + "".join(lines) + "  }\n}\nINSERT BEFORE .text;\n"
 
 
 def check(binary):
     """How many of the listed functions a program has."""
-    names = {sections(name, "often").split()[0] for full in Symbols(binary) for name in (full, plain(full))}
+    names = {sections(name).split()[0] for full in Symbols(binary) for name in (full, plain(full))}
     listed = re.findall(r"\*\((\S+)", open(OUT).read())
     there = sum(re.sub(r"\)$", "", name) in names for name in listed)
     print(f"{there} of {len(listed)} functions are in {binary}")
@@ -167,8 +170,10 @@ def main():
         sys.exit(0 if check(sys.argv[2]) else "make it anew: see the top of this file")
     binary = os.path.abspath(sys.argv[1])
     symbols = Symbols(binary)
-    with tempfile.TemporaryDirectory() as folder:
-        groups = ordered(*record(binary, folder), symbols)
+    with tempfile.TemporaryDirectory() as first, tempfile.TemporaryDirectory() as second:
+        started, asked = record(binary, first, CONFIG)
+        otherwise, _ = record(binary, second, FLOW)
+        groups = ordered([started, otherwise], asked, symbols)
     for label, names in groups.items():
         print(f"{label}: {len(names)} functions, {sum(symbols[name] for name in names) // 1024} KiB")
     with open(OUT, "w") as file:

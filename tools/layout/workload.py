@@ -12,6 +12,42 @@ QUESTIONS = [
 ]
 SAID = "A limit holds for a key, a user or an address. Write to help@example.org, or look at https://example.org/limits."
 
+CONFIG = """\
+# As somebody would write it.
+server:
+  listen: 127.0.0.1:{port}
+  workers: 1
+  keep_alive: 15s
+auth:
+  query_key: false
+  keys:
+    - {{name: layout, hash: "sha256:{hash}", tenant: default}}
+limits:
+  requests_per_minute: {{key: 100000000, user: 100000000, address: 100000000, global: 100000000}}
+providers:
+  p:
+    kind: openai
+    base_url: http://127.0.0.1:{provider}/v1
+models:
+  m:
+    targets: [{{provider: p, model: m, weight: 1}}]
+pii:
+  output: {{card: block}}
+store: {{sqlite: {folder}/data/sluice.db}}
+audit:
+  folder: {folder}/data/audit
+"""
+
+FLOW = """\
+server: {{listen: "127.0.0.1:{port}", workers: 1}}  # all in a row
+auth: {{keys: [{{name: layout, hash: "sha256:{hash}"}}]}}
+limits: {{requests_per_minute: {{key: 100000000, user: 100000000, address: 100000000, global: 100000000}}}}
+providers: {{p: {{kind: openai, base_url: "http://127.0.0.1:{provider}/v1"}}}}
+models: {{m: {{targets: [{{provider: p, model: m}}]}}}}
+store: {{sqlite: "{folder}/data/sluice.db"}}
+audit: {{folder: "{folder}/data/audit"}}
+"""
+
 
 class Provider(http.server.BaseHTTPRequestHandler):
     """Says something, whole or streamed."""
@@ -24,10 +60,19 @@ class Provider(http.server.BaseHTTPRequestHandler):
 
     def do_POST(self):
         asked = json.loads(self.rfile.read(int(self.headers["content-length"])))
-        usage = {"prompt_tokens": 9, "completion_tokens": 7, "total_tokens": 16}
-        told = {"id": "c1", "object": "chat.completion", "created": 1, "model": asked.get("model")}
+        # With all that OpenAI says, too.
+        usage = {
+            "prompt_tokens": 9, "completion_tokens": 7, "total_tokens": 16,
+            "prompt_tokens_details": {"cached_tokens": 0, "audio_tokens": 0},
+            "completion_tokens_details": {"reasoning_tokens": 0, "audio_tokens": 0},
+        }
+        told = {
+            "id": "chatcmpl-c1", "object": "chat.completion", "created": 1700000000, "model": asked.get("model"),
+            "service_tier": "default", "system_fingerprint": "fp_1",
+        }
         if not asked.get("stream"):
-            choice = {"index": 0, "message": {"role": "assistant", "content": SAID}, "finish_reason": "stop"}
+            said = {"role": "assistant", "content": SAID, "refusal": None, "annotations": []}
+            choice = {"index": 0, "message": said, "logprobs": None, "finish_reason": "stop"}
             body = json.dumps(told | {"choices": [choice], "usage": usage}).encode()
             self.send_response(200)
             self.send_header("content-type", "application/json")
@@ -40,8 +85,10 @@ class Provider(http.server.BaseHTTPRequestHandler):
         self.send_header("transfer-encoding", "chunked")
         self.end_headers()
         told["object"] = "chat.completion.chunk"
-        choices = [{"index": 0, "delta": {"content": word + " "}, "finish_reason": None} for word in SAID.split()]
-        choices.append({"index": 0, "delta": {}, "finish_reason": "stop"})
+        deltas = [{"role": "assistant", "content": "", "refusal": None}]
+        deltas += [{"content": word + " "} for word in SAID.split()]
+        choices = [{"index": 0, "delta": delta, "logprobs": None, "finish_reason": None} for delta in deltas]
+        choices.append({"index": 0, "delta": {}, "logprobs": None, "finish_reason": "stop"})
         events = [told | {"choices": [choice]} for choice in choices] + [told | {"choices": [], "usage": usage}]
         for text in [json.dumps(event) for event in events] + ["[DONE]"]:
             piece = f"data: {text}\n\n".encode()
@@ -89,21 +136,13 @@ def client(port, turns):
 class Gateway:
     """The program with a provider, in a folder of its own, started through other programs where wanted."""
 
-    def __init__(self, command, folder, environment=()):
+    def __init__(self, command, folder, environment=(), config=CONFIG):
         provider = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Provider)
         threading.Thread(target=provider.serve_forever, daemon=True).start()
         self.port = free_port()
-        config = {
-            "server": {"listen": f"127.0.0.1:{self.port}", "workers": 1},
-            "auth": {"keys": [{"name": "layout", "hash": "sha256:" + hashlib.sha256(KEY.encode()).hexdigest()}]},
-            "limits": {"requests_per_minute": {"key": 10**8, "user": 10**8, "address": 10**8, "global": 10**8}},
-            "providers": {"p": {"kind": "openai", "base_url": f"http://127.0.0.1:{provider.server_port}/v1"}},
-            "models": {"m": {"targets": [{"provider": "p", "model": "m"}]}},
-            "store": {"sqlite": os.path.join(folder, "data", "sluice.db")},
-            "audit": {"folder": os.path.join(folder, "data", "audit")},
-        }
         with open(os.path.join(folder, "sluice.yaml"), "w") as file:
-            json.dump(config, file)
+            file.write(config.format(
+                port=self.port, hash=hashlib.sha256(KEY.encode()).hexdigest(), provider=provider.server_port, folder=folder))
         said = os.path.join(folder, "said")
         self.process = subprocess.Popen(
             [*command, "--config", "sluice.yaml"], cwd=folder, env=os.environ | dict(environment),

@@ -21,41 +21,66 @@ impl Sieve {
     }
 }
 
-/// Numbers but zero, by hashes.
+/// Numbers but zero, by hashes, of which 32 bits and the place are kept.
 #[derive(Default)]
 pub(super) struct Table {
     seen: Sieve,
-    /// Each in the first free place from its own on; at least half of them are free (zero).
-    slots: Vec<(u64, u64)>,
+    /// Each in the first free place from its own on; at least half of them are free.
+    slots: Vec<Slot>,
+    /// The numbers, each once: mostly that are few, and always fewer than slots.
+    values: Vec<u64>,
 }
+
+/// The two halves of a hash's bits, and the place of its number in the values, from one on; zero in a free slot.
+type Slot = [u16; 3];
 
 impl Table {
     /// A table of numbers; those of one hash are put together by `merge`.
     pub(super) fn new(all: &[(u64, u64)], merge: impl Fn(u64, u64) -> u64) -> Self {
-        let mut table =
-            Self { seen: Sieve::default(), slots: vec![(0, 0); (all.len() * 2).next_power_of_two()] };
+        let mut merged: Vec<(Slot, u64)> = vec![Default::default(); (all.len() * 2).next_power_of_two()];
+        let mut seen = Sieve::default();
         for (hash, value) in all {
-            table.seen.insert(*hash);
-            let at = table.place(*hash);
-            let before = table.slots[at].1;
-            table.slots[at] = (*hash, if before == 0 { *value } else { merge(before, *value) });
+            seen.insert(*hash);
+            let at = place(&merged, *hash, |(slot, _)| *slot);
+            let (slot, before) = &mut merged[at];
+            *before = if slot[2] == 0 { *value } else { merge(*before, *value) };
+            *slot = [*hash as u16, (*hash >> 16) as u16, 1];
         }
-        table
-    }
-
-    fn place(&self, hash: u64) -> usize {
-        let mask = self.slots.len() - 1;
-        let mut at = (hash >> 40) as usize & mask;
-        while self.slots[at].1 != 0 && self.slots[at].0 != hash {
-            at = (at + 1) & mask;
-        }
-        at
+        let mut values: Vec<u64> =
+            merged.iter().filter(|(slot, _)| slot[2] != 0).map(|(_, value)| *value).collect();
+        values.sort_unstable();
+        values.dedup();
+        values.shrink_to_fit();
+        debug_assert!(values.len() < usize::from(u16::MAX));
+        let numbered = |(slot, value): (Slot, u64)| {
+            let at = if slot[2] == 0 { 0 } else { values.partition_point(|known| *known < value) + 1 };
+            [slot[0], slot[1], at as u16]
+        };
+        Self { seen, slots: merged.into_iter().map(numbered).collect(), values }
     }
 
     /// The number of a hash, zero where there is none.
     #[inline]
     pub(super) fn get(&self, hash: u64) -> u64 {
-        if self.seen.may_have(hash) { self.slots[self.place(hash)].1 } else { 0 }
+        if !self.seen.may_have(hash) {
+            return 0;
+        }
+        let [_, _, value] = self.slots[place(&self.slots, hash, |slot| *slot)];
+        if value == 0 { 0 } else { self.values[usize::from(value) - 1] }
+    }
+}
+
+/// The slot of a hash, or the free one where it would be.
+#[inline]
+fn place<T>(slots: &[T], hash: u64, slot: impl Fn(&T) -> Slot) -> usize {
+    let mask = slots.len() - 1;
+    let mut at = (hash >> 40) as usize & mask;
+    loop {
+        let [low, high, value] = slot(&slots[at]);
+        if value == 0 || (low, high) == (hash as u16, (hash >> 16) as u16) {
+            return at;
+        }
+        at = (at + 1) & mask;
     }
 }
 

@@ -86,6 +86,13 @@ impl Pii {
         })
     }
 
+    /// Makes what the first question would have to wait for.
+    pub fn prepare(&self) {
+        if self.input != 0 {
+            find::find("words", Wanted { kinds: self.input, ahead: true, shapes: false }, &[]);
+        }
+    }
+
     /// What a question holds of the types that are not off, in order.
     pub fn in_question(&self, text: &str) -> Vec<Finding> {
         self.find(text, Wanted { kinds: self.input, ahead: true, shapes: false })

@@ -28,7 +28,9 @@ impl Guard for Answers {
     }
 
     fn scan(&self, text: &str, from: usize, ended: bool, found: &mut Vec<Found>) -> usize {
-        let Some(any) = &self.0.any else { return text.len() };
+        if self.0.is_empty() {
+            return text.len();
+        }
         // A match that begins before this place is known whole, with what follows it.
         let mut sure =
             if ended { text.len() } else { text.len().saturating_sub(self.0.longest + BORDER).max(from) };
@@ -37,20 +39,22 @@ impl Guard for Answers {
         }
         let lower = super::small(text);
         let mut at = from;
-        while let Some(hit) = any.find_at(&lower, at).filter(|hit| hit.start() < sure) {
-            // No match that begins here needs more: to the end of the text it would be hits times its length.
-            let mut upto = text.len().min(hit.start() + self.0.longest + BORDER);
-            while !text.is_char_boundary(upto) {
-                upto += 1;
-            }
-            let rule = self.0.each.iter().find_map(|rule| {
-                let own = rule.find_at(&lower[..upto], hit.start()).filter(|own| own.start == hit.start());
-                own.map(|range| (rule, range))
-            });
-            let Some((rule, range)) = rule else { break };
+        // Where each rule is found next. None is looked for again before the text has come to where it was found: the
+        // text is passed over once for each rule, however much is found in it.
+        let next = |rule: usize, at: usize| {
+            self.0.each[rule].find_at(&lower, at).map(|range| (range.start, rule, range.end))
+        };
+        let mut hits: Vec<_> =
+            self.0.words.possible(&lower, at).into_iter().filter_map(|rule| next(rule, at)).collect();
+        while let Some((start, rule, end)) = hits.iter().min().copied().filter(|(start, ..)| *start < sure) {
+            let rule = &self.0.each[rule];
             let act = if rule.mode == Mode::Block { Act::Block } else { Act::Log };
-            at = range.end;
-            found.push(Found { range, what: rule.category.clone(), act });
+            found.push(Found { range: start..end, what: rule.category.clone(), act });
+            at = end;
+            hits.retain_mut(|hit| {
+                let again = if hit.0 < at { next(hit.1, at) } else { Some(*hit) };
+                again.map(|again| *hit = again).is_some()
+            });
         }
         sure.max(at.min(text.len()))
     }
@@ -92,6 +96,32 @@ mod tests {
     }
 
     proptest! {
+        /// The first match of any rule, and the next one behind it, is what is found.
+        #[test]
+        fn all_that_matches_is_found_once(
+            text in "(how to make a pipe bomb|go kill yourself|i want to die|KILL YOURSELF|free porn|acme  corp|project x1|é|x|\\. | i | to | die ){0,9}",
+        ) {
+            let rule = crate::guard::safety::Rule {
+                category: "own".into(),
+                phrases: vec!["Acme Corp".into(), "to".into(), "é".into()],
+                patterns: vec![r"project \w{2,10}".into(), r"[a-z]{7}".into()],
+                mode: None,
+            };
+            let rules = Rules::new(&Settings { mode: Mode::Block, rules: vec![rule], ..Settings::default() }).unwrap();
+            let lower = crate::guard::safety::small(&text);
+            let (mut at, mut expected) = (0, Vec::new());
+            while let Some((range, rule)) = rules
+                .each
+                .iter()
+                .filter_map(|rule| Some((rule.find_at(&lower, at)?, rule)))
+                .min_by_key(|(range, _)| range.start)
+            {
+                at = range.end;
+                expected.push((range, rule.category.to_string()));
+            }
+            prop_assert_eq!(all(&Answers(Arc::new(rules)), &[&text]), expected);
+        }
+
         #[test]
         fn pieces_are_judged_as_the_whole(
             text in "(how to make a pipe bomb|go kill yourself|i want to die|KILL YOURSELF|é|x|\\. | i | to | die ){0,9}",

@@ -8,6 +8,7 @@ mod answers;
 mod builtin;
 pub mod moderation;
 mod settings;
+mod words;
 
 use std::{
     ops::Range,
@@ -21,6 +22,7 @@ pub use answers::Answers;
 pub use settings::{Categories, Moderation, Rule, Sanitize, Settings};
 
 use super::settings::Mode;
+use words::Words;
 
 /// The longest match that a pattern may have, in bytes.
 const LONGEST: usize = 1024;
@@ -39,8 +41,8 @@ pub struct Found {
 /// Rules, ready to be used.
 #[derive(Debug, Default)]
 pub struct Rules {
-    /// All patterns in one: most texts are told by it alone.
-    any: Option<Regex>,
+    /// Which of them a text could match: mostly none.
+    words: Words,
     each: Vec<Compiled>,
     /// The longest match of any of them, in bytes.
     pub longest: usize,
@@ -53,6 +55,8 @@ struct Compiled {
     category: Arc<str>,
     mode: Mode,
     source: String,
+    /// Whether somebody wrote it into the settings: who knows whether it can be made.
+    own: bool,
     /// Made when a text first has to be told by it alone: hardly one ever has to be, and together they take a MB.
     pattern: OnceLock<Option<Regex>>,
 }
@@ -62,7 +66,7 @@ impl Compiled {
     fn find_at(&self, lower: &str, from: usize) -> Option<Range<usize>> {
         match self.pattern.get_or_init(|| Regex::new(&self.source).ok()) {
             Some(pattern) => pattern.find_at(lower, from).map(|hit| hit.range()),
-            // It could be made with all others. What cannot be told to be harmless is not.
+            // It could be made at the start. What cannot be told to be harmless is not.
             None => Some(from..lower.len()),
         }
     }
@@ -74,11 +78,17 @@ impl Rules {
     /// # Errors
     /// What is wrong with a rule, in words.
     pub fn new(settings: &Settings) -> Result<Self, String> {
-        let mut sources: Vec<(Arc<str>, Mode, String)> = Vec::new();
+        let mut each: Vec<Compiled> = Vec::new();
+        let mut add = |category: &str, mode: Mode, pattern: &str, own: bool| {
+            if mode != Mode::Off && settings.mode != Mode::Off {
+                let (category, source) = (category.into(), bounded(pattern));
+                each.push(Compiled { category, mode, source, own, pattern: OnceLock::new() });
+            }
+        };
         if settings.builtin {
             for (category, patterns) in builtin::RULES {
                 let mode = settings.categories.get(*category).copied().unwrap_or(settings.mode);
-                sources.extend(patterns.iter().map(|pattern| ((*category).into(), mode, bounded(pattern))));
+                patterns.iter().for_each(|pattern| add(category, mode, pattern, false));
             }
         }
         for rule in &settings.rules {
@@ -86,31 +96,26 @@ impl Rules {
                 .mode
                 .or_else(|| settings.categories.get(&rule.category).copied())
                 .unwrap_or(settings.mode);
-            let phrases = rule
-                .phrases
-                .iter()
-                .map(|phrase| regex::escape(&phrase.trim().to_lowercase()).replace(' ', r"\s{1,3}"));
-            for pattern in phrases.chain(rule.patterns.iter().cloned()) {
-                sources.push((rule.category.as_str().into(), mode, bounded(&pattern)));
+            for phrase in &rule.phrases {
+                let phrase = regex::escape(&phrase.trim().to_lowercase()).replace(' ', r"\s{1,3}");
+                add(&rule.category, mode, &phrase, false);
             }
+            rule.patterns.iter().for_each(|pattern| add(&rule.category, mode, pattern, true));
         }
-        sources.retain(|(_, mode, _)| *mode != Mode::Off && settings.mode != Mode::Off);
-        let mut longest = 0;
-        for (category, _, pattern) in &sources {
-            let most =
-                read(pattern).map_err(|why| format!("`safety.rules`, category `{category}`: {why}"))?;
+        let (mut longest, mut read_ones) = (0, Vec::with_capacity(each.len()));
+        for rule in &each {
+            let told = |why: String| format!("`safety.rules`, category `{}`: {why}", rule.category);
+            let (hir, most) = read(&rule.source).map_err(told)?;
+            if rule.own {
+                Regex::new(&rule.source).map_err(|error| told(error.to_string()))?;
+            }
             longest = longest.max(most);
+            read_ones.push(hir);
         }
-        let whole: Vec<String> = sources.iter().map(|(_, _, pattern)| format!("(?:{pattern})")).collect();
-        let compile = |pattern: &str| Regex::new(pattern).map_err(|error| format!("`safety.rules`: {error}"));
-        let any = if whole.is_empty() { None } else { Some(compile(&whole.join("|"))?) };
-        // What could be made together can be made alone.
-        let each = sources.into_iter().map(|(category, mode, source)| {
-            let pattern = OnceLock::new();
-            Compiled { category, mode, source, pattern }
-        });
-        let beyond_ascii = whole.iter().any(|pattern| !pattern.is_ascii());
-        Ok(Self { any, each: each.collect(), longest, beyond_ascii })
+        let words = Words::new(each.iter().map(|rule| rule.source.as_str()).zip(&read_ones))
+            .map_err(|error| format!("`safety.rules`: {error}"))?;
+        let beyond_ascii = each.iter().any(|rule| !rule.source.is_ascii());
+        Ok(Self { words, each, longest, beyond_ascii })
     }
 
     /// Whether there is nothing to look for.
@@ -140,10 +145,8 @@ impl Rules {
 
     fn find_lower(&self, lower: &str) -> Vec<Found> {
         let mut found: Vec<Found> = Vec::new();
-        if self.any.as_ref().is_none_or(|any| !any.is_match(lower)) {
-            return found;
-        }
-        for rule in &self.each {
+        for rule in self.words.possible(lower, 0) {
+            let rule = &self.each[rule];
             if found.iter().any(|found| found.category == rule.category) {
                 continue;
             }
@@ -179,17 +182,18 @@ fn small(text: &str) -> String {
     text.chars().map(small).collect()
 }
 
-/// The longest match of a pattern, in bytes.
+/// What a pattern says, and its longest match in bytes.
 ///
 /// # Errors
 /// What is wrong with it, in words.
-fn read(pattern: &str) -> Result<usize, String> {
+fn read(pattern: &str) -> Result<(Hir, usize), String> {
     let hir = regex_syntax::Parser::new().parse(pattern).map_err(|error| error.to_string())?;
     if has_capital(pattern) {
         return Err("a pattern has to be in small letters, as the text is that it is held against".into());
     }
     let wrong = || format!("a pattern's match has to be 1 to {LONGEST} bytes long; write `{{0,20}}` for `*`");
-    length(&hir).ok_or_else(wrong)
+    let most = length(&hir).ok_or_else(wrong)?;
+    Ok((hir, most))
 }
 
 /// Whether a pattern asks for a capital letter; those that only mean something, as in `\S`, do not.
