@@ -84,13 +84,19 @@ pub fn serve(loaded: Loaded) -> ExitCode {
 /// Does it on a thread of its own. The memory that an allocator keeps for a thread goes back with the thread, and a start
 /// needs much that nothing needs after it.
 pub fn aside<T: Send>(work: impl FnOnce() -> T + Send) -> T {
-    thread::scope(|scope| {
+    let mut left = Some(work);
+    let done = thread::scope(|scope| {
+        let work = || left.take().map(|work| work());
         let thread = thread::Builder::new().name("start".into()).stack_size(STACK);
-        match thread.spawn_scoped(scope, work).map(thread::ScopedJoinHandle::join) {
-            Ok(done) => done.unwrap_or_else(|panicked| panic::resume_unwind(panicked)),
-            Err(error) => panic!("a thread cannot be started: {error}"),
-        }
-    })
+        let done = thread.spawn_scoped(scope, work).ok()?.join();
+        done.unwrap_or_else(|panicked| panic::resume_unwind(panicked))
+    });
+    match (done, left) {
+        (Some(done), _) => done,
+        // There is no thread to be had: it is done here.
+        (None, Some(work)) => work(),
+        (None, None) => unreachable!("a thread that took it has done it or panicked"),
+    }
 }
 
 /// A gateway that answers.

@@ -9,7 +9,7 @@ use crate::{
     guard::{
         injection::{self, Trust},
         pii::{Finding, Pii},
-        safety::Rules,
+        safety::{Found, Rules},
     },
 };
 
@@ -93,7 +93,13 @@ fn attack(line: &str, threshold: f32) -> Value {
 
 fn unsafe_content(rules: &Rules, line: &str) -> Value {
     let (text, id, _) = read(line);
-    let found = rules.find(&injection::folded(&text));
+    let mut found = Vec::new();
+    for one in rules.find_hidden(&text, &injection::folded(&text)) {
+        // What is found both ways is told once.
+        if !found.iter().any(|known: &Found| known.category == one.category) {
+            found.push(one);
+        }
+    }
     let told = found.iter().map(|found| json!({"category": found.category, "mode": found.mode}));
     json!({"id": id, "findings": told.collect::<Vec<_>>()})
 }
@@ -127,5 +133,27 @@ impl Places<'_> {
         self.chars += self.text[self.bytes..at].chars().count();
         self.bytes = at;
         self.chars
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::guard::safety::{Rule, Settings};
+
+    #[test]
+    fn rules_are_held_against_a_text_as_it_is_too() {
+        let rule = Rule {
+            category: "own".into(),
+            phrases: vec!["straße".into(), "폭탄".into()],
+            patterns: Vec::new(),
+            mode: None,
+        };
+        let rules = Rules::new(&Settings { rules: vec![rule], ..Settings::default() }).unwrap();
+        for (line, many) in
+            [("Die Straße, und eine Strasse", 1), ("폭탄", 1), ("{\"text\": \"STRAßE\"}", 1), ("Platz", 0)]
+        {
+            assert_eq!(unsafe_content(&rules, line)["findings"].as_array().unwrap().len(), many, "{line}");
+        }
     }
 }

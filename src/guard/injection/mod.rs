@@ -17,9 +17,11 @@ mod tokens;
 #[cfg(test)]
 mod tests;
 
-use std::cell::RefCell;
+use std::{cell::RefCell, sync::LazyLock};
 
 use serde::Serialize;
+
+use self::lexicon::{Classes, Lexicon};
 
 /// From which score on a text is taken for an attack, unless the configuration says otherwise.
 pub const THRESHOLD: f32 = 0.5;
@@ -109,7 +111,10 @@ fn judge_piece(text: &str, trust: Trust) -> Judgement {
     ROOM.with_borrow_mut(|Room { tokens, telling, hits, model }| {
         decode::each_view(&text, tokens, |view, tokens| {
             apply(&view.text, tokens, telling, hits);
-            let found = model::judge(&view.text, tokens, hits, trust == Trust::Document, model);
+            let mut found = model::judge(&view.text, tokens, hits, trust == Trust::Document, model);
+            if is_bare_order(&view.text, tokens, hits) {
+                found.logit = found.logit.max(BARE_ORDER);
+            }
             if found.logit > best.0 {
                 let mut reasons: Vec<&'static str> = Vec::new();
                 for slot in found.slots.iter().filter(|slot| **slot < rules::SLOTS) {
@@ -127,6 +132,31 @@ fn judge_piece(text: &str, trust: Trust) -> Judgement {
     });
     let (logit, found) = best;
     Judgement { score: 1.0 / (1.0 + (-logit).exp()), ..found }
+}
+
+/// The log-odds of a text that only says that earlier instructions do not count: nine of ten. The model was trained on
+/// attacks that go on, and on much harmless talk about instructions, and has too few words to go by.
+const BARE_ORDER: f32 = 2.2;
+/// The most words of such a text.
+const BARE_WORDS: usize = 10;
+/// What such an order may have besides.
+const FILLERS: &[&str] =
+    &["please", "kindly", "just", "simply", "immediately", "given", "have", "been", "were", "that"];
+
+static ORDER: LazyLock<Classes> = LazyLock::new(|| {
+    Lexicon::get().set("override|prior|everything|said|yours|instr|instrw|prompt").unwrap_or_default()
+});
+
+/// Whether a reading says nothing but that earlier instructions do not count, and means it.
+fn is_bare_order(text: &str, tokens: &[tokens::Token], hits: &[rules::Hit]) -> bool {
+    let words = || tokens.iter().filter(|token| token.is_word());
+    let filler = |token: &tokens::Token| {
+        let word = &text[token.start..token.end];
+        word.len() <= 3 || FILLERS.contains(&word)
+    };
+    hits.iter().any(|hit| rules::slot_name(hit.slot) == ("override_prior", false))
+        && words().count() <= BARE_WORDS
+        && words().all(|token| token.classes.any(*ORDER) || filler(token))
 }
 
 /// The rules that apply to a reading, in the order of their tokens. A reading is judged as if it had been written so:

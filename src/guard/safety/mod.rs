@@ -55,8 +55,6 @@ struct Compiled {
     category: Arc<str>,
     mode: Mode,
     source: String,
-    /// Whether somebody wrote it into the settings: who knows whether it can be made.
-    own: bool,
     /// Made when a text first has to be told by it alone: hardly one ever has to be, and together they take a MB.
     pattern: OnceLock<Option<Regex>>,
 }
@@ -66,7 +64,7 @@ impl Compiled {
     fn find_at(&self, lower: &str, from: usize) -> Option<Range<usize>> {
         match self.pattern.get_or_init(|| Regex::new(&self.source).ok()) {
             Some(pattern) => pattern.find_at(lower, from).map(|hit| hit.range()),
-            // It could be made at the start. What cannot be told to be harmless is not.
+            // It could be made when the settings were read. What cannot be told to be harmless is not.
             None => Some(from..lower.len()),
         }
     }
@@ -79,16 +77,16 @@ impl Rules {
     /// What is wrong with a rule, in words.
     pub fn new(settings: &Settings) -> Result<Self, String> {
         let mut each: Vec<Compiled> = Vec::new();
-        let mut add = |category: &str, mode: Mode, pattern: &str, own: bool| {
+        let mut add = |category: &str, mode: Mode, pattern: &str| {
             if mode != Mode::Off && settings.mode != Mode::Off {
                 let (category, source) = (category.into(), bounded(pattern));
-                each.push(Compiled { category, mode, source, own, pattern: OnceLock::new() });
+                each.push(Compiled { category, mode, source, pattern: OnceLock::new() });
             }
         };
         if settings.builtin {
             for (category, patterns) in builtin::RULES {
                 let mode = settings.categories.get(*category).copied().unwrap_or(settings.mode);
-                patterns.iter().for_each(|pattern| add(category, mode, pattern, false));
+                patterns.iter().for_each(|pattern| add(category, mode, pattern));
             }
         }
         for rule in &settings.rules {
@@ -98,17 +96,14 @@ impl Rules {
                 .unwrap_or(settings.mode);
             for phrase in &rule.phrases {
                 let phrase = regex::escape(&phrase.trim().to_lowercase()).replace(' ', r"\s{1,3}");
-                add(&rule.category, mode, &phrase, false);
+                add(&rule.category, mode, &phrase);
             }
-            rule.patterns.iter().for_each(|pattern| add(&rule.category, mode, pattern, true));
+            rule.patterns.iter().for_each(|pattern| add(&rule.category, mode, pattern));
         }
         let (mut longest, mut read_ones) = (0, Vec::with_capacity(each.len()));
         for rule in &each {
             let told = |why: String| format!("`safety.rules`, category `{}`: {why}", rule.category);
             let (hir, most) = read(&rule.source).map_err(told)?;
-            if rule.own {
-                Regex::new(&rule.source).map_err(|error| told(error.to_string()))?;
-            }
             longest = longest.max(most);
             read_ones.push(hir);
         }

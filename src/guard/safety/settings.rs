@@ -132,7 +132,9 @@ fn is_phrase(phrase: &str, (): &()) -> garde::Result {
 }
 
 fn is_pattern(pattern: &str, (): &()) -> garde::Result {
-    super::read(pattern).map(drop).map_err(garde::Error::new)
+    super::read(pattern).map_err(garde::Error::new)?;
+    // It can be read, and be too large to be made all the same.
+    regex::Regex::new(&super::bounded(pattern)).map(drop).map_err(garde::Error::new)
 }
 
 fn is_name(name: &str, (): &()) -> garde::Result {

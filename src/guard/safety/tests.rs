@@ -77,6 +77,12 @@ fn ones_own_rules_have_their_own_modes_and_must_have_an_end() {
         let told = garde::Validate::validate(&bad).unwrap_err().to_string();
         assert!(told.starts_with("rules[0].patterns[0]: "), "{told}");
     }
+    let large = r"(?:kill|bomb|make){1,10}(?: \w{1,12}){0,20} now";
+    let rule_of =
+        |pattern: &str| Rule { phrases: Vec::new(), patterns: vec![pattern.into()], ..rule.clone() };
+    let told = garde::Validate::validate(&Settings { rules: vec![rule_of(large)], ..settings.clone() });
+    let told = told.unwrap_err().to_string();
+    assert!(told.starts_with("rules[0].patterns[0]: ") && told.contains("size limit"), "{told}");
     for (phrases, place) in
         [(vec![" ".to_owned()], "rules[0].phrases[0]: is empty"), (vec![], "rules: [0] has neither")]
     {
