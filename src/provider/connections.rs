@@ -40,6 +40,8 @@ type Driver = Pin<Box<http1::Connection<Stream, Sent>>>;
 
 /// Idle connections that are kept to one provider.
 const MOST_IDLE: usize = 1024;
+/// A connection that a larger question went through, in bytes, is not used again: it keeps room for another such one.
+const LARGE: u64 = 1 << 20;
 /// How often those that were kept too long, or were closed over there, are let go.
 const SWEEP: Duration = Duration::from_secs(5);
 /// How many sweeps they outlast, so that they are kept for less than the
@@ -227,6 +229,9 @@ impl Line {
     }
 
     async fn ask(mut self, request: Request<Sent>) -> hyper::Result<Response<Body>> {
+        if request.body().size_hint().lower() > LARGE {
+            self.idle = Weak::new();
+        }
         // The answer can only come while the driver is polled, which wakes this
         // task. With a waker of its own, every answer would wake it once more.
         let mut answer = pin!(task::unconstrained(self.sender.send_request(request)));
@@ -387,83 +392,5 @@ async fn sweep(idle: Weak<Idle>) {
 }
 
 #[cfg(test)]
-mod tests {
-    use std::{
-        sync::atomic::{AtomicUsize, Ordering::Relaxed},
-        task::Wake,
-    };
-
-    use tokio::{
-        io::{AsyncReadExt, AsyncWriteExt},
-        net::TcpListener,
-        sync::{Notify, mpsc},
-    };
-
-    use super::*;
-
-    #[test]
-    fn a_host_is_named_without_the_port_that_goes_without_saying() {
-        for (base, expected) in [
-            ("http://a.test:80/v1", "a.test"),
-            ("https://a.test:443", "a.test"),
-            ("https://a.test:80", "a.test:80"),
-            ("http://[::1]:8080", "[::1]:8080"),
-        ] {
-            assert_eq!(host(&base.parse().unwrap()), expected);
-        }
-    }
-
-    /// Counts how often a task would have been run.
-    #[derive(Default)]
-    struct Runs(AtomicUsize, Notify);
-
-    impl Wake for Runs {
-        fn wake(self: Arc<Self>) {
-            self.0.fetch_add(1, Relaxed);
-            self.1.notify_one();
-        }
-    }
-
-    #[tokio::test]
-    async fn a_piece_of_an_answer_wakes_who_waits_for_it_once() {
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let base: Uri = format!("http://{}", listener.local_addr().unwrap()).parse().unwrap();
-        let (told, mut told_to) = mpsc::unbounded_channel();
-        tokio::spawn(async move {
-            let (mut socket, mut head) = (listener.accept().await.unwrap().0, Vec::new());
-            while !head.ends_with(b"\r\n\r\n") {
-                socket.read_buf(&mut head).await.unwrap();
-            }
-            socket.write_all(b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n").await.unwrap();
-            while let Some(piece) = told_to.recv().await {
-                let piece: &str = piece;
-                socket.write_all(piece.as_bytes()).await.unwrap();
-            }
-        });
-        let connections = Connections::new(&base, Duration::from_secs(5));
-        let request = || Request::get(base.clone()).body(Sent::default()).unwrap();
-        let mut body = connections.send(request).await.unwrap().into_body();
-        let runs = Arc::new(Runs::default());
-        let waker = runs.clone().into();
-        let mut cx = Context::from_waker(&waker);
-        assert!(body.poll_chunk(&mut cx).is_pending());
-        for _ in 0..5 {
-            runs.0.store(0, Relaxed);
-            told.send("5\r\nhello\r\n").unwrap();
-            runs.1.notified().await;
-            assert!(matches!(body.poll_chunk(&mut cx), Poll::Ready(Ok(Some(piece))) if piece == "hello"));
-            assert!(body.poll_chunk(&mut cx).is_pending());
-            task::yield_now().await;
-            assert_eq!(runs.0.load(Relaxed), 1);
-        }
-        told.send("0\r\n\r\n").unwrap();
-        runs.1.notified().await;
-        assert!(matches!(body.poll_chunk(&mut cx), Poll::Ready(Ok(None))));
-        assert!(connections.has_idle(), "it can be used again");
-    }
-
-    #[test]
-    fn the_system_s_certificates_are_readable() {
-        assert!(connector(true, Duration::from_secs(1)).is_ok());
-    }
-}
+#[path = "connections_tests.rs"]
+mod tests;
