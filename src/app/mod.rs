@@ -183,9 +183,10 @@ impl Running {
     async fn until_stopped(self) {
         let Self { app, mut stop_signal, drain, stop, cut, tracker, accepting, following, reloading } = self;
         stop_signal.heard().await;
-        tracing::info!("stopping: no new requests, waiting for those under way");
         app.drain();
         stop.cancel();
+        // Whoever reads this can count on it.
+        tracing::info!("stopping: no new requests, waiting for those under way");
         let _ = accepting.await;
         tracker.close();
         let answering = &app.replay().tasks;
