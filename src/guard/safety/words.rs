@@ -58,7 +58,9 @@ impl Words {
             this.automaton = Some(automaton.map_err(|error| error.to_string())?);
         }
         if !others.is_empty() {
-            this.others = Some(Regex::new(&others.join("|")).map_err(|error| error.to_string())?);
+            // Where they are too large together each is tried in every text: nothing is what is everywhere.
+            let together = Regex::new(&others.join("|")).or_else(|_| Regex::new(""));
+            this.others = Some(together.map_err(|error| error.to_string())?);
         }
         Ok(this)
     }
@@ -231,6 +233,17 @@ mod tests {
         ] {
             assert_eq!(words(pattern), expected, "{pattern}");
         }
+    }
+
+    #[test]
+    fn patterns_that_are_too_large_together_are_tried_one_by_one() {
+        let large = |last: usize| format!(r"(?:\w{{1,12}}[ -]){{0,8}}\w{{{last}}}");
+        let sources: Vec<String> = (3..43).map(large).collect();
+        assert!(Regex::new(&sources[0]).is_ok(), "{}", sources[0]);
+        assert!(Regex::new(&sources.join("|")).is_err());
+        let parsed: Vec<Hir> = sources.iter().map(|source| regex_syntax::parse(source).unwrap()).collect();
+        let words = Words::new(sources.iter().map(String::as_str).zip(&parsed)).unwrap();
+        assert_eq!(words.possible("anything", 0), (0..40).collect::<Vec<_>>());
     }
 
     #[test]
