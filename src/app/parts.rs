@@ -418,7 +418,12 @@ fn stages(parts: &Parts, lasting: &Lasting, table: &Arc<Table>, version: &str) -
             going_on: Arc::new(going_on(parts, metrics)),
             metrics: metrics.clone(),
         },
-        retry: Retry { settings: config.retry.clone(), budget: retries, metrics: metrics.clone() },
+        retry: Retry {
+            settings: config.retry.clone(),
+            budget: retries,
+            table: table.clone(),
+            metrics: metrics.clone(),
+        },
         breaker: Breaker { table: table.clone() },
         bulkhead: Bulkhead { gates, metrics: metrics.clone() },
         attempt: Attempt { table: table.clone(), prices: prices.clone(), pii },

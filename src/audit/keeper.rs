@@ -20,6 +20,7 @@ use super::{
     commit::ALL,
     frame::{Content, Frame},
     journal::{Head, Journal, MOST_AT_ONCE},
+    pace::{ENOUGH, Pace},
     queue::{Parts, Queue, Turned},
     watermark::{Noted, Watermark},
     writer::{Shared, Trouble},
@@ -40,6 +41,7 @@ const LAST_TRIES: Duration = Duration::from_secs(5);
 pub(super) struct Keeper {
     shared: Arc<Shared>,
     kept: Option<Kept>,
+    pace: Pace,
 }
 
 /// What it writes with.
@@ -66,7 +68,7 @@ impl Keeper {
             let (out, parts) = (Vec::new(), Vec::new());
             Kept { journal, key, out, parts, anchored: told, watermark, noted: told, segment: 0 }
         });
-        Self { shared, kept }
+        Self { shared, kept, pace: Pace::default() }
     }
 
     pub(super) fn run(mut self) {
@@ -82,6 +84,11 @@ impl Keeper {
                 let mut queue = self.shared.queue.lock();
                 std::mem::swap(&mut batch, &mut queue);
                 self.shared.waiting.fetch_sub(batch.len(), AcqRel);
+            }
+            if let (Some(first), Some(last)) = (batch.entries.first(), batch.entries.last()) {
+                let apart = Duration::from_micros(last.at.saturating_sub(first.at).max(0).unsigned_abs());
+                let gather = self.shared.format.load().gather;
+                self.pace.learn(Instant::now(), batch.len(), apart, gather);
             }
             if !batch.is_empty() {
                 self.keep(&mut batch);
@@ -112,7 +119,7 @@ impl Keeper {
 
     /// Sleeps until there is something to do, and a moment longer, in which
     /// more may come. Tells whether there can still be something.
-    fn rest(&self) -> bool {
+    fn rest(&mut self) -> bool {
         let shared = &*self.shared;
         let is_closed = || shared.closed.load(Acquire);
         if shared.queue.lock().is_empty() {
@@ -134,21 +141,27 @@ impl Keeper {
             shared.idle.store(false, Release);
         }
         let format = shared.format.load();
-        let (until, strict) = (Instant::now() + format.gather, format.is_strict());
+        let (now, gather, strict) = (Instant::now(), format.gather, format.is_strict());
         drop(format);
+        let until = now + gather;
         // Where nobody waits for the disk there is time for more to come.
-        shared.gathering.store(strict, Release);
+        let least = match (strict, self.pace.waits(now, gather)) {
+            (false, _) => usize::MAX,
+            (true, false) => 1,
+            (true, true) => ENOUGH,
+        };
+        shared.enough.store(least, Release);
         loop {
             let waiting = shared.waiting.load(Acquire);
             let left = until.saturating_duration_since(Instant::now());
             // Nobody else is under way whose record could come along.
-            let all = strict && waiting >= shared.taken.load(Relaxed);
+            let all = waiting >= least && waiting >= shared.taken.load(Relaxed);
             if waiting == 0 || all || left.is_zero() || is_closed() {
                 break;
             }
             thread::park_timeout(left);
         }
-        shared.gathering.store(false, Release);
+        shared.enough.store(usize::MAX, Release);
         true
     }
 

@@ -23,6 +23,7 @@ pub mod journal;
 mod keeper;
 mod line;
 mod lock;
+mod pace;
 mod queue;
 pub mod recheck;
 mod rows;

@@ -16,7 +16,7 @@ pub struct Settings {
     /// The folder of the journal that records are written into first. Each gateway has its own.
     #[garde(skip)]
     pub folder: PathBuf,
-    /// How long a record may wait for others that go to the disk with it, while calls are under way that may end.
+    /// How long a record may wait for others that go to the disk with it: while calls are under way that may end, or come one after the other all the time.
     #[garde(custom(at_most_a_second))]
     pub gather: Span,
     /// What records hold of questions and answers: `masked`, or `none`, only their lengths.

@@ -62,8 +62,8 @@ pub(super) struct Shared {
     pub(super) taken: AtomicUsize,
     /// Whether the thread sleeps until somebody wakes it.
     pub(super) idle: AtomicBool,
-    /// Whether the thread waits for more records to write at once.
-    pub(super) gathering: AtomicBool,
+    /// While the thread waits for more records to write at once: how many it goes on with if no more can come.
+    pub(super) enough: AtomicUsize,
     pub(super) closed: AtomicBool,
     pub(super) format: ArcSwap<Format>,
     thread: Mutex<Option<JoinHandle<()>>>,
@@ -178,7 +178,7 @@ impl Writer {
             counter: Counter::default(),
             taken: AtomicUsize::new(0),
             idle: AtomicBool::new(false),
-            gathering: AtomicBool::new(false),
+            enough: AtomicUsize::new(usize::MAX),
             closed: AtomicBool::new(false),
             format: ArcSwap::from_pointee(Format::new(spelling)),
             thread: Mutex::default(),
@@ -349,7 +349,7 @@ impl Shared {
     /// Wakes the thread, where that is needed.
     pub(super) fn rouse(&self, waiting: usize) {
         // Asleep, it gathers from now on. Gathering, it need not wait for more than can come.
-        let all = self.gathering.load(Acquire) && waiting >= self.taken.load(Relaxed);
+        let all = waiting >= self.enough.load(Acquire) && waiting >= self.taken.load(Relaxed);
         if all || self.idle.swap(false, AcqRel) {
             self.wake();
         }

@@ -2,15 +2,15 @@
 //!
 //! Where the audit is strict, the end of an answer, or the refusal, is passed
 //! on only once the record is on the disk.
-use std::{
-    sync::{Arc, OnceLock},
-    time::Duration,
-};
+use std::{sync::Arc, time::Duration};
+
+use parking_lot::Mutex;
+use tokio::sync::oneshot;
 
 use crate::{
     audit::{Answer as Answered, Place, Record, Ticket, Versions, Writer},
     call::{Call, Context},
-    chat::{Citation, Event, Request},
+    chat::{Citation, Event, Request, Usage},
     error::{Error, Result},
     reply::{End, Reply, Tap},
     stage::{Answer, Next, Stage},
@@ -36,8 +36,30 @@ struct Auditing {
     answer: Option<(Answered, usize)>,
     sources: Option<Arc<[Citation]>>,
     first_token: Option<Duration>,
+    /// Whether the reply has said what it took.
+    told: bool,
     /// Where whoever passes on the end finds what to wait for.
-    ticket: Arc<OnceLock<Ticket>>,
+    last: Arc<Mutex<Option<Last>>>,
+}
+
+/// What the end of a reply waits for.
+struct Last {
+    ticket: Ticket,
+    /// What a reply took that was ended before its provider could say so.
+    counted: Option<oneshot::Receiver<Usage>>,
+}
+
+/// How long the end of a reply waits for its tokens to be counted, where nothing else holds it up.
+const COUNTED: Duration = Duration::from_secs(1);
+
+impl Last {
+    /// Waits for it, and gives back what remains to be said.
+    async fn wait(self) -> Result<Vec<Event>> {
+        self.ticket.wait().await?;
+        let Some(counted) = self.counted else { return Ok(Vec::new()) };
+        let counted = tokio::time::timeout(COUNTED, counted).await;
+        Ok(counted.into_iter().flatten().map(Event::Usage).collect())
+    }
 }
 
 impl Stage for Audit {
@@ -50,24 +72,25 @@ impl Stage for Audit {
             answer: self.writer.wanted().map(|most| (Answered::default(), most)),
             sources: None,
             first_token: None,
-            ticket: Arc::default(),
+            told: false,
+            last: Arc::default(),
             writer: self.writer.clone(),
         };
-        let ticket = auditing.ticket.clone();
+        let last = auditing.last.clone();
+        let last = async move {
+            let last = last.lock().take();
+            match last {
+                Some(last) => last.wait().await,
+                None => Ok(Vec::new()),
+            }
+        };
         match next.call(call).await {
-            Ok(reply) => Ok(reply.tap(auditing).seal(async move {
-                match ticket.get() {
-                    Some(ticket) => ticket.clone().wait().await,
-                    None => Ok(()),
-                }
-            })),
+            Ok(reply) => Ok(reply.tap(auditing).then(last)),
             Err(error) => {
                 auditing.end(End::Failed(&error));
                 // Dropped first: the wait is the caller's alone.
                 drop(auditing);
-                if let Some(ticket) = ticket.get() {
-                    ticket.clone().wait().await?;
-                }
+                last.await?;
                 Err(error)
             }
         }
@@ -75,6 +98,19 @@ impl Stage for Audit {
 }
 
 impl Auditing {
+    /// Hears what a reply took that was ended early, by a guard. It is counted where nobody waits for it.
+    fn counted(&self) -> Option<oneshot::Receiver<Usage>> {
+        self.context.trail.note(|notes| {
+            let last = notes.uncounted.last()?;
+            let (tell, counted) = oneshot::channel();
+            last.listeners.add(move |usage| {
+                // Who waited for it may have left.
+                let _ = tell.send(*usage);
+            });
+            Some(counted)
+        })
+    }
+
     fn keep(&mut self, text: &str) {
         if let Some((answer, most)) = &mut self.answer {
             answer.length += text.len();
@@ -100,6 +136,7 @@ impl Tap for Auditing {
                 self.keep(arguments);
             }
             Event::Grounded { citations, .. } => self.sources = Some(citations.clone()),
+            Event::Usage(_) => self.told = true,
             _ => {}
         }
     }
@@ -107,6 +144,10 @@ impl Tap for Auditing {
     fn end(&mut self, end: End<'_>) {
         let Some(place) = self.place.take() else { return };
         self.context.trail.note(|notes| notes.outcome = Some(end.code()));
+        let counted = match end {
+            End::Complete if !self.told => self.counted(),
+            _ => None,
+        };
         let error = match end {
             End::Failed(error) => Some(error),
             End::Complete | End::Cancelled => None,
@@ -123,7 +164,8 @@ impl Tap for Auditing {
             versions: Some(self.versions.clone()),
             ..Record::new(self.context.clone())
         };
-        let _ = self.ticket.set(self.writer.record(place, record));
+        let ticket = self.writer.record(place, record);
+        *self.last.lock() = Some(Last { ticket, counted });
     }
 }
 

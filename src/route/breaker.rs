@@ -151,6 +151,14 @@ impl Breaker {
         Ok(Permission { breaker: self.clone(), probe, told: false })
     }
 
+    /// How long it will let no call through; `None` where it may let one through now. Asks for nothing.
+    pub fn open_for(&self) -> Option<Duration> {
+        match self.state.lock().phase {
+            Phase::Open { until } => until.checked_duration_since(Instant::now()),
+            Phase::Closed | Phase::HalfOpen => None,
+        }
+    }
+
     /// Whether it lets calls through, in a word: `closed`, `half-open`, `open`. Asks for nothing.
     pub fn state(&self) -> &'static str {
         match self.state.lock().phase {

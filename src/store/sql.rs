@@ -6,9 +6,9 @@
 //! [`Tables`]; they only ever grow by a step. Nothing here is on the way of a
 //! request: what a request needs is in memory.
 use std::{
-    fs::{self, DirBuilder, OpenOptions},
+    fs::{self, DirBuilder, File, OpenOptions},
     future::Future,
-    io::ErrorKind,
+    io::{ErrorKind, Read},
     os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt},
     path::{Path, PathBuf},
     sync::{
@@ -40,6 +40,8 @@ const START: Duration = Duration::from_secs(10);
 /// How long the start waits before it knocks again at a server that is not there.
 const AGAIN: Duration = Duration::from_millis(100);
 
+/// What a database file begins with (SQLite's "Database File Format", 1.3).
+const MAGIC: &[u8] = b"SQLite format 3\0";
 /// A database that is in no file.
 const MEMORY: &str = "sqlite::memory:";
 
@@ -450,7 +452,16 @@ fn place(settings: &Settings) -> Result<(String, Kind), String> {
         return Ok((MEMORY.into(), Kind::Memory));
     }
     match made(&settings.sqlite) {
-        Ok(()) => Ok((sqlite_url(&settings.sqlite), Kind::Sqlite)),
+        Ok(()) => match is_database(&settings.sqlite) {
+            Ok(true) => Ok((sqlite_url(&settings.sqlite), Kind::Sqlite)),
+            Ok(false) => Err(format!(
+                "`store.sqlite`: `{}` is no SQLite database, or is damaged",
+                settings.sqlite.display()
+            )),
+            Err(error) => {
+                Err(format!("`store.sqlite`: `{}` cannot be read: {error}", settings.sqlite.display()))
+            }
+        },
         Err(error) if settings.sqlite == Path::new(SQLITE) => {
             tracing::warn!(
                 "`{SQLITE}` cannot be made ({error}): keys and spending are kept in memory and lost at the end; \
@@ -468,6 +479,13 @@ fn made(path: &Path) -> std::io::Result<()> {
     }
     // SQLite's own files beside it take over its mode.
     OpenOptions::new().create(true).append(true).mode(0o600).open(path).map(|_| ())
+}
+
+/// Whether a file is a database, or nothing yet. The pool would try another one until its time is over.
+fn is_database(path: &Path) -> std::io::Result<bool> {
+    let mut begin = Vec::with_capacity(MAGIC.len());
+    File::open(path)?.take(MAGIC.len() as u64).read_to_end(&mut begin)?;
+    Ok(begin.is_empty() || begin == MAGIC)
 }
 
 fn sqlite_url(path: &Path) -> String {

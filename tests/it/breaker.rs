@@ -1,4 +1,6 @@
 //! A target that fails too often is left alone for a while.
+use std::time::Instant;
+
 use serde_json::{Value, json};
 
 use crate::support::{Act, Gateway, Setup, Upstream, Wire, ms};
@@ -65,6 +67,43 @@ async fn a_callers_mistakes_do_not_open_it() {
         assert_eq!(gateway.post("/v1/chat/completions", &chat()).await.status, 400);
     }
     assert_eq!(upstream.asked(), 6);
+}
+
+#[tokio::test]
+async fn an_attempt_that_it_will_not_let_through_is_not_waited_for() {
+    let upstream = Upstream::start(Act::busy(None)).await;
+    let settings = json!({
+        "retry": {"attempts": 3, "base": "20s", "cap": "20s"},
+        "breaker": {"failures": 1, "open_for": "30s"},
+    });
+    let gateway = Setup::one(Wire::OpenAi, &upstream).set(&settings).start().await;
+    let began = Instant::now();
+    let told = gateway.post("/v1/chat/completions", &chat()).await.expect(429);
+    assert_eq!(told["error"]["type"], "rate_limit_error", "what the provider said: {told}");
+    assert!(began.elapsed() < ms(2000), "{:?}", began.elapsed());
+    assert_eq!(upstream.asked(), 1);
+}
+
+#[tokio::test]
+async fn what_a_target_said_is_told_and_not_that_it_is_left_alone_since() {
+    let upstream = Upstream::start(Act::busy(None)).await;
+    let settings = json!({
+        "retry": {"attempts": 3, "base": "1s", "cap": "1s"},
+        "breaker": {"failures": 2, "open_for": "30s"},
+    });
+    let gateway = Setup::one(Wire::OpenAi, &upstream).set(&settings).start().await;
+    let body = chat();
+    // Whoever fails first would try again, and the other has it opened meanwhile.
+    let (a, b) = tokio::join!(
+        gateway.post("/v1/chat/completions", &body),
+        gateway.post("/v1/chat/completions", &body),
+    );
+    assert_eq!((a.status, b.status), (429, 429), "{} {}", a.text(), b.text());
+    assert_eq!(upstream.asked(), 2);
+    assert_eq!(
+        gateway.post("/v1/chat/completions", &body).await.expect(503)["error"]["code"],
+        "circuit_open"
+    );
 }
 
 #[tokio::test]

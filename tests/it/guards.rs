@@ -58,6 +58,40 @@ async fn no_digit_of_it_leaves_in_a_stream_wherever_it_is_cut() {
 }
 
 #[tokio::test]
+async fn a_stream_that_is_ended_early_says_what_it_took() {
+    // The provider would have said it after the rest.
+    let upstream = Upstream::start(Act::say("Sure. It is 078-05-1120, keep it.").chunks_of(4)).await;
+    for durability in ["strict", "relaxed", "off"] {
+        let gateway = Setup::one(Wire::OpenAi, &upstream)
+            .set(&json!({
+                "pii": {"output": {"ssn": "block"}},
+                "audit": {"durability": durability},
+            }))
+            .start()
+            .await;
+        let mut asked = chat(true);
+        asked["stream_options"] = json!({"include_usage": true});
+        let (chunks, done) = gateway.stream(CHAT, &asked).await.chunks().await;
+        let usage = &chunks.last().unwrap()["usage"];
+        let took = |name: &str| usage[name].as_u64().unwrap_or_default();
+        assert!(done && took("prompt_tokens") > 0 && took("completion_tokens") > 0, "{durability}: {usage}");
+
+        let mut stream = gateway.stream("/stream?prompt=Hi&mode=chat", &json!({})).await;
+        let frames = stream.rest().await;
+        let told = frames.iter().find(|frame| frame.event == "usage").unwrap();
+        let told: Value = serde_json::from_str(told.data.as_deref().unwrap()).unwrap();
+        assert_eq!(told["usage"]["estimated"], true, "{durability}: {told}");
+        assert!(told["usage"]["output_tokens"].as_u64() > Some(0), "{durability}: {told}");
+        assert!(told["usage"]["cost_usd"].is_number(), "{durability}: {told}");
+        if durability == "strict" {
+            let record = &gateway.audit(2).await[1];
+            assert_eq!(record["output_tokens"], told["usage"]["output_tokens"], "{record}");
+            assert_eq!(record["input_tokens"], told["usage"]["input_tokens"], "{record}");
+        }
+    }
+}
+
+#[tokio::test]
 async fn tool_arguments_are_judged_too() {
     let upstream =
         Upstream::start(Act::call_tool("mail", &json!({"text": "078-05-1120"})).chunks_of(4)).await;

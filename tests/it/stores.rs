@@ -226,6 +226,23 @@ async fn without_a_place_for_a_file_the_database_is_in_memory_and_says_so() {
 }
 
 #[tokio::test]
+async fn a_file_that_is_no_database_is_told_at_once_and_left_as_it_is() {
+    let folder = tempfile::tempdir().unwrap();
+    let settings = Settings { sqlite: folder.path().join("sluice.db"), ..Settings::default() };
+    for words in ["Dear diary", "Dear diary, today I kept a file under the wrong name."] {
+        std::fs::write(&settings.sqlite, words).unwrap();
+        let began = Instant::now();
+        let refused = Sql::open(&settings, &[FIRST], &Metrics::new().unwrap()).await.unwrap_err();
+        assert!(refused.contains("is no SQLite database") && refused.contains("sluice.db"), "{refused}");
+        assert!(began.elapsed() < ms(3000), "{:?}", began.elapsed());
+        assert_eq!(std::fs::read_to_string(&settings.sqlite).unwrap(), words);
+    }
+    // One that was made and not written to yet is a new one.
+    std::fs::write(&settings.sqlite, "").unwrap();
+    Sql::open(&settings, &[FIRST], &Metrics::new().unwrap()).await.unwrap();
+}
+
+#[tokio::test]
 async fn only_the_owner_may_read_the_file() {
     use std::os::unix::fs::PermissionsExt;
     let folder = tempfile::tempdir().unwrap();
