@@ -41,7 +41,12 @@ pub fn permitted(caller: &Caller, path: &str) -> Result<()> {
 
 /// The key in the headers, and whether it came in `X-API-Key`.
 pub(super) fn presented(headers: &HeaderMap) -> (Option<&str>, bool) {
-    if let Some(value) = headers.get(AUTHORIZATION).and_then(|value| value.to_str().ok()) {
+    let mut all = headers.get_all(AUTHORIZATION).iter();
+    if let Some(value) = all.next().and_then(|value| value.to_str().ok()) {
+        // Whoever stands before the gateway may have looked at the other one.
+        if all.next().is_some() {
+            return (None, false);
+        }
         let (scheme, key) = value.split_once(' ').unwrap_or((value, ""));
         return (
             Some(key.trim()).filter(|key| scheme.eq_ignore_ascii_case("bearer") && !key.is_empty()),
