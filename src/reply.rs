@@ -122,7 +122,12 @@ impl Reply {
     /// When the reply has ended well, passes the end on only after `last`, and
     /// whatever events it adds before it. A failure of `last` fails the reply.
     pub fn then(self, last: impl Future<Output = Result<Vec<Event>>> + Send + 'static) -> Self {
-        self.with(|inner| Then { inner: Some(inner), last: Some(last.boxed()), ready: VecDeque::new() })
+        self.with(|inner| Then::new(inner, last.boxed(), false))
+    }
+
+    /// Passes the end on only after `last`, be it good or bad: as [`Self::then`], and an error waits for it, too.
+    pub fn finally(self, last: impl Future<Output = Result<Vec<Event>>> + Send + 'static) -> Self {
+        self.with(|inner| Then::new(inner, last.boxed(), true))
     }
 
     /// When the reply has ended well, passes the end on only after `last`.
@@ -365,6 +370,16 @@ struct Then {
     inner: Option<Events>,
     last: Option<BoxFuture<'static, Result<Vec<Event>>>>,
     ready: VecDeque<Event>,
+    /// Whether a failure waits for `last`, too.
+    always: bool,
+    /// The failure that waits.
+    failed: Option<Error>,
+}
+
+impl Then {
+    fn new(inner: Events, last: BoxFuture<'static, Result<Vec<Event>>>, always: bool) -> Self {
+        Self { inner: Some(inner), last: Some(last), ready: VecDeque::new(), always, failed: None }
+    }
 }
 
 impl Stream for Then {
@@ -378,8 +393,12 @@ impl Stream for Then {
             if let Some(inner) = &mut this.inner {
                 match ready!(inner.as_mut().poll_next(cx)) {
                     Some(Err(error)) => {
-                        (this.inner, this.last) = (None, None);
-                        return Poll::Ready(Some(Err(error)));
+                        this.inner = None;
+                        if !this.always {
+                            this.last = None;
+                            return Poll::Ready(Some(Err(error)));
+                        }
+                        this.failed = Some(error);
                     }
                     Some(event) => return Poll::Ready(Some(event)),
                     None => this.inner = None,
@@ -387,9 +406,9 @@ impl Stream for Then {
             } else if let Some(last) = &mut this.last {
                 let done = ready!(last.as_mut().poll(cx));
                 this.last = None;
-                match done {
-                    Ok(events) => this.ready = events.into(),
-                    Err(error) => return Poll::Ready(Some(Err(error))),
+                match (done, this.failed.take()) {
+                    (Err(error), _) | (Ok(_), Some(error)) => return Poll::Ready(Some(Err(error))),
+                    (Ok(events), None) => this.ready = events.into(),
                 }
             } else {
                 return Poll::Ready(None);

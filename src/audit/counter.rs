@@ -92,6 +92,7 @@ pub(super) fn settled(shared: &Shared, record: &Record, spelled: &mut Spelled, c
     for uncounted in record.context.trail.note(|notes| std::mem::take(&mut notes.uncounted)) {
         let usage = (shared.ends.settle)(&uncounted);
         record.context.trail.note(|notes| notes.took(usage, uncounted.attempt));
+        uncounted.listeners.tell(&usage);
     }
     record.context.trail.note(|notes| (shared.ends.done)(record, notes));
     shared.format.load().spell(record, spelled);

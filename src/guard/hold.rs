@@ -5,8 +5,16 @@
 //! Only that much leaves. So no byte of a finding ever leaves, wherever the
 //! text is cut; and where nothing is found, what leaves is byte for byte what
 //! came, later by at most the longest match that is still open.
+//!
+//! An answer has several texts: what is thought, what is said, the arguments of each tool call. Mostly one follows
+//! the other, and where the next one begins, the one before has ended. Some providers send pieces of them in turns.
+//! So the first pieces of the next one wait for a moment: if the one before goes on, the texts are held each by
+//! itself from there on.
+mod channel;
+
 use std::{collections::VecDeque, fmt, ops::Range, sync::Arc};
 
+use self::channel::{Channel, carries, channel_of, choice_of, with_text};
 use crate::{
     chat::{Event, Finish},
     reply::{Flow, Rewrite},
@@ -78,6 +86,10 @@ pub const FILTERED: &str = "[Output filtered for security]";
 const MOST_CHANNELS: usize = 1024 + 3 * 128;
 /// What has left is forgotten in pieces of this size, in bytes.
 const FORGET: usize = 1024;
+/// So much of the next text waits to see whether the one before has ended, in bytes, each piece [`PIECE`] more.
+const MOST_WAITING: usize = 256;
+/// What a piece counts beside its text, in bytes.
+const PIECE: usize = 8;
 
 /// Is told what is found: the guard and the finding.
 pub type Told = Box<dyn FnMut(&dyn Guard, &Found) + Send>;
@@ -94,21 +106,33 @@ pub struct Judging {
     over: bool,
     kept: VecDeque<Event>,
     channels: Vec<(Channel, Held)>,
+    order: Order,
+    /// What waits to see whether the text before it has ended, at most one of each choice.
+    waiting: Vec<Waiting>,
+}
+
+/// How the texts of a choice come.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Order {
+    /// One after the other: each ends where the next one begins.
+    OneByOne,
+    /// Pieces of several in turns: all end with the choice.
+    InTurns,
+}
+
+/// Pieces that wait to see whether the text before them goes on.
+struct Waiting {
+    choice: u32,
+    /// The channel of that text.
+    before: usize,
+    events: VecDeque<Event>,
+    size: usize,
 }
 
 impl fmt::Debug for Judging {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Judging").field("guards", &self.guards).finish_non_exhaustive()
     }
-}
-
-/// What a piece of the answer belongs to.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Channel {
-    Text(u32),
-    Reasoning(u32),
-    Refusal(u32),
-    Arguments(u32, u32),
 }
 
 /// A text near its end.
@@ -137,7 +161,18 @@ enum Ready {
 impl Judging {
     /// Judges by these guards. `whole`: nothing leaves until all is judged; `json`: the answer's text is JSON.
     pub fn new(guards: Arc<[Arc<dyn Guard>]>, whole: bool, json: bool, told: Told) -> Self {
-        Self { guards, told, json, whole, over: false, kept: VecDeque::new(), channels: Vec::new() }
+        Self {
+            guards,
+            told,
+            json,
+            whole,
+            over: false,
+            kept: VecDeque::new(),
+            channels: Vec::new(),
+            // Nobody sees of a whole answer in which order its texts came.
+            order: if whole { Order::InTurns } else { Order::OneByOne },
+            waiting: Vec::new(),
+        }
     }
 
     /// Sends an event on, or keeps it until a whole answer is judged.
@@ -145,23 +180,68 @@ impl Judging {
         if self.whole { self.kept.push_back(event) } else { out.push_back(event) }
     }
 
-    /// Ends the texts of a choice, or of all, except the one that goes on. Tells whether something may not leave.
-    fn end_texts(&mut self, of: Option<u32>, except: Option<Channel>, out: &mut VecDeque<Event>) -> bool {
-        for slot in 0..self.channels.len() {
-            let (channel, held) = &self.channels[slot];
-            let ends = of.is_none_or(|choice| channel.choice() == choice) && Some(*channel) != except;
-            if !ends || held.sent == held.text.len() {
-                continue;
-            }
-            let channel = *channel;
-            match self.judge(slot, "", true) {
-                Ready::Never => return true,
-                Ready::AsItCame => {}
-                Ready::Text(text) if text.is_empty() => {}
-                Ready::Text(text) => self.pass(channel.event(text), out),
-            }
+    /// Ends the texts of a choice, or of all. Tells whether something may not leave.
+    fn end_texts(&mut self, of: Option<u32>, out: &mut VecDeque<Event>) -> bool {
+        (0..self.channels.len()).any(|slot| {
+            of.is_none_or(|choice| self.channels[slot].0.choice() == choice) && self.end_text(slot, out)
+        })
+    }
+
+    /// Ends a text. Tells whether something may not leave.
+    fn end_text(&mut self, slot: usize, out: &mut VecDeque<Event>) -> bool {
+        let (channel, held) = &self.channels[slot];
+        if held.sent == held.text.len() {
+            return false;
+        }
+        let channel = *channel;
+        match self.judge(slot, "", true) {
+            Ready::Never => return true,
+            Ready::AsItCame => {}
+            Ready::Text(text) if text.is_empty() => {}
+            Ready::Text(text) => self.pass(channel.event(text), out),
         }
         false
+    }
+
+    /// The text of the same choice of which something is held back.
+    fn open_beside(&self, channel: Channel) -> Option<usize> {
+        self.channels.iter().position(|(other, held)| {
+            *other != channel && other.choice() == channel.choice() && held.sent < held.text.len()
+        })
+    }
+
+    /// Takes an event while others wait.
+    fn sort_in(&mut self, event: Event, out: &mut VecDeque<Event>) -> Flow {
+        let mut work = VecDeque::from([event]);
+        while let Some(event) = work.pop_front() {
+            let of = choice_of(&event);
+            let Some(at) = self.waiting.iter().position(|waiting| Some(waiting.choice) == of) else {
+                match self.take(event, out) {
+                    Flow::Continue => continue,
+                    Flow::Stop => return Flow::Stop,
+                }
+            };
+            let before = self.waiting[at].before;
+            let text = channel_of(&event);
+            if text.is_some_and(|(channel, text)| channel == self.channels[before].0 && !text.is_empty()) {
+                self.order = Order::InTurns;
+            } else {
+                let waiting = &mut self.waiting[at];
+                waiting.size += PIECE + text.map_or(0, |(_, text)| text.len());
+                if waiting.size <= MOST_WAITING && !matches!(event, Event::Finish { .. }) {
+                    waiting.events.push_back(event);
+                    continue;
+                }
+                if self.end_text(before, out) {
+                    return self.stop(out);
+                }
+            }
+            // All that waited is judged before this one.
+            work.push_front(event);
+            let waited = self.waiting.swap_remove(at).events;
+            waited.into_iter().rev().for_each(|event| work.push_front(event));
+        }
+        Flow::Continue
     }
 
     /// Adds a piece to a text, and gives back what may leave of it now.
@@ -210,6 +290,7 @@ impl Judging {
     /// its end: what it took is said there.
     fn stop(&mut self, out: &mut VecDeque<Event>) -> Flow {
         self.channels.clear();
+        self.waiting.clear();
         self.kept.retain(|event| matches!(event, Event::Usage(_)));
         if self.whole {
             self.over = true;
@@ -226,27 +307,31 @@ impl Judging {
     }
 }
 
-impl Rewrite for Judging {
-    fn event(&mut self, event: Event, out: &mut VecDeque<Event>) -> Flow {
-        if self.over {
-            if matches!(event, Event::Usage(_)) {
-                self.kept.push_back(event);
-            }
-            return Flow::Continue;
-        }
+impl Judging {
+    /// Judges an event for which nothing waits.
+    fn take(&mut self, event: Event, out: &mut VecDeque<Event>) -> Flow {
         let Some((channel, text)) = channel_of(&event) else {
             // The end of a choice is the end of its texts.
             if let Event::Finish { choice, .. } = event
-                && self.end_texts(Some(choice), None, out)
+                && self.end_texts(Some(choice), out)
             {
                 return self.stop(out);
             }
             self.pass(event, out);
             return Flow::Continue;
         };
-        // Something else of the same choice begins: what was held back comes before it.
-        if self.end_texts(Some(channel.choice()), Some(channel), out) {
-            return self.stop(out);
+        // Something else of the same choice begins: what is held back comes before it, if it has ended.
+        if self.order == Order::OneByOne
+            && let Some(before) = self.open_beside(channel)
+        {
+            let (choice, size) = (channel.choice(), PIECE + text.len());
+            if size <= MOST_WAITING {
+                self.waiting.push(Waiting { choice, before, events: VecDeque::from([event]), size });
+                return Flow::Continue;
+            }
+            if self.end_text(before, out) {
+                return self.stop(out);
+            }
         }
         let slot = match self.channels.iter().position(|(at, _)| *at == channel) {
             Some(slot) => slot,
@@ -270,9 +355,36 @@ impl Rewrite for Judging {
         }
         Flow::Continue
     }
+}
+
+impl Rewrite for Judging {
+    fn event(&mut self, event: Event, out: &mut VecDeque<Event>) -> Flow {
+        if self.over {
+            if matches!(event, Event::Usage(_)) {
+                self.kept.push_back(event);
+            }
+            return Flow::Continue;
+        }
+        match self.waiting.is_empty() {
+            true => self.take(event, out),
+            false => self.sort_in(event, out),
+        }
+    }
 
     fn end(&mut self, out: &mut VecDeque<Event>) {
-        if self.over || self.end_texts(None, None, out) {
+        while let Some(waiting) = self.waiting.pop() {
+            let stopped = self.end_text(waiting.before, out);
+            if stopped {
+                self.stop(out);
+                return;
+            }
+            for event in waiting.events {
+                if self.event(event, out) == Flow::Stop {
+                    return;
+                }
+            }
+        }
+        if self.over || self.end_texts(None, out) {
             self.kept.retain(|event| matches!(event, Event::Usage(_)));
             self.notice(out);
         } else {
@@ -336,67 +448,5 @@ fn put(text: &mut String, act: &Act, json: bool) {
             text.push_str(spelled.get(1..spelled.len().saturating_sub(1)).unwrap_or_default());
         }
         Act::Log | Act::Block => {}
-    }
-}
-
-impl Channel {
-    fn choice(self) -> u32 {
-        match self {
-            Self::Text(choice)
-            | Self::Reasoning(choice)
-            | Self::Refusal(choice)
-            | Self::Arguments(choice, _) => choice,
-        }
-    }
-
-    fn event(self, text: String) -> Event {
-        match self {
-            Self::Text(choice) => Event::Text { choice, text },
-            Self::Refusal(choice) => Event::Refusal { choice, text },
-            Self::Reasoning(choice) => Event::Reasoning { choice, text, signature: None, redacted: None },
-            Self::Arguments(choice, index) => {
-                Event::ToolCall { choice, index, id: None, name: None, arguments: text }
-            }
-        }
-    }
-}
-
-fn channel_of(event: &Event) -> Option<(Channel, &str)> {
-    match event {
-        Event::Text { choice, text } => Some((Channel::Text(*choice), text)),
-        Event::Refusal { choice, text } => Some((Channel::Refusal(*choice), text)),
-        Event::Reasoning { choice, text, redacted: None, .. } => Some((Channel::Reasoning(*choice), text)),
-        Event::ToolCall { choice, index, arguments, .. } => {
-            Some((Channel::Arguments(*choice, *index), arguments))
-        }
-        Event::Reasoning { .. }
-        | Event::Embedding { .. }
-        | Event::Grounded { .. }
-        | Event::Usage(_)
-        | Event::Continued { .. }
-        | Event::Finish { .. } => None,
-    }
-}
-
-fn with_text(mut event: Event, new: String) -> Event {
-    match &mut event {
-        Event::Text { text, .. } | Event::Refusal { text, .. } | Event::Reasoning { text, .. } => *text = new,
-        Event::ToolCall { arguments, .. } => *arguments = new,
-        Event::Embedding { .. }
-        | Event::Grounded { .. }
-        | Event::Usage(_)
-        | Event::Continued { .. }
-        | Event::Finish { .. } => {}
-    }
-    event
-}
-
-/// Whether an event says anything without its text.
-fn carries(event: &Event) -> bool {
-    match event {
-        Event::ToolCall { id, name, arguments, .. } => {
-            id.is_some() || name.is_some() || !arguments.is_empty()
-        }
-        event => event.is_content(),
     }
 }

@@ -236,13 +236,12 @@ pub fn bill(prices: &Prices, metrics: &ProviderMetrics, target: &Target, usage: 
     usage
 }
 
-/// Accounts for an answer that was counted late.
+/// Accounts for an answer that was counted late. Its listeners are told once the call's notes have it, too.
 pub fn account(prices: &Prices, metrics: &Arc<Metrics>, uncounted: &Uncounted, usage: Usage) -> Usage {
     let usage = bill(prices, &metrics.of("chat", &uncounted.target), &uncounted.target, usage);
     if let Some(share) = &uncounted.share {
         share.settle(usage.cost.unwrap_or_default());
     }
-    uncounted.listeners.tell(&usage);
     usage
 }
 

@@ -10,7 +10,7 @@ use tokio::sync::oneshot;
 use crate::{
     audit::{Answer as Answered, Place, Record, Ticket, Versions, Writer},
     call::{Call, Context},
-    chat::{Citation, Event, Request, Usage},
+    chat::{Citation, Event, Finish, Request, Usage},
     error::{Error, Result},
     reply::{End, Reply, Tap},
     stage::{Answer, Next, Stage},
@@ -32,8 +32,8 @@ struct Auditing {
     place: Option<Place>,
     context: Arc<Context>,
     chat: Arc<Request>,
-    /// What is kept of the answer, and how much at most.
-    answer: Option<(Answered, usize)>,
+    /// What is kept of the answer.
+    answer: Option<Said>,
     sources: Option<Arc<[Citation]>>,
     first_token: Option<Duration>,
     /// Whether the reply has said what it took.
@@ -69,7 +69,7 @@ impl Stage for Audit {
             versions: self.versions.clone(),
             context: call.context.clone(),
             chat: call.chat.clone(),
-            answer: self.writer.wanted().map(|most| (Answered::default(), most)),
+            answer: self.writer.wanted().map(Said::new),
             sources: None,
             first_token: None,
             told: false,
@@ -85,7 +85,7 @@ impl Stage for Audit {
             }
         };
         match next.call(call).await {
-            Ok(reply) => Ok(reply.tap(auditing).then(last)),
+            Ok(reply) => Ok(reply.tap(auditing).finally(last)),
             Err(error) => {
                 auditing.end(End::Failed(&error));
                 // Dropped first: the wait is the caller's alone.
@@ -111,12 +111,63 @@ impl Auditing {
         })
     }
 
-    fn keep(&mut self, text: &str) {
-        if let Some((answer, most)) = &mut self.answer {
-            answer.length += text.len();
-            let room = most.saturating_sub(answer.text.len());
-            answer.text.push_str(&text[..text.floor_char_boundary(room)]);
+    fn keep(&mut self, part: Part, text: &str) {
+        if let Some(answer) = &mut self.answer {
+            answer.keep(part, text);
         }
+    }
+}
+
+/// What an answer says, each part of it by itself: pieces of several may come in turns, and what is personal is
+/// found only in a whole one.
+struct Said {
+    parts: Vec<(Part, String)>,
+    /// The length of all of it, in bytes.
+    length: usize,
+    /// How much more is kept.
+    room: usize,
+}
+
+/// A part of an answer: of a choice, its text, its refusal, or one of its tool calls.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Part {
+    Text(u32),
+    Refusal(u32),
+    Call(u32, u32),
+}
+
+impl Said {
+    fn new(most: usize) -> Self {
+        Self { parts: Vec::new(), length: 0, room: most }
+    }
+
+    fn keep(&mut self, part: Part, text: &str) {
+        // Mostly the last one goes on. Decoders let no more than some 1,400 through.
+        let known = self.parts.iter().rposition(|(known, _)| *known == part);
+        let at = known.unwrap_or_else(|| {
+            self.parts.push((part, String::new()));
+            let at = self.parts.len() - 1;
+            if at > 0 || matches!(part, Part::Call(..)) {
+                self.add(at, "\n");
+            }
+            at
+        });
+        self.add(at, text);
+    }
+
+    fn add(&mut self, at: usize, text: &str) {
+        self.length += text.len();
+        let kept = &text[..text.floor_char_boundary(self.room)];
+        self.room -= kept.len();
+        self.parts[at].1.push_str(kept);
+    }
+
+    fn whole(mut self) -> Answered {
+        let text = match &mut self.parts[..] {
+            [(_, text)] => std::mem::take(text),
+            parts => parts.iter().map(|(_, text)| &**text).collect(),
+        };
+        Answered { text, length: self.length }
     }
 }
 
@@ -126,17 +177,21 @@ impl Tap for Auditing {
             self.first_token = Some(self.context.began.elapsed());
         }
         match event {
-            Event::Text { text, .. } | Event::Refusal { text, .. } => self.keep(text),
-            Event::ToolCall { name, arguments, .. } => {
+            Event::Text { choice, text } => self.keep(Part::Text(*choice), text),
+            Event::Refusal { choice, text } => self.keep(Part::Refusal(*choice), text),
+            Event::ToolCall { choice, index, name, arguments, .. } => {
+                let part = Part::Call(*choice, *index);
                 if let Some(name) = name {
-                    self.keep("\n[tool ");
-                    self.keep(name);
-                    self.keep("] ");
+                    self.keep(part, "[tool ");
+                    self.keep(part, name);
+                    self.keep(part, "] ");
                 }
-                self.keep(arguments);
+                self.keep(part, arguments);
             }
             Event::Grounded { citations, .. } => self.sources = Some(citations.clone()),
             Event::Usage(_) => self.told = true,
+            // What was said before a guard ended it was said underway.
+            Event::Finish { reason: Finish::Filtered, .. } => self.told = false,
             _ => {}
         }
     }
@@ -159,7 +214,7 @@ impl Tap for Auditing {
             outcome: end.code(),
             error: error.map(Error::logged),
             detail: error.and_then(Error::detail),
-            answer: self.answer.take().map(|(answer, _)| answer),
+            answer: self.answer.take().map(Said::whole),
             sources: self.sources.take(),
             versions: Some(self.versions.clone()),
             ..Record::new(self.context.clone())

@@ -22,6 +22,7 @@ enum Wrap {
     Keep,
     Timed,
     Then,
+    Finally,
     Seal,
     SealBroken,
     Primed,
@@ -129,6 +130,7 @@ fn wraps() -> impl Strategy<Value = Vec<Wrap>> {
         Just(Wrap::Keep),
         Just(Wrap::Timed),
         Just(Wrap::Then),
+        Just(Wrap::Finally),
         Just(Wrap::Seal),
         Just(Wrap::SealBroken),
         Just(Wrap::Primed),
@@ -171,6 +173,7 @@ proptest! {
                 Wrap::StopAt(most) => Some(inner.rewrite(Same(Some(*most)))),
                 Wrap::Timed => Some(inner.timed(Duration::from_secs(60), later, Error::Timeout { phase: "total" })),
                 Wrap::Then => Some(inner.then(async { Ok(vec![Event::text("last")]) })),
+                Wrap::Finally => Some(inner.finally(async { Ok(vec![Event::text("last")]) })),
                 Wrap::Seal => Some(inner.seal(async { Ok(()) })),
                 Wrap::SealBroken => Some(inner.seal(async { Err(Error::Draining) })),
                 // Silent or broken before the first content: the call itself fails or is dropped.
@@ -246,6 +249,26 @@ fn inner_taps_hear_the_end_before_outer_ones() {
         let reply = upstream(vec![Event::text("a")], Close::Well);
         read(reply.tap(Named("inner", order.clone())).tap(Named("outer", order.clone())), most);
         assert_eq!(*order.lock(), ["inner", "outer"]);
+    }
+}
+
+#[tokio::test]
+async fn the_end_waits_for_the_last_be_it_good_or_bad() {
+    for (close, good) in [(Close::Well, true), (Close::Broken, false)] {
+        let (tell, told) = tokio::sync::oneshot::channel();
+        let reply = upstream(vec![Event::text("a")], close).finally(async {
+            let _ = told.await;
+            Ok(vec![Event::text("last")])
+        });
+        let (_, mut events) = reply.into_parts();
+        assert!(events.next().await.unwrap().is_ok());
+        assert!(events.next().now_or_never().is_none(), "told before the last: {close:?}");
+        tell.send(()).unwrap();
+        assert_eq!(events.next().await.unwrap().is_ok(), good);
+        assert!(events.next().await.is_none());
+        // What the last itself says against it counts.
+        let refused = upstream(Vec::new(), close).finally(async { Err(Error::Draining) });
+        assert!(matches!(refused.collect().await, Err(Error::Draining)));
     }
 }
 

@@ -148,6 +148,44 @@ fn output_tokens(status: u16, text: &str, stream: bool) -> Option<u64> {
 }
 
 #[tokio::test]
+async fn a_stream_that_breaks_off_ends_once_its_record_is_on_the_disk() {
+    let upstream = Upstream::start(Act::say("One two three four five six").chunks_of(3).cut_after(4)).await;
+    // The record waits for the other call's, which does not end.
+    let mut gateway = setup(&upstream).set(&json!({"audit": {"gather": "300ms"}})).start().await;
+    let paths = [
+        ("/v1/chat/completions", chat("Hi", true)),
+        (
+            "/v1/messages",
+            json!({"model": "main", "max_tokens": 9, "stream": true, "messages": chat("Hi", true)["messages"]}),
+        ),
+        ("/v1/responses", json!({"model": "main", "stream": true, "input": "Hi"})),
+        ("/stream", json!({"prompt": "Hi", "user_id": "u", "mode": "chat"})),
+    ];
+    for (path, body) in paths {
+        upstream.set_default(Act::hang());
+        let other = asked(&gateway, "other", &chat("Hi", false)).try_send();
+        let broken = async {
+            until("the other call is under way", &gateway, async || upstream.busy() == 1).await;
+            upstream.set_default(Act::say("One two three four five six").chunks_of(3).cut_after(4));
+            let ask =
+                gateway.ask("POST", path).bearer("sk-admin").header("x-request-id", "broken").json(&body);
+            ask.stream().await.rest().await
+        };
+        tokio::select! {
+            _ = other => panic!("the other call has ended"),
+            frames = broken => assert!(!frames.is_empty(), "{path}"),
+        }
+        gateway.kill();
+        gateway.restart().await;
+        let records: Vec<_> = exported(&gateway).remove("broken").into_iter().flatten().collect();
+        let records: Vec<_> = records.iter().filter(|record| record["endpoint"] == path).collect();
+        assert_eq!(records.len(), 1, "{path}: {records:?}");
+        assert_eq!(records[0]["outcome"], "upstream_broken", "{path}: {records:?}");
+        assert!(gateway.sluice(&["audit", "verify"]).0);
+    }
+}
+
+#[tokio::test]
 async fn a_torn_end_is_left_out_and_the_start_is_quick() {
     let upstream = Upstream::answering().await;
     let mut gateway = setup(&upstream).start().await;

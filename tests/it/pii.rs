@@ -318,3 +318,47 @@ async fn a_name_of_a_model_that_holds_something_personal_is_no_model() {
     assert_eq!(upstream.asked(), 1);
     assert!(!gateway.log().contains(MAIL));
 }
+
+/// A stream of so many choices, whose pieces come in turns.
+fn in_turns(texts: &[&str], piece: usize) -> Act {
+    let mut left: Vec<Vec<char>> = texts.iter().map(|text| text.chars().collect()).collect();
+    let mut body = String::new();
+    while left.iter().any(|text| !text.is_empty()) {
+        for (choice, text) in left.iter_mut().enumerate().filter(|(_, text)| !text.is_empty()) {
+            let text: String = text.drain(..piece.min(text.len())).collect();
+            let choices = json!([{"index": choice, "delta": {"content": text}, "finish_reason": null}]);
+            body += &format!(
+                "data: {}\n\n",
+                json!({"id": "c", "object": "chat.completion.chunk", "choices": choices})
+            );
+        }
+    }
+    for choice in 0..texts.len() {
+        let choices = json!([{"index": choice, "delta": {}, "finish_reason": "stop"}]);
+        body += &format!(
+            "data: {}\n\n",
+            json!({"id": "c", "object": "chat.completion.chunk", "choices": choices})
+        );
+    }
+    Act::page("text/event-stream", &format!("{body}data: [DONE]\n\n"))
+}
+
+#[tokio::test]
+async fn records_of_several_choices_hold_no_value_however_their_pieces_come() {
+    const SECRETS: [&str; 3] =
+        ["zara.quill@leaktest.example", "4539 1488 0343 6467", "DE89370400440532013000"];
+    let said = format!("Mail {}, card {}, account {}.", SECRETS[0], SECRETS[1], SECRETS[2]);
+    for piece in [1, 3, 7] {
+        let upstream = Upstream::start(in_turns(&[&said, "Another answer.", &said], piece)).await;
+        let gateway = Setup::one(Wire::OpenAi, &upstream).start().await;
+        let asked =
+            json!({"model": "main", "n": 3, "stream": true, "messages": [{"role": "user", "content": said}]});
+        let (chunks, done) = gateway.stream("/v1/chat/completions", &asked).await.chunks().await;
+        assert!(done && !chunks.is_empty());
+        let record = gateway.audit(1).await[0].to_string();
+        for secret in SECRETS {
+            assert!(!record.contains(secret) && !record.contains(&secret[..9]), "{piece} a piece: {record}");
+        }
+        assert!(record.contains("Another answer."), "each choice can be read: {record}");
+    }
+}

@@ -8,6 +8,7 @@
 mod hidden;
 mod restore;
 mod sentences;
+mod turns;
 mod values;
 
 use std::{collections::BTreeMap, sync::Arc, time::Instant};

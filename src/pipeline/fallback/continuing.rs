@@ -195,6 +195,7 @@ impl<S: Answer> Continuing<S> {
             notes.uncounted.remove(at);
             let usage = (self.going_on.bill)(&uncounted, usage);
             notes.took(usage, uncounted.attempt);
+            uncounted.listeners.tell(&usage);
             Some(usage)
         });
         let Some(usage) = booked else { return false };
