@@ -27,12 +27,26 @@ pub struct Call {
     pub others: bool,
     /// What pays for attempts, where a budget applies; set by the `budget` stage.
     pub purse: Option<Arc<dyn Purse>>,
+    /// Puts the caller's own values in the place of placeholders, where an answer's JSON is judged by a schema;
+    /// set by the `screen` stage.
+    pub own: Option<Own>,
+}
+
+/// Gives a text with the caller's own values, spelled as JSON wants them.
+#[derive(Clone)]
+pub struct Own(pub Arc<dyn Fn(&str) -> String + Send + Sync>);
+
+impl std::fmt::Debug for Own {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Own").finish_non_exhaustive()
+    }
 }
 
 impl Call {
     /// A call that begins.
     pub fn new(context: Context, chat: Request) -> Self {
-        Self { context: Arc::new(context), chat: Arc::new(chat), target: None, others: false, purse: None }
+        let (context, chat) = (Arc::new(context), Arc::new(chat));
+        Self { context, chat, target: None, others: false, purse: None, own: None }
     }
 
     /// The chat, to be changed. Copies it only if another attempt still holds it.

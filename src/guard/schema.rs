@@ -100,8 +100,9 @@ fn is_only_large(wrong: &ValidationError<'_>) -> bool {
     matches!(wrong.kind(), ValidationErrorKind::Format { .. }) && alone().is_ok()
 }
 
-/// Judges a text by a schema.
-pub fn judge(schema: &Value, text: &str) -> Form {
+/// Judges a text by a schema, with the caller's `own` values in the place of their placeholders, which stand in
+/// what is told all the same: the model hears it.
+pub fn judge(schema: &Value, text: &str, own: Option<&dyn Fn(&str) -> String>) -> Form {
     let size = match Size::of(schema) {
         Ok(size) => size,
         Err(why) => return Form::Unknown(why.into()),
@@ -139,12 +140,20 @@ pub fn judge(schema: &Value, text: &str) -> Form {
             .collect();
         Err(told.join("; "))
     };
-    let why = match mistakes(text) {
+    let shown = |text: &str| match own {
+        Some(own) => mistakes(&own(text)),
+        None => mistakes(text),
+    };
+    let mut why = match shown(text) {
         Ok(None) => return Form::Right,
         Ok(Some(why)) => return Form::Unknown(why),
         Err(why) => why,
     };
-    match unwrapped(text).filter(|json| matches!(mistakes(json), Ok(None))) {
+    if own.is_some() {
+        let behind = "what stands behind a placeholder such as [EMAIL_1] does not follow it";
+        why = mistakes(text).err().unwrap_or_else(|| behind.into());
+    }
+    match unwrapped(text).filter(|json| matches!(shown(json), Ok(None))) {
         Some(json) => Form::Wrapped(json.to_owned()),
         None => Form::Wrong(why),
     }
@@ -168,6 +177,32 @@ fn shortened(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn judge(schema: &Value, text: &str) -> Form {
+        super::judge(schema, text, None)
+    }
+
+    #[test]
+    fn values_are_judged_and_placeholders_are_told() {
+        let own = |text: &str| text.replace("[EMAIL_1]", "ann@example.org");
+        let judge =
+            |schema: Value, text: &str| super::judge(&json!({"properties": {"e": schema}}), text, Some(&own));
+        for right in [
+            json!({"pattern": "^[^@]+@[^@]+$"}),
+            json!({"minLength": 12}),
+            json!({"enum": ["ann@example.org"]}),
+        ] {
+            assert_eq!(judge(right.clone(), r#"{"e": "[EMAIL_1]"}"#), Form::Right, "{right}");
+            let wrapped = "Here: {\"e\": \"[EMAIL_1]\"}.";
+            assert_eq!(judge(right, wrapped), Form::Wrapped("{\"e\": \"[EMAIL_1]\"}".into()));
+        }
+        for wrong in [json!({"maxLength": 12}), json!({"maxLength": 3}), json!({"pattern": "^\\["})] {
+            let Form::Wrong(why) = judge(wrong.clone(), r#"{"e": "[EMAIL_1]"}"#) else {
+                panic!("{wrong} let it pass")
+            };
+            assert!(why.contains("[EMAIL_1]") && !why.contains('@'), "{why}");
+        }
+    }
 
     fn person() -> Value {
         json!({

@@ -2,15 +2,15 @@
 //! characters. Puts placeholders in the place of personal data and secrets, and
 //! the caller's own values back into the answer.
 //! Before any of that, guards judge what is asked.
-use std::{borrow::Cow, sync::Arc};
+use std::{borrow::Cow, collections::VecDeque, sync::Arc};
 
 use serde_json::json;
 use unicode_normalization::{IsNormalized, UnicodeNormalization, is_nfc_quick};
 
 use super::settings::{ControlRule, Input as Settings};
 use crate::{
-    call::Call,
-    chat::{Format, Message, Mode as Documents, Part, Purpose},
+    call::{Call, Own},
+    chat::{Event, Format, Message, Mode as Documents, Part, Purpose},
     error::{Error, Result},
     guard::{
         Inspector,
@@ -20,7 +20,7 @@ use crate::{
     knowledge::SharedKnowledge,
     observe::Metrics,
     prompt::Prompts,
-    reply::Reply,
+    reply::{Reply, Rewrite},
     session::{Name, Numbers},
     stage::{Answer, Next, Stage},
 };
@@ -86,9 +86,23 @@ impl Stage for CheckInput {
         };
         let json = matches!(call.chat.format, Some(Format::Json | Format::Schema { .. }));
         let restore: Arc<[Arc<dyn Guard>]> = Arc::new([Arc::new(Restore::new(vault))]);
+        if matches!(call.chat.format, Some(Format::Schema { .. })) {
+            let restore = restore.clone();
+            call.own = Some(Own(Arc::new(move |text| restored(&restore, text))));
+        }
         let reply = next.call(call).await.map_err(|error| self.shown(error))?;
         Ok(reply.rewrite(Judging::new(restore, false, json, Box::new(|_, _| {}))))
     }
+}
+
+/// A JSON text with the caller's own values in it.
+fn restored(restore: &Arc<[Arc<dyn Guard>]>, text: &str) -> String {
+    let mut judging = Judging::new(restore.clone(), true, true, Box::new(|_, _| {}));
+    let mut events = VecDeque::new();
+    judging.event(Event::text(text), &mut events);
+    judging.end(&mut events);
+    let text = |event| if let Event::Text { text, .. } = event { text } else { String::new() };
+    events.into_iter().map(text).collect()
 }
 
 impl CheckInput {

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use serde_json::{Value, json};
 
 use crate::{
-    call::Call,
+    call::{Call, Own},
     chat::{Choice, Completion, Finish, Format, Message, Role},
     error::{Error, Result},
     guard::schema::{self, Form, Settings},
@@ -39,7 +39,7 @@ impl Stage for KeepForm {
         let schema = Arc::new(schema.clone());
         Box::pin(async move {
             let (head, first) = next.call(call.clone()).await?.collect().await?;
-            let (first, wrong) = judged(&schema, first).await?;
+            let (first, wrong) = judged(&schema, call.own.as_ref(), first).await?;
             let Some((answer, why)) = wrong else { return Ok(self.right(&call, "right", head, first)) };
             let enough = call.context.time_left().is_zero() || first.choices.len() > 1;
             if !self.settings.repair || enough {
@@ -56,7 +56,7 @@ impl Stage for KeepForm {
                 (Some(one), Some(two)) => Some(one.plus(two)),
                 (one, two) => one.or(two),
             };
-            match judged(&schema, second).await? {
+            match judged(&schema, call.own.as_ref(), second).await? {
                 (second, None) => Ok(self.right(&call, "repaired", head, second)),
                 (_, Some((_, why))) => Err(self.wrong(&call, why)),
             }
@@ -87,13 +87,21 @@ impl KeepForm {
 }
 
 /// The answer with what stood around its JSON taken away, and the first choice that is wrong: its text, and why.
-async fn judged(schema: &Arc<Value>, mut done: Completion) -> Result<(Completion, Option<(String, String)>)> {
-    let schema = schema.clone();
+async fn judged(
+    schema: &Arc<Value>,
+    own: Option<&Own>,
+    mut done: Completion,
+) -> Result<(Completion, Option<(String, String)>)> {
+    let (schema, own) = (schema.clone(), own.cloned());
     // Schemas and answers can be large, and come from elsewhere.
     let judge = move || {
         let mut wrong = None;
         for choice in done.choices.iter_mut().filter(|choice| is_whole(choice)) {
-            match schema::judge(&schema, &choice.text) {
+            match schema::judge(
+                &schema,
+                &choice.text,
+                own.as_ref().map(|own| -> &dyn Fn(&str) -> String { &*own.0 }),
+            ) {
                 Form::Right => {}
                 Form::Wrapped(json) => choice.text = json,
                 Form::Wrong(why) => wrong = wrong.or_else(|| Some((choice.text.clone(), why))),

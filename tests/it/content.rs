@@ -110,6 +110,27 @@ async fn a_fence_is_taken_away_and_what_stays_wrong_is_an_error() {
 }
 
 #[tokio::test]
+async fn a_callers_own_value_is_what_the_schema_is_held_against() {
+    // The model sees a placeholder, and answers with it.
+    let upstream = Upstream::start(Act::say(r#"{"mail": "[EMAIL_1]"}"#)).await;
+    let gateway = Setup::one(Wire::OpenAi, &upstream).start().await;
+    let asked = |rule: Value, stream: bool| {
+        let schema = json!({"type": "object", "properties": {"mail": rule}});
+        json!({"model": "main", "stream": stream, "messages": [{"role": "user", "content": "I am ann.lee@example.org"}],
+            "response_format": {"type": "json_schema", "json_schema": {"name": "mail", "schema": schema}}})
+    };
+    let rule = json!({"type": "string", "pattern": "^[^@]+@[^@]+$", "minLength": 15});
+    let body = gateway.post(CHAT, &asked(rule.clone(), false)).await.expect(200);
+    assert_eq!(body["choices"][0]["message"]["content"], r#"{"mail": "ann.lee@example.org"}"#);
+    assert_eq!(streamed(&gateway, &asked(rule, true)).await, r#"{"mail": "ann.lee@example.org"}"#);
+    assert_eq!(upstream.asked(), 2, "no repair");
+    // What is wrong with it is told without it: the model hears that, too.
+    let error = gateway.post(CHAT, &asked(json!({"maxLength": 12}), false)).await.expect(502).to_string();
+    assert!(error.contains("[EMAIL_1]") && !error.contains("ann.lee"), "{error}");
+    assert!(upstream.seen().iter().all(|seen| !seen.body.to_string().contains("ann.lee")));
+}
+
+#[tokio::test]
 async fn a_schema_that_cannot_be_used_is_refused_by_name_in_each_api() {
     let upstream = Upstream::answering().await;
     let gateway = Setup::one(Wire::OpenAi, &upstream).start().await;
