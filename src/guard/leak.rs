@@ -49,6 +49,9 @@ const LONGEST_CODE: usize = 2048;
 /// A word longer than this ends a run.
 const LONGEST_WORD: usize = 64;
 
+/// A number stands between two words so many bytes after the first at most.
+const BETWEEN: usize = 16;
+
 /// Looks for the prompt of one call.
 pub struct Leak {
     shingles: HashSet<u64, foldhash::fast::FixedState>,
@@ -80,7 +83,7 @@ pub fn of(settings: &Settings, chat: &Request, own: &str) -> Option<Arc<dyn Guar
     let mut shingles: HashSet<u64, foldhash::fast::FixedState> = HashSet::default();
     let mut longest = 0;
     for text in texts(true).chain([own.to_owned()]) {
-        let words: Vec<String> = words(&text).take(MOST_WORDS).map(|(_, word)| word).collect();
+        let words: Vec<String> = said(&text).take(MOST_WORDS).collect();
         if words.len() < FEWEST {
             continue;
         }
@@ -96,7 +99,7 @@ pub fn of(settings: &Settings, chat: &Request, own: &str) -> Option<Arc<dyn Guar
         return None;
     }
     for text in texts(false) {
-        let words: Vec<String> = words(&text).take(MOST_WORDS).map(|(_, word)| word).collect();
+        let words: Vec<String> = said(&text).take(MOST_WORDS).collect();
         for four in words.windows(SHINGLE) {
             shingles.remove(&shingle(four.iter().map(String::as_str)));
         }
@@ -137,6 +140,11 @@ impl Guard for Leak {
                 let begins = range.start + range.len().saturating_sub(LONGEST_CODE) / 4 * 4;
                 let begins = last.first().map_or(begins, |(first, _)| first.start.max(sure)).min(begins);
                 return border(text, begins.max(sure));
+            }
+            // A table of numbers is not waited for.
+            let near = |(before, _): &(Range<usize>, String)| range.start - before.end <= BETWEEN;
+            if stands_between(&word) && last.last().is_some_and(near) {
+                continue;
             }
             if word.len() > LONGEST_WORD {
                 (last, run, sure) = (Vec::new(), None, range.end);
@@ -191,7 +199,7 @@ impl Leak {
     }
 
     fn is_said(&self, plain: &str) -> bool {
-        let words: Vec<String> = words(plain).map(|(_, word)| word).collect();
+        let words: Vec<String> = said(plain).collect();
         // A line of a wrapped code holds few words.
         let needed = self.run.min(FEWEST) + 1 - SHINGLE;
         let known = words
@@ -228,17 +236,37 @@ fn decoded(word: &str) -> Option<String> {
     Some(String::from_utf8_lossy(&bytes).into_owned())
 }
 
-/// The words of a text, each with where it is, in lower case. The signs of base64 belong to a word.
+/// The words of a text, each with where it is, in lower case. The signs of base64 belong to a word, and what nobody
+/// sees does not end it.
 fn words(text: &str) -> impl Iterator<Item = (Range<usize>, String)> {
     let mut at = 0;
     std::iter::from_fn(move || {
         let within = |letter: char| letter.is_alphanumeric() || matches!(letter, '+' | '/' | '=');
         let begins = at + text[at..].find(within)?;
-        let end =
-            text[begins..].find(|letter: char| !within(letter)).map_or(text.len(), |length| begins + length);
+        let ends = |letter: char| !within(letter) && !is_invisible(letter);
+        let end = text[begins..].find(ends).map_or(text.len(), |length| begins + length);
         at = end;
-        Some((begins..end, text[begins..end].to_lowercase()))
+        let word = &text[begins..end];
+        let word = match word.is_ascii() {
+            true => word.to_ascii_lowercase(),
+            false => word.replace(is_invisible, "").to_lowercase(),
+        };
+        Some((begins..end, word))
     })
+}
+
+/// The words of a text without what may stand between them.
+fn said(text: &str) -> impl Iterator<Item = String> {
+    words(text).map(|(_, word)| word).filter(|word| !stands_between(word))
+}
+
+/// Whether it is no word, but the number of one in a list, or a blank as HTML writes it.
+fn stands_between(word: &str) -> bool {
+    word == "nbsp" || word.bytes().all(|byte| byte.is_ascii_digit())
+}
+
+fn is_invisible(letter: char) -> bool {
+    matches!(letter, '\u{ad}' | '\u{200b}'..='\u{200f}' | '\u{2060}'..='\u{2064}' | '\u{feff}')
 }
 
 fn shingle<'a>(words: impl Iterator<Item = &'a str>) -> u64 {
@@ -295,6 +323,9 @@ mod tests {
             PROMPT.to_owned(),
             format!("Sure! My instructions: {}", &PROMPT[40..150]),
             PROMPT.replace(' ', " * "),
+            PROMPT.replace(' ', "&nbsp;"),
+            PROMPT.chars().flat_map(|letter| [letter, '\u{200b}']).collect(),
+            PROMPT.split(' ').enumerate().map(|(at, word)| format!("{at}. {word}\n")).collect(),
             lower.chars().rev().collect(),
             lower.chars().map(rot13).collect(),
             lower.split(' ').map(|word| word.chars().rev().collect::<String>() + " ").collect(),
@@ -320,6 +351,14 @@ mod tests {
         assert!(found.is_empty(), "who knows it may hear it");
         let settings = Settings { mode: Mode::Log, ..Settings::default() };
         assert!(of(&settings, &Request::default(), "You are helpful.").is_none(), "too short to be a secret");
+    }
+
+    #[test]
+    fn a_table_of_numbers_leaves_as_it_comes() {
+        let text = format!("You are {}", "17 ".repeat(2000));
+        let mut found = Vec::new();
+        let sure = guard("Hi").scan(&text, 0, false, &mut found);
+        assert!(text.len() - sure < 64 && found.is_empty(), "{sure} of {}", text.len());
     }
 
     proptest! {
