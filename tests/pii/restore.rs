@@ -83,6 +83,7 @@ fn whatever_the_model_makes_of_a_placeholder() {
         ("[EMAIL_3] [EMAIL_12] [PHONE_1] [EMAIL_] [EMAIL", "[EMAIL_3] [EMAIL_12] [PHONE_1] [EMAIL_] [EMAIL"),
         ("[EMAIL_T3_1] EMAIL_T3_1 MY_EMAIL_1 EMAIL_1x", "[EMAIL_T3_1] EMAIL_T3_1 MY_EMAIL_1 EMAIL_1x"),
         ("[CARD_1]", "4111111111111111"),
+        ("EMAIL_01, EMAIL\\_001", "ann@example.org, ann@example.org"),
     ] {
         assert_eq!(restored(&rules, &[words], said), expected, "{words}");
         for cut in (1..words.len()).filter(|at| words.is_char_boundary(*at)) {

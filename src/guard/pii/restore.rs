@@ -161,6 +161,11 @@ impl Restore {
         if byte(at - 1) != Some(b'_') || byte(end).is_some_and(|b| b.is_ascii_alphanumeric() || b == b'_') {
             return Seen::Nothing;
         }
-        place().map_or(Seen::Nothing, |place| Seen::Placeholder(end, place))
+        match place() {
+            Some(place) => Seen::Placeholder(end, place),
+            // With more digits it may be one.
+            None if end == bytes.len() => Seen::Open,
+            None => Seen::Nothing,
+        }
     }
 }
