@@ -243,6 +243,32 @@ async fn a_file_that_is_no_database_is_told_at_once_and_left_as_it_is() {
 }
 
 #[tokio::test]
+async fn a_transaction_that_the_database_ended_by_itself_does_not_keep_out_those_after_it() {
+    for place in Place::shared().await {
+        let sql = place.open(&[FIRST]).await.unwrap();
+        let mut written = Vec::new();
+        // What SQLite does where its disk is full, before the commit or by it.
+        for commits in [false, true, true, false] {
+            let ended = sql.within(async {
+                let mut tx = sql.begin().await?;
+                sqlx::query("INSERT INTO notes (id) VALUES (-1)").execute(&mut *tx).await?;
+                sqlx::raw_sql("ROLLBACK").execute(&mut *tx).await?;
+                if commits { tx.commit().await } else { Ok(()) }
+            });
+            // Postgres takes it.
+            let _ = ended.await;
+            // By whichever connection.
+            for _ in 0..4 {
+                written.push(written.len() as i64);
+                let done = sql.within(note(&sql, written.len() as i64 - 1, None)).await;
+                done.unwrap_or_else(|error| panic!("{:?}: {error}", place.kind));
+            }
+        }
+        assert_eq!(ids(&sql).await, written, "{:?}", place.kind);
+    }
+}
+
+#[tokio::test]
 async fn only_the_owner_may_read_the_file() {
     use std::os::unix::fs::PermissionsExt;
     let folder = tempfile::tempdir().unwrap();
