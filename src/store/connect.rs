@@ -9,7 +9,7 @@ use tokio::time::{Instant, sleep, timeout_at};
 
 use super::{
     Settings,
-    sql::{Kind, START, is_away, reason},
+    sql::{Kind, START, is_away, sqlite_code},
 };
 
 /// Connections to the SQLite file: one may write while another reads.
@@ -17,23 +17,34 @@ const SQLITE_CONNECTIONS: u32 = 2;
 /// How long the start waits before it knocks again at a server that is not there.
 const AGAIN: Duration = Duration::from_millis(100);
 
-/// Connects once, by itself: a server that is just starting is waited for, and of one that
-/// does not come the true cause is told.
-pub(super) async fn reach(options: &AnyConnectOptions, patience: Duration) -> Result<(), String> {
-    let until = Instant::now() + patience;
+/// Connects once, by itself: a server that is just starting is waited for, as is a file that somebody has locked; of
+/// what does not come the true cause is told. The pool would say of every cause that its time is over.
+pub(super) async fn reach(
+    options: &AnyConnectOptions,
+    kind: Kind,
+    patience: Duration,
+) -> Result<(), sqlx::Error> {
+    let until = Instant::now() + if kind == Kind::Postgres { patience } else { patience.max(START) };
     let mut why = None;
     loop {
-        match timeout_at(until, AnyConnection::connect_with(options)).await {
+        let connected = async {
+            let mut connection = AnyConnection::connect_with(options).await?;
+            prepared(&mut connection, &words(kind, patience)).await?;
+            Ok(connection)
+        };
+        match timeout_at(until, connected).await {
             Ok(Ok(connection)) => {
                 let _ = timeout_at(until, connection.close()).await;
                 return Ok(());
             }
-            Ok(Err(error)) if is_away(&error) && Instant::now() + AGAIN < until => {
-                why = Some(reason(&error));
+            Ok(Err(error))
+                if (is_away(&error) || is_locked(&error, kind)) && Instant::now() + AGAIN < until =>
+            {
+                why = Some(error);
                 sleep(AGAIN).await;
             }
-            Ok(Err(error)) => return Err(reason(&error)),
-            Err(_) => return Err(why.unwrap_or_else(|| "it does not answer".into())),
+            Ok(Err(error)) => return Err(error),
+            Err(_) => return Err(why.unwrap_or(sqlx::Error::PoolTimedOut)),
         }
     }
 }
@@ -66,8 +77,24 @@ pub(super) fn pool(settings: &Settings, kind: Kind, patience: Duration) -> AnyPo
             Box::pin(async move { Ok(is_free) })
         })
     };
+    let words: Arc<str> = words(kind, patience).into();
+    options.after_connect(move |connection, _| {
+        let words = words.clone();
+        Box::pin(async move { prepared(connection, &words).await })
+    })
+}
+
+/// Makes a connection ready for use.
+async fn prepared(connection: &mut AnyConnection, words: &str) -> Result<(), sqlx::Error> {
+    // Made of a number and fixed words.
+    let words = sqlx::AssertSqlSafe(words.to_owned());
+    sqlx::raw_sql(words).execute(connection).await.map(drop)
+}
+
+/// What a connection is told first.
+fn words(kind: Kind, patience: Duration) -> String {
     let wait = patience.as_millis();
-    let prepare = match kind {
+    match kind {
         // Every commit is on the disk when it is said to be done, and what is deleted is overwritten. In pages of
         // this size a block of records takes half the writes; a file that is there keeps its own.
         Kind::Memory | Kind::Sqlite => format!(
@@ -76,11 +103,10 @@ pub(super) fn pool(settings: &Settings, kind: Kind, patience: Duration) -> AnyPo
              PRAGMA secure_delete = ON"
         ),
         Kind::Postgres => format!("SET search_path TO sluice; SET statement_timeout = {wait}"),
-    };
-    let prepare: Arc<str> = prepare.into();
-    options.after_connect(move |connection, _| {
-        // Made of a number and fixed words.
-        let prepare = sqlx::AssertSqlSafe(prepare.to_string());
-        Box::pin(async move { sqlx::raw_sql(prepare).execute(connection).await.map(|_| ()) })
-    })
+    }
+}
+
+/// Whether somebody else holds an SQLite file (`SQLITE_BUSY`, `SQLITE_LOCKED`).
+fn is_locked(error: &sqlx::Error, kind: Kind) -> bool {
+    kind == Kind::Sqlite && matches!(sqlite_code(error), Some(5 | 6))
 }

@@ -1,7 +1,6 @@
 //! Where the database is: what its settings name, as a URL. A file is made.
 use std::{
-    fs::{DirBuilder, File, OpenOptions},
-    io::Read,
+    fs::{DirBuilder, OpenOptions},
     os::unix::fs::{DirBuilderExt, OpenOptionsExt},
     path::Path,
 };
@@ -11,8 +10,6 @@ use sqlx::{any::AnyConnectOptions, postgres::PgConnectOptions};
 use super::{Settings, settings::SQLITE, sql::Kind};
 use crate::settings::{Secret, SecretFrom};
 
-/// What a database file begins with (SQLite's "Database File Format", 1.3).
-const MAGIC: &[u8] = b"SQLite format 3\0";
 /// A database that is in no file.
 const MEMORY: &str = "sqlite::memory:";
 
@@ -44,16 +41,7 @@ pub(super) fn place(settings: &Settings) -> Result<(String, Kind), String> {
         return Ok((MEMORY.into(), Kind::Memory));
     }
     match made(&settings.sqlite) {
-        Ok(()) => match is_database(&settings.sqlite) {
-            Ok(true) => Ok((sqlite_url(&settings.sqlite), Kind::Sqlite)),
-            Ok(false) => Err(format!(
-                "`store.sqlite`: `{}` is no SQLite database, or is damaged",
-                settings.sqlite.display()
-            )),
-            Err(error) => {
-                Err(format!("`store.sqlite`: `{}` cannot be read: {error}", settings.sqlite.display()))
-            }
-        },
+        Ok(()) => Ok((sqlite_url(&settings.sqlite), Kind::Sqlite)),
         Err(error) if settings.sqlite == Path::new(SQLITE) => {
             tracing::warn!(
                 "`{SQLITE}` cannot be made ({error}): keys and spending are kept in memory and lost at the end; \
@@ -71,13 +59,6 @@ fn made(path: &Path) -> std::io::Result<()> {
     }
     // SQLite's own files beside it take over its mode.
     OpenOptions::new().create(true).append(true).mode(0o600).open(path).map(|_| ())
-}
-
-/// Whether a file is a database, or nothing yet. The pool would try another one until its time is over.
-fn is_database(path: &Path) -> std::io::Result<bool> {
-    let mut begin = Vec::with_capacity(MAGIC.len());
-    File::open(path)?.take(MAGIC.len() as u64).read_to_end(&mut begin)?;
-    Ok(begin.is_empty() || begin == MAGIC)
 }
 
 fn sqlite_url(path: &Path) -> String {

@@ -6,6 +6,7 @@
 //! [`Tables`]; they only ever grow by a step. Nothing here is on the way of a
 //! request: what a request needs is in memory.
 use std::{
+    borrow::Cow,
     fs,
     future::Future,
     io::ErrorKind,
@@ -159,10 +160,9 @@ impl Sql {
         let (patience, name) = (settings.timeout.0, kind.name());
         let start = patience.max(START);
         let pool = pool(settings, kind, patience);
-        if kind == Kind::Postgres {
-            // The pool would say of every cause that its time is over.
-            let reached = reach(&options, patience).await;
-            reached.map_err(|why| format!("the database ({name}) cannot be used: {why}"))?;
+        let unfit = |error: &sqlx::Error| unfit(error, kind, &settings.sqlite);
+        if kind != Kind::Memory {
+            reach(&options, kind, patience).await.map_err(|error| unfit(&error))?;
         }
         let file = (kind == Kind::Sqlite).then(|| DbFile::of(&settings.sqlite)).transpose();
         let file = file.map_err(|error| format!("`store.sqlite`: {error}"))?;
@@ -180,7 +180,7 @@ impl Sql {
         migrated.map_err(|_| format!("the database ({name}) does not answer"))?.map_err(
             |error| match error {
                 Unfit::Newer(why) => why,
-                Unfit::Sql(error) => format!("the database ({name}) cannot be used: {}", reason(&error)),
+                Unfit::Sql(error) => unfit(&error),
             },
         )?;
         Ok(this)
@@ -357,13 +357,32 @@ pub(super) fn is_away(error: &sqlx::Error) -> bool {
 
 /// Whether an error says that nothing can be written for now: its disk is full, fails, or may be read only.
 fn takes_nothing(error: &sqlx::Error, kind: Kind) -> bool {
-    let Some(code) = error.as_database_error().and_then(DatabaseError::code) else { return false };
     match kind {
-        // SQLITE_READONLY, SQLITE_IOERR, SQLITE_FULL, SQLITE_CANTOPEN; what is above the first byte tells them apart.
-        Kind::Memory | Kind::Sqlite => {
-            code.parse::<u32>().is_ok_and(|code| matches!(code & 0xff, 8 | 10 | 13 | 14))
+        // SQLITE_READONLY, SQLITE_IOERR, SQLITE_FULL, SQLITE_CANTOPEN.
+        Kind::Memory | Kind::Sqlite => matches!(sqlite_code(error), Some(8 | 10 | 13 | 14)),
+        Kind::Postgres => code(error).is_some_and(|code| matches!(&*code, "53100" | "25006")),
+    }
+}
+
+fn code(error: &sqlx::Error) -> Option<Cow<'_, str>> {
+    error.as_database_error().and_then(DatabaseError::code)
+}
+
+/// SQLite's own code; what is above its first byte only says more of it.
+pub(super) fn sqlite_code(error: &sqlx::Error) -> Option<u32> {
+    Some(code(error)?.parse::<u32>().ok()? & 0xff)
+}
+
+/// Why a database cannot be used.
+fn unfit(error: &sqlx::Error, kind: Kind, file: &Path) -> String {
+    let why = reason(error);
+    match (kind, sqlite_code(error)) {
+        // SQLITE_CORRUPT, SQLITE_NOTADB.
+        (Kind::Sqlite, Some(11 | 26)) => {
+            format!("`store.sqlite`: `{}` is no SQLite database, or is damaged: {why}", file.display())
         }
-        Kind::Postgres => matches!(&*code, "53100" | "25006"),
+        (Kind::Sqlite, _) => format!("the database (sqlite, `{}`) cannot be used: {why}", file.display()),
+        _ => format!("the database ({}) cannot be used: {why}", kind.name()),
     }
 }
 
