@@ -227,15 +227,19 @@ impl Config {
 
     fn providers_from(&mut self, environment: &dyn Fn(&str) -> Option<String>) {
         let set = |name: &str| environment(name).filter(|value| !value.trim().is_empty());
+        let mut others = false;
         for (kind, own) in [("openai", &OPENAI_MODELS[..]), ("anthropic", &ANTHROPIC_MODELS[..])] {
             let key = format!("{}_API_KEY", kind.to_uppercase());
             if set(&key).is_none() {
                 continue;
             }
             let base_url = set(&format!("{}_BASE_URL", kind.to_uppercase()));
-            // Another server has other models: it lends whatever it has.
-            let models = if base_url.is_some() { &["*"][..] } else { own };
-            let models = models.iter().map(|&model| model.to_owned()).collect();
+            let mut models: Vec<String> = own.iter().map(|&model| model.to_owned()).collect();
+            // Another server has other models, too: it lends whatever it has. Of two, the first one.
+            if base_url.is_some() && !others {
+                models.push("*".into());
+                others = true;
+            }
             let Ok(known) = kind.parse() else { continue };
             let api_key = Some(SecretFrom::Env(key));
             let settings = provider::Settings { base_url, api_key, models, ..provider::Settings::of(known) };

@@ -11,7 +11,7 @@ use crate::{
     caller::Caps,
     knowledge, prompt,
     settings::SecretFrom,
-    store::{self, redis, sql},
+    store::{self, place, redis},
 };
 
 /// All that is not as the configuration says.
@@ -27,7 +27,7 @@ pub(super) fn check(config: &Config) -> Vec<Dangling> {
             found.push(Dangling::new(format!("{path}.{kind}"), why));
         };
     let Config { store, auth, budget, .. } = config;
-    secret("store.postgres", store.postgres.as_ref(), &sql::check);
+    secret("store.postgres", store.postgres.as_ref(), &place::check);
     secret("store.redis", store.redis.as_ref(), &redis::check);
     secret("auth.pepper", auth.pepper.as_ref(), &|from| Pepper::read(from).map(drop));
     let webhook_secret = budget.webhook_secret.as_ref().filter(|_| budget.webhook.is_some());

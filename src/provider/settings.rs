@@ -42,7 +42,8 @@ pub struct Settings {
     #[garde(skip)]
     pub api_key: Option<SecretFrom>,
     /// Which of its models may be asked for by their own name, without a
-    /// route: names, or patterns such as `gpt-*` or `*`.
+    /// route: names, or patterns such as `gpt-*` or `*`. Where several providers
+    /// lend a name, the longest pattern decides, then the order of the providers' names.
     #[garde(inner(length(min = 1)))]
     pub models: Vec<String>,
     /// Calls to it at the same time, streams to their end included; `null` is no bound.

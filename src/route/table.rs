@@ -1,5 +1,5 @@
 //! The routes, ready to be looked up.
-use std::{hash::Hasher, sync::Arc};
+use std::{cmp::Reverse, hash::Hasher, sync::Arc};
 
 use foldhash::HashMap;
 use serde_json::{Value, json};
@@ -105,6 +105,8 @@ impl Table {
                 this.patterns.push(Pattern { provider: provider.clone(), pattern: pattern.clone(), slot });
             }
         }
+        // The one that says most of a name decides, and of equal ones the first provider.
+        this.patterns.sort_by_key(|lent| Reverse((!lent.pattern.ends_with('*'), lent.pattern.len())));
         for (name, route) in plan.routes {
             let timeouts = route.timeouts.as_ref().unwrap_or(plan.timeouts);
             let choices = this.choices(plan, route, timeouts);
@@ -182,7 +184,7 @@ impl Table {
     fn first_targets(&mut self, plan: &Plan<'_>, name: &str) -> Vec<Arc<Target>> {
         if let Some(entry) = self.routes.get(self.canonical(name)) {
             let mut choices = entry.choices.all.clone();
-            choices.sort_by_key(|choice| std::cmp::Reverse(choice.weight));
+            choices.sort_by_key(|choice| Reverse(choice.weight));
             return choices.into_iter().map(|choice| choice.target).collect();
         }
         let Some((provider, model)) = name.split_once('/') else { return Vec::new() };
@@ -382,6 +384,31 @@ mod tests {
         let chain = table.chain("m", None, true, |_| false).unwrap();
         let models: Vec<&str> = chain.iter().map(|target| &*target.model).collect();
         assert_eq!(models, ["a", "b"], "a fallback that is left out is found out when it is needed");
+    }
+
+    #[test]
+    fn the_pattern_that_says_most_of_a_name_decides() {
+        let lent = |patterns: &[&str]| patterns.iter().map(|&pattern| pattern.to_owned()).collect();
+        let providers = [
+            ("a".to_owned(), lent(&["*", "claude-*"])),
+            ("b".to_owned(), lent(&["gpt-*", "*"])),
+            ("c".to_owned(), lent(&["gpt-5-*", "gpt-5"])),
+            ("d".to_owned(), lent(&["gpt-5", "gpt-5*"])),
+        ];
+        let table = table("{}", &providers);
+        let asked = [
+            ("claude-x", "a"),
+            ("gpt-4", "b"),
+            ("gpt-5-mini", "c"),
+            ("gpt-5", "c"),
+            ("gpt-5o", "d"),
+            ("llama", "a"),
+        ];
+        for (name, provider) in asked {
+            assert_eq!(table.lender(name).map(|name| &**name), Some(provider), "{name}");
+            let chain = table.chain(name, None, true, |_| false).unwrap();
+            assert_eq!(&*chain[0].provider, provider, "{name}");
+        }
     }
 
     #[test]

@@ -4,6 +4,8 @@
 //! an SQLite file, or Postgres where there are several gateways. A mechanism
 //! that keeps something has its own tables and scripts beside it; here is only
 //! how to reach the servers, and what happens while they cannot be reached.
+mod connect;
+pub mod place;
 pub mod redis;
 pub mod settings;
 pub mod sql;

@@ -6,10 +6,11 @@
 //! [`Tables`]; they only ever grow by a step. Nothing here is on the way of a
 //! request: what a request needs is in memory.
 use std::{
-    fs::{self, DirBuilder, File, OpenOptions},
+    borrow::Cow,
+    fs,
     future::Future,
-    io::{ErrorKind, Read},
-    os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt},
+    io::ErrorKind,
+    os::unix::fs::MetadataExt,
     path::{Path, PathBuf},
     sync::{
         Arc,
@@ -18,32 +19,25 @@ use std::{
     time::Duration,
 };
 
+use parking_lot::Mutex;
 use prometheus::IntGauge;
 use sqlx::{
-    Any, AnyConnection, AnyPool, ConnectOptions, Connection, Executor, Row, Transaction,
-    any::{AnyConnectOptions, AnyPoolOptions},
-    postgres::PgConnectOptions,
+    Any, AnyPool, ConnectOptions, Executor, Row, Transaction, any::AnyConnectOptions, error::DatabaseError,
 };
-use tokio::time::{Instant, sleep, timeout, timeout_at};
+use tokio::time::{Instant, timeout};
 
-use super::{Settings, settings::SQLITE};
-use crate::{
-    observe::Metrics,
-    settings::{Secret, SecretFrom},
+use super::{
+    Settings,
+    connect::{pool, reach},
+    place::place,
 };
-
-/// Connections to the SQLite file: one may write while another reads.
-const SQLITE_CONNECTIONS: u32 = 2;
+use crate::observe::Metrics;
 
 /// How long the start has at least, however short requests wait: a busy disk takes its time over new tables.
-const START: Duration = Duration::from_secs(10);
-/// How long the start waits before it knocks again at a server that is not there.
-const AGAIN: Duration = Duration::from_millis(100);
-
-/// What a database file begins with (SQLite's "Database File Format", 1.3).
-const MAGIC: &[u8] = b"SQLite format 3\0";
-/// A database that is in no file.
-const MEMORY: &str = "sqlite::memory:";
+pub(super) const START: Duration = Duration::from_secs(10);
+/// How long a database that refused to be written to counts as away, though it is read: who has something
+/// to write tries again sooner than that.
+const REFUSED: Duration = Duration::from_secs(5);
 
 /// A handle to the database. Cheap to clone.
 #[derive(Clone, Debug)]
@@ -57,6 +51,8 @@ struct Shared {
     file: Option<DbFile>,
     patience: Duration,
     is_up: AtomicBool,
+    /// When it last refused to be written to.
+    refused: Mutex<Option<Instant>>,
     up: IntGauge,
 }
 
@@ -164,10 +160,9 @@ impl Sql {
         let (patience, name) = (settings.timeout.0, kind.name());
         let start = patience.max(START);
         let pool = pool(settings, kind, patience);
-        if kind == Kind::Postgres {
-            // The pool would say of every cause that its time is over.
-            let reached = reach(&options, patience).await;
-            reached.map_err(|why| format!("the database ({name}) cannot be used: {why}"))?;
+        let unfit = |error: &sqlx::Error| unfit(error, kind, &settings.sqlite);
+        if kind != Kind::Memory {
+            reach(&options, kind, patience).await.map_err(|error| unfit(&error))?;
         }
         let file = (kind == Kind::Sqlite).then(|| DbFile::of(&settings.sqlite)).transpose();
         let file = file.map_err(|error| format!("`store.sqlite`: {error}"))?;
@@ -177,6 +172,7 @@ impl Sql {
             file,
             patience,
             is_up: AtomicBool::new(true),
+            refused: Mutex::default(),
             up: metrics.store_up.with_label_values(&["database"]),
         }));
         this.0.up.set(1);
@@ -184,7 +180,7 @@ impl Sql {
         migrated.map_err(|_| format!("the database ({name}) does not answer"))?.map_err(
             |error| match error {
                 Unfit::Newer(why) => why,
-                Unfit::Sql(error) => format!("the database ({name}) cannot be used: {}", reason(&error)),
+                Unfit::Sql(error) => unfit(&error),
             },
         )?;
         Ok(this)
@@ -234,11 +230,19 @@ impl Sql {
         };
         // What was written to a file that was removed meanwhile is gone with it.
         let done = done.and_then(|done| there().map(|()| done));
-        let away = match &done {
-            Ok(_) => None,
-            Err(error) => is_away(error).then(|| reason(error)),
-        };
         let was_up = self.0.is_up.load(Ordering::Relaxed);
+        let away = match &done {
+            Err(error) if takes_nothing(error, self.0.kind) => {
+                *self.0.refused.lock() = Some(Instant::now());
+                Some(reason(error))
+            }
+            Err(error) if is_away(error) => Some(reason(error)),
+            // That something can be read of it does not say that it is well again.
+            _ if !was_up && self.0.refused.lock().is_some_and(|at| at.elapsed() < REFUSED) => {
+                Some(String::new())
+            }
+            _ => None,
+        };
         if was_up != away.is_none() && self.0.is_up.swap(away.is_none(), Ordering::Relaxed) == was_up {
             self.0.up.set(i64::from(away.is_none()));
             if let Some(why) = away {
@@ -341,7 +345,7 @@ impl From<sqlx::Error> for Unfit {
 }
 
 /// Whether an error says that the database is not there, and not that it refused this one thing.
-fn is_away(error: &sqlx::Error) -> bool {
+pub(super) fn is_away(error: &sqlx::Error) -> bool {
     use sqlx::Error as E;
     match error {
         E::Io(_) | E::Tls(_) | E::PoolTimedOut | E::PoolClosed | E::WorkerCrashed | E::Protocol(_) => true,
@@ -351,8 +355,39 @@ fn is_away(error: &sqlx::Error) -> bool {
     }
 }
 
+/// Whether an error says that nothing can be written for now: its disk is full, fails, or may be read only.
+fn takes_nothing(error: &sqlx::Error, kind: Kind) -> bool {
+    match kind {
+        // SQLITE_READONLY, SQLITE_IOERR, SQLITE_FULL, SQLITE_CANTOPEN.
+        Kind::Memory | Kind::Sqlite => matches!(sqlite_code(error), Some(8 | 10 | 13 | 14)),
+        Kind::Postgres => code(error).is_some_and(|code| matches!(&*code, "53100" | "25006")),
+    }
+}
+
+fn code(error: &sqlx::Error) -> Option<Cow<'_, str>> {
+    error.as_database_error().and_then(DatabaseError::code)
+}
+
+/// SQLite's own code; what is above its first byte only says more of it.
+pub(super) fn sqlite_code(error: &sqlx::Error) -> Option<u32> {
+    Some(code(error)?.parse::<u32>().ok()? & 0xff)
+}
+
+/// Why a database cannot be used.
+fn unfit(error: &sqlx::Error, kind: Kind, file: &Path) -> String {
+    let why = reason(error);
+    match (kind, sqlite_code(error)) {
+        // SQLITE_CORRUPT, SQLITE_NOTADB.
+        (Kind::Sqlite, Some(11 | 26)) => {
+            format!("`store.sqlite`: `{}` is no SQLite database, or is damaged: {why}", file.display())
+        }
+        (Kind::Sqlite, _) => format!("the database (sqlite, `{}`) cannot be used: {why}", file.display()),
+        _ => format!("the database ({}) cannot be used: {why}", kind.name()),
+    }
+}
+
 /// What went wrong, without an address or a password.
-fn reason(error: &sqlx::Error) -> String {
+pub(super) fn reason(error: &sqlx::Error) -> String {
     use sqlx::Error as E;
     match error {
         E::Database(error) => match error.code() {
@@ -365,135 +400,4 @@ fn reason(error: &sqlx::Error) -> String {
         E::Configuration(_) => "its URL is not understood".into(),
         error => error.to_string(),
     }
-}
-
-/// Connects once, by itself: a server that is just starting is waited for, and of one that
-/// does not come the true cause is told.
-async fn reach(options: &AnyConnectOptions, patience: Duration) -> Result<(), String> {
-    let until = Instant::now() + patience;
-    let mut why = None;
-    loop {
-        match timeout_at(until, AnyConnection::connect_with(options)).await {
-            Ok(Ok(connection)) => {
-                let _ = timeout_at(until, connection.close()).await;
-                return Ok(());
-            }
-            Ok(Err(error)) if is_away(&error) && Instant::now() + AGAIN < until => {
-                why = Some(reason(&error));
-                sleep(AGAIN).await;
-            }
-            Ok(Err(error)) => return Err(reason(&error)),
-            Err(_) => return Err(why.unwrap_or_else(|| "it does not answer".into())),
-        }
-    }
-}
-
-fn pool(settings: &Settings, kind: Kind, patience: Duration) -> AnyPoolOptions {
-    sqlx::any::install_default_drivers();
-    let most = match kind {
-        Kind::Postgres => settings.connections,
-        Kind::Sqlite => SQLITE_CONNECTIONS,
-        // It is gone with its last connection.
-        Kind::Memory => 1,
-    };
-    // Requests wait for no longer than `patience` in all: see `Sql::within`.
-    let options = AnyPoolOptions::new().max_connections(most).acquire_timeout(patience.max(START));
-    let options = if kind == Kind::Memory {
-        options.min_connections(1).idle_timeout(None).max_lifetime(None)
-    } else {
-        options
-    };
-    // A file does not hang up: to ask it first is two hand-overs between threads for nothing.
-    let options = options.test_before_acquire(kind == Kind::Postgres);
-    let wait = patience.as_millis();
-    let prepare = match kind {
-        // Every commit is on the disk when it is said to be done, and what is deleted is overwritten. In pages of
-        // this size a block of records takes half the writes; a file that is there keeps its own.
-        Kind::Memory | Kind::Sqlite => format!(
-            "PRAGMA page_size = 8192; PRAGMA journal_mode = WAL; PRAGMA wal_autocheckpoint = 500; \
-             PRAGMA synchronous = FULL; PRAGMA busy_timeout = {wait}; PRAGMA cache_size = -512; \
-             PRAGMA secure_delete = ON"
-        ),
-        Kind::Postgres => format!("SET search_path TO sluice; SET statement_timeout = {wait}"),
-    };
-    let prepare: Arc<str> = prepare.into();
-    options.after_connect(move |connection, _| {
-        // Made of a number and fixed words.
-        let prepare = sqlx::AssertSqlSafe(prepare.to_string());
-        Box::pin(async move { sqlx::raw_sql(prepare).execute(connection).await.map(|_| ()) })
-    })
-}
-
-/// Whether a secret holds the URL of a Postgres.
-///
-/// # Errors
-/// What is wrong with it, in words that hold nothing of it.
-pub fn check(from: &SecretFrom) -> Result<(), String> {
-    postgres_url(from).map(drop)
-}
-
-fn postgres_url(from: &SecretFrom) -> Result<Secret, String> {
-    let url = from.read()?;
-    let named = ["postgres://", "postgresql://"].iter().any(|scheme| url.reveal().starts_with(scheme));
-    // Read by both who will: the library's words could repeat it.
-    let sound =
-        url.reveal().parse::<AnyConnectOptions>().is_ok() && url.reveal().parse::<PgConnectOptions>().is_ok();
-    let bad = || format!("the {from} holds no URL such as `postgres://user:password@host/database`");
-    (named && sound).then_some(url).ok_or_else(bad)
-}
-
-/// The URL of the database. An SQLite file is made, for its owner alone.
-fn place(settings: &Settings) -> Result<(String, Kind), String> {
-    if let Some(from) = &settings.postgres {
-        let url = postgres_url(from).map_err(|why| format!("`store.postgres`: {why}"))?;
-        return Ok((url.reveal().to_owned(), Kind::Postgres));
-    }
-    if settings.sqlite == Path::new(":memory:") {
-        return Ok((MEMORY.into(), Kind::Memory));
-    }
-    match made(&settings.sqlite) {
-        Ok(()) => match is_database(&settings.sqlite) {
-            Ok(true) => Ok((sqlite_url(&settings.sqlite), Kind::Sqlite)),
-            Ok(false) => Err(format!(
-                "`store.sqlite`: `{}` is no SQLite database, or is damaged",
-                settings.sqlite.display()
-            )),
-            Err(error) => {
-                Err(format!("`store.sqlite`: `{}` cannot be read: {error}", settings.sqlite.display()))
-            }
-        },
-        Err(error) if settings.sqlite == Path::new(SQLITE) => {
-            tracing::warn!(
-                "`{SQLITE}` cannot be made ({error}): keys and spending are kept in memory and lost at the end; \
-                 `store.sqlite` names another place"
-            );
-            Ok((MEMORY.into(), Kind::Memory))
-        }
-        Err(error) => Err(format!("`store.sqlite`: `{}` cannot be made: {error}", settings.sqlite.display())),
-    }
-}
-
-fn made(path: &Path) -> std::io::Result<()> {
-    if let Some(folder) = path.parent().filter(|folder| !folder.as_os_str().is_empty()) {
-        DirBuilder::new().recursive(true).mode(0o750).create(folder)?;
-    }
-    // SQLite's own files beside it take over its mode.
-    OpenOptions::new().create(true).append(true).mode(0o600).open(path).map(|_| ())
-}
-
-/// Whether a file is a database, or nothing yet. The pool would try another one until its time is over.
-fn is_database(path: &Path) -> std::io::Result<bool> {
-    let mut begin = Vec::with_capacity(MAGIC.len());
-    File::open(path)?.take(MAGIC.len() as u64).read_to_end(&mut begin)?;
-    Ok(begin.is_empty() || begin == MAGIC)
-}
-
-fn sqlite_url(path: &Path) -> String {
-    let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"/-_.".contains(&byte);
-    let bytes = path.as_os_str().as_encoded_bytes();
-    let path: String = bytes
-        .iter()
-        .map(|byte| if plain(*byte) { char::from(*byte).to_string() } else { format!("%{byte:02X}") })
-        .collect();
-    format!("sqlite:{path}?mode=rw")
 }

@@ -852,6 +852,59 @@ async fn a_full_disk_refuses_before_a_model_is_asked_and_room_is_enough_to_go_on
     drop(gateway);
 }
 
+#[tokio::test]
+async fn a_database_whose_disk_was_full_is_written_again_once_there_is_room() {
+    let place = tempfile::tempdir().unwrap();
+    let path = place.path().join("disk");
+    let Some(_disk) = Small::mount(&path, "8m") else { return };
+    let upstream = Upstream::answering().await;
+    let settings = json!({
+        "store": {"sqlite": path.join("sluice.db")}, "limits": {"requests_per_minute": {"user": null, "address": null}},
+    });
+    let gateway = setup(&upstream).set(&settings).start().await;
+    let database =
+        async || gateway.get("/health").await.expect(200)["components"]["database"]["status"].clone();
+    asked(&gateway, "before", &chat("Hi", false)).send().await.expect(200);
+    gateway.get_as("sk-admin", "/audit/before").await.expect(200);
+    assert_eq!(database().await, "ok");
+    // The journal, on another disk, takes what the database does not.
+    let filler = path.join("filler");
+    assert!(std::fs::write(&filler, vec![1; 16 << 20]).is_err(), "there is room");
+    let (long, mut calls) = ("long ".repeat(4_000), 0);
+    until("the database takes all", &gateway, async || {
+        asked(&gateway, &format!("r-{calls}"), &chat(&long, false)).send().await.expect(200);
+        calls += 1;
+        gateway.log().contains("audit records cannot be moved into the database")
+            && database().await == "away"
+    })
+    .await;
+    // Tried more than once, by more than one.
+    for number in 0..4 {
+        asked(&gateway, &format!("more-{number}"), &chat(&long, false)).send().await.expect(200);
+        let feedback = json!({"request_id": "before", "rating": 4});
+        gateway.ask("POST", "/feedback").bearer("sk-admin").json(&feedback).send().await;
+        assert_eq!(gateway.get_as("sk-admin", &format!("/audit/more-{number}")).await.status, 503);
+        assert_eq!(database().await, "away");
+    }
+    std::fs::remove_file(&filler).unwrap();
+    until("they are not filed", &gateway, async || {
+        gateway.metric("sluice_audit_unfiled", &[]).await < 1.0 && database().await == "ok"
+    })
+    .await;
+    let told = gateway.log();
+    assert_eq!(told.matches("the database is away").count(), 1, "{told}");
+    assert_eq!(told.matches("the database is back").count(), 1, "{told}");
+    for id in ["before", "r-0", "more-3"] {
+        gateway.get_as("sk-admin", &format!("/audit/{id}")).await.expect(200);
+    }
+    let feedback = json!({"request_id": "before", "rating": 5});
+    gateway.ask("POST", "/feedback").bearer("sk-admin").json(&feedback).send().await.expect(201);
+    sound(&gateway);
+    let records = exported(&gateway);
+    assert!((0..calls).all(|number| records.contains_key(&format!("r-{number}"))));
+    drop(gateway);
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_record_whose_caller_was_told_that_there_is_none_says_so_when_there_is_room() {
     const CALLS: usize = 40;

@@ -22,6 +22,36 @@ async fn the_configured_routes_are_the_models() {
 }
 
 #[tokio::test]
+async fn with_both_vendors_in_the_environment_each_is_asked_for_its_own_models() {
+    let upstream = Upstream::answering().await;
+    let (openai, anthropic) = ("/v1/chat/completions", "/v1/messages");
+    let bases = [Wire::OpenAi, Wire::Anthropic].map(|wire| wire.base_url(upstream.address));
+    // Another server may have any model; without one at OpenAI's place, Anthropic's takes the rest.
+    for (is_openai_moved, rest) in [(true, openai), (false, anthropic)] {
+        let mut setup = Setup::bare().env("OPENAI_API_KEY", "x").env("ANTHROPIC_API_KEY", "y");
+        setup = setup.env("ANTHROPIC_BASE_URL", &bases[1]);
+        if is_openai_moved {
+            setup = setup.env("OPENAI_BASE_URL", &bases[0]);
+        }
+        let gateway = setup.start().await;
+        let ask = async |model: &str| {
+            let body = json!({"model": model, "messages": [{"role": "user", "content": "Hi"}]});
+            gateway.ask("POST", "/v1/chat/completions").json(&body).send().await.expect(200);
+            upstream.last().path
+        };
+        if is_openai_moved {
+            for model in ["gpt-4o-mini", "o3-mini", "default", "openai/claude-x"] {
+                assert_eq!(ask(model).await, openai, "{model}");
+            }
+        }
+        for model in ["claude-haiku-4-5", "anthropic/claude-haiku-4-5"] {
+            assert_eq!(ask(model).await, anthropic, "{model}");
+        }
+        assert_eq!(ask("llama-3").await, rest);
+    }
+}
+
+#[tokio::test]
 async fn a_key_sees_only_its_own_models() {
     let upstream = Upstream::answering().await;
     let mut entry = key("app", "sk-app");

@@ -7,14 +7,14 @@ use sluice::{
     auth::{Book, Grant, Pepper, Stored, book},
     error::Error,
     observe::Metrics,
-    settings::SecretFrom,
+    settings::{SecretFrom, Span},
     store::{
         Settings,
         redis::{Away, Redis},
         sql::{Kind, Sql, Step, Tables},
     },
 };
-use sqlx::Row;
+use sqlx::{AnyConnection, Connection, Row};
 use tempfile::TempDir;
 
 use crate::support::{Gateway, Setup, Upstream, Wire, ms, servers, soon};
@@ -237,9 +237,69 @@ async fn a_file_that_is_no_database_is_told_at_once_and_left_as_it_is() {
         assert!(began.elapsed() < ms(3000), "{:?}", began.elapsed());
         assert_eq!(std::fs::read_to_string(&settings.sqlite).unwrap(), words);
     }
+    // One that begins as a database does, and does not go on.
+    let _ = std::fs::remove_file(&settings.sqlite);
+    let sql = Sql::open(&settings, &[FIRST], &Metrics::new().unwrap()).await.unwrap();
+    sql.within(note(&sql, 1, Some(&"words ".repeat(20_000)))).await.unwrap();
+    sql.close().await;
+    let whole = std::fs::read(&settings.sqlite).unwrap();
+    for size in [60, 5_000, 8_192, 20_000, 24_576] {
+        std::fs::write(&settings.sqlite, &whole[..size]).unwrap();
+        let began = Instant::now();
+        let refused = Sql::open(&settings, &[FIRST], &Metrics::new().unwrap()).await.unwrap_err();
+        assert!(refused.contains("`store.sqlite`") && refused.contains("sluice.db"), "{size}: {refused}");
+        assert!(refused.contains("is no SQLite database, or is damaged"), "{size}: {refused}");
+        assert!(began.elapsed() < ms(3000), "{size}: {:?}", began.elapsed());
+        assert!(std::fs::read(&settings.sqlite).unwrap() == whole[..size], "{size}: it was changed");
+    }
     // One that was made and not written to yet is a new one.
     std::fs::write(&settings.sqlite, "").unwrap();
     Sql::open(&settings, &[FIRST], &Metrics::new().unwrap()).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_transaction_that_the_database_ended_by_itself_does_not_keep_out_those_after_it() {
+    for place in Place::shared().await {
+        let sql = place.open(&[FIRST]).await.unwrap();
+        let mut written = Vec::new();
+        // What SQLite does where its disk is full, before the commit or by it.
+        for commits in [false, true, true, false] {
+            let ended = sql.within(async {
+                let mut tx = sql.begin().await?;
+                sqlx::query("INSERT INTO notes (id) VALUES (-1)").execute(&mut *tx).await?;
+                sqlx::raw_sql("ROLLBACK").execute(&mut *tx).await?;
+                if commits { tx.commit().await } else { Ok(()) }
+            });
+            // Postgres takes it.
+            let _ = ended.await;
+            // By whichever connection.
+            for _ in 0..4 {
+                written.push(written.len() as i64);
+                let done = sql.within(note(&sql, written.len() as i64 - 1, None)).await;
+                done.unwrap_or_else(|error| panic!("{:?}: {error}", place.kind));
+            }
+        }
+        assert_eq!(ids(&sql).await, written, "{:?}", place.kind);
+    }
+}
+
+#[tokio::test]
+async fn a_start_waits_for_a_file_that_somebody_else_has_locked() {
+    let folder = tempfile::tempdir().unwrap();
+    let timeout = Span::millis(200);
+    let settings = Settings { sqlite: folder.path().join("sluice.db"), timeout, ..Settings::default() };
+    sqlx::any::install_default_drivers();
+    let url = format!("sqlite:{}?mode=rwc", settings.sqlite.display());
+    let mut other = AnyConnection::connect(&url).await.unwrap();
+    sqlx::raw_sql("CREATE TABLE t (x); BEGIN EXCLUSIVE").execute(&mut other).await.unwrap();
+    let mut opened =
+        tokio::spawn(async move { Sql::open(&settings, &[FIRST], &Metrics::new().unwrap()).await });
+    // Longer than a statement waits.
+    let early = tokio::time::timeout(ms(1000), &mut opened).await;
+    assert!(early.is_err(), "{early:?}");
+    sqlx::raw_sql("ROLLBACK").execute(&mut other).await.unwrap();
+    let sql = opened.await.unwrap().unwrap();
+    sql.within(note(&sql, 1, None)).await.unwrap();
 }
 
 #[tokio::test]

@@ -222,8 +222,14 @@ fn providers_come_from_the_environment_where_none_is_written_down() {
     assert_eq!(none.default_model.as_deref(), Some("extractive"));
     let keys = [("OPENAI_API_KEY", "x"), ("ANTHROPIC_API_KEY", "y"), ("OPENAI_BASE_URL", "http://here/v1")];
     let both = config("", &keys);
-    assert_eq!(both.providers["openai"].models, ["*"]);
-    assert_eq!(both.providers["anthropic"].models, ["claude-*"]);
+    let of = |config: &Config, name: &str| config.providers[name].models.join(" ");
+    assert!(of(&both, "openai").starts_with("gpt-* ") && of(&both, "openai").ends_with(" *"));
+    assert_eq!(of(&both, "anthropic"), "claude-*");
+    let moved = ("ANTHROPIC_BASE_URL", "http://there");
+    let all = config("", &[keys[0], keys[1], keys[2], moved]);
+    assert_eq!((of(&all, "openai"), of(&all, "anthropic")), (of(&both, "openai"), "claude-*".into()));
+    assert_eq!(all.default_model.as_deref(), Some("gpt-4o-mini"));
+    assert_eq!(of(&config("", &[keys[0], keys[1], moved]), "anthropic"), "claude-* *");
     assert_eq!(both.default_model.as_deref(), Some("gpt-4o-mini"));
     assert_eq!(config("", &keys[1..2]).default_model.as_deref(), Some("claude-haiku-4-5"));
     let written = config("providers: {openai: {models: [gpt-5]}}", &keys);
