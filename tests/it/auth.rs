@@ -46,7 +46,8 @@ async fn a_wrong_or_missing_key_is_refused_in_the_shape_of_the_api() {
     assert_eq!(body["error"]["code"], "invalid_api_key");
     let body = by_header(ask("/v1/messages", &chat())).await.expect(401);
     assert_eq!((&body["type"], &body["error"]["type"]), (&json!("error"), &json!("authentication_error")));
-    let two = ask("/query", &question()).bearer("sk-app").header("authorization", "Bearer other").send().await;
+    let two =
+        ask("/query", &question()).bearer("sk-app").header("authorization", "Bearer other").send().await;
     two.expect(401);
     assert_eq!(upstream.asked(), 0);
 }
