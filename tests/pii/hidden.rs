@@ -62,6 +62,48 @@ fn what_is_spelled_out_is_found() {
 }
 
 #[test]
+fn addresses_that_are_said_are_told_from_prose() {
+    let pii = Pii::new(&Settings::default()).unwrap();
+    for (text, expected) in [
+        ("lena dot vogt at gmail dot com", "email lena dot vogt at gmail dot com"),
+        ("ask lena.vogt at example dot org please", "email lena.vogt at example dot org"),
+        ("it is lena_vogt at example dot org", "email lena_vogt at example dot org"),
+        ("it is lena85 at example dot co dot uk.", "email lena85 at example dot co dot uk"),
+        ("call lena dot marie dot vogt at example dot de", "email lena dot marie dot vogt at example dot de"),
+        ("lena [dot] vogt [at] example [dot] org", "email lena [dot] vogt [at] example [dot] org"),
+        ("my e-mail is lena at example dot org", "email lena at example dot org"),
+        ("Mail: lena at example dot org", "email lena at example dot org"),
+        ("reach me at lena at example dot org", "email lena at example dot org"),
+        ("Contact sales at example dot com!", "email sales at example dot com"),
+        ("Write to lena at example dot org", "email lena at example dot org"),
+        ("I am lena at outlook dot com", "email lena at outlook dot com"),
+        ("ann [at] example [dot] org", "email ann [at] example [dot] org"),
+        ("ann_at_example.org", "email ann_at_example.org"),
+    ] {
+        assert_eq!(found(&pii, text), [expected], "{text}");
+    }
+    for text in [
+        "he works at booking dot com",
+        "I looked at google dot com today",
+        "sales at amazon dot com are up",
+        "arrive at ten dot thirty",
+        "we aim at zero dot five percent",
+        "look at section dot four of it",
+        "I looked at gmail dot com and signed up at yahoo dot com",
+        "mail me at booking dot com",
+        "reach us at booking dot com",
+        "the news at yahoo dot com",
+        "released in 2024 at python dot org",
+        "Node.js at npmjs dot com",
+        "the polka dot dress at zara dot com",
+        "my mail was late. People at amazon dot com knew",
+        "row.created_at_utc.isoformat()",
+    ] {
+        assert!(found(&pii, text).is_empty(), "{text}: {:?}", found(&pii, text));
+    }
+}
+
+#[test]
 fn logins_are_found_wherever_they_are_handed_over() {
     let pii = Pii::new(&Settings::default()).unwrap();
     for (text, login) in [
