@@ -104,6 +104,28 @@ fn addresses_that_are_said_are_told_from_prose() {
 }
 
 #[test]
+fn what_is_dialled_is_no_card() {
+    let pii = Pii::new(&Settings::default()).unwrap();
+    for (text, expected) in [
+        ("Rufen Sie den Kundendienst unter +4916035139693 an.", "phone +4916035139693"),
+        (r#"{"phone":"+4916035139693"}"#, "phone +4916035139693"),
+        ("tel:+4916035139693", "phone +4916035139693"),
+        ("tel:4916035139693", "phone 4916035139693"),
+        ("call + 4916035139693", "phone + 4916035139693"),
+        ("card +378282246310005", "card 378282246310005"),
+        ("+4111 1111 1111 1111", "card 4111 1111 1111 1111"),
+        ("old Visa 4916035139693", "card 4916035139693"),
+    ] {
+        assert_eq!(found(&pii, text), [expected], "{text}");
+    }
+    let text = "Rufen Sie den Kundendienst unter +4916035139693 an, tel:+4916035139693.";
+    let pii = Arc::new(pii);
+    let letters: Vec<String> = text.chars().map(String::from).collect();
+    assert_eq!(streamed(&pii, &letters.iter().map(String::as_str).collect::<Vec<_>>()), text);
+    assert_eq!(streamed(&pii, &[text]), text);
+}
+
+#[test]
 fn logins_are_found_wherever_they_are_handed_over() {
     let pii = Pii::new(&Settings::default()).unwrap();
     for (text, login) in [
