@@ -100,7 +100,8 @@ pub(super) fn is_address(
     if !is_in(ENDINGS, last) {
         return false;
     }
-    tied || shaped(text, start, name)
+    (tied && !super::email::is_file(last))
+        || shaped(text, start, name)
         || (!is_in(NO_NAMES, name) && (announced(text, start) || provided(text, start, name, domain)))
 }
 
