@@ -55,6 +55,16 @@ impl Request {
         self.choices.unwrap_or(1).max(1)
     }
 
+    /// Who asks: the `user`, or where there is none what OpenAI has in its place. That stays in `rest`.
+    pub fn asker(&self) -> Option<&str> {
+        let newer = || {
+            let own =
+                self.purpose == Purpose::Chat && matches!(self.family, Family::OpenAi | Family::Responses);
+            self.rest.get("safety_identifier").and_then(serde_json::Value::as_str).filter(|_| own)
+        };
+        self.user.as_deref().filter(|user| !user.is_empty()).or_else(newer)
+    }
+
     /// The text of the last thing that a person said; empty if none did.
     pub fn question(&self) -> String {
         self.messages.iter().rev().find(|m| m.role == Role::User).map(Message::text).unwrap_or_default()

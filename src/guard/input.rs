@@ -155,7 +155,9 @@ impl Inspector {
         if texts.is_empty() {
             return Ok(());
         }
-        let asked: Result<Scores> = classifier.ask(&Texts { texts }, call.context.time_left()).await;
+        let many = texts.len();
+        let whole = |answer: &Scores| answer.scores.len() >= many;
+        let asked = classifier.ask(&Texts { texts }, call.context.time_left(), whole).await;
         let score = match asked {
             Ok(Scores { scores }) => scores.into_iter().fold(0.0, f32::max),
             Err(error) => {

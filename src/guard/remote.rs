@@ -94,15 +94,25 @@ impl Remote {
         Ok(Some(Self { post, headers, timeout, failing, health: Mutex::default() }))
     }
 
-    /// Asks it, within its time and the time that the call has left.
+    /// Asks it, within its time and the time that the call has left. `whole` says whether an answer has a verdict on
+    /// all that was asked: one that has not is none.
     ///
     /// # Errors
     /// [`Error::JudgeAway`], whatever went wrong.
-    pub async fn ask<A: DeserializeOwned>(&self, question: &impl Serialize, left: Duration) -> Result<A> {
+    pub async fn ask<A: DeserializeOwned>(
+        &self,
+        question: &impl Serialize,
+        left: Duration,
+        whole: impl Fn(&A) -> bool,
+    ) -> Result<A> {
         if !self.may_try() {
             return Err(Error::JudgeAway("it failed too often and is left alone".into()));
         }
         let asked = self.post(question, left.min(self.timeout)).await;
+        let asked = asked.and_then(|answer| match whole(&answer) {
+            true => Ok(answer),
+            false => Err("it does not judge all that it was asked".into()),
+        });
         let mut health = self.health.lock();
         if asked.is_ok() {
             *health = Health::default();

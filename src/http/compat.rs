@@ -109,7 +109,7 @@ pub async fn embeddings(State(app): State<App>, request: HttpRequest<Body>) -> R
 /// The call that a request is, and the chat that its reply is written for.
 fn call(app: &App, inbound: &Inbound, endpoint: &'static str, mut chat: Request) -> (Call, Arc<Request>) {
     chat.model = app.running().model(Some(chat.model));
-    let context = inbound.context(endpoint, chat.user.as_deref());
+    let context = inbound.context(endpoint, chat.asker());
     let call = Call::new(context, chat);
     let asked = call.chat.clone();
     (call, asked)

@@ -36,7 +36,7 @@ async fn ask(app: &App, request: HttpRequest<Body>) -> Result<Response> {
     let (chat, user, use_cache, priority) = if is_chat {
         let mut chat = chat_request::parse(&inbound.body)?.chat;
         chat.model = running.model(Some(chat.model));
-        let user = chat.user.clone();
+        let user = chat.asker().map(str::to_owned);
         (chat, user, true, None)
     } else {
         let question = Question::from(Fields::read(&inbound.body)?, false, &running)?;

@@ -61,9 +61,10 @@ impl Reviews {
     /// [`crate::error::Error::StoreAway`].
     pub async fn rate(&self, feedback: Feedback) -> Result<(String, Timestamp)> {
         let at = Timestamp::from_microsecond(now()).unwrap_or_default();
-        let kept_as = match feedback.approved.as_deref().filter(|_| feedback.rating <= NEGATIVE) {
+        let kept_as = match &feedback.approved {
+            _ if feedback.rating > NEGATIVE => None,
             Some(item) => self.kept_as(&feedback.tenant, item).await?,
-            None => None,
+            None => self.kept(&feedback.tenant, &feedback.request).await?,
         };
         let rater = self.rater(&feedback.tenant, &feedback.by);
         let fresh = Fresh {

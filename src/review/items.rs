@@ -368,6 +368,7 @@ pub(super) async fn erase(sql: &Sql, owner: &str) -> Result<u64, sqlx::Error> {
     let items = "UPDATE reviews SET question = '', answer = NULL, feedback = NULL, decision = NULL, note = NULL, \
                  kept_as = NULL, changed = $2 WHERE owner = $1";
     let items = sqlx::query(items).bind(owner).bind(now()).execute(&mut *tx).await?.rows_affected();
+    sqlx::query("DELETE FROM kept_answers WHERE owner = $1").bind(owner).execute(&mut *tx).await?;
     // What they said of an answer that somebody else got.
     let said = "UPDATE reviews SET feedback = NULL WHERE rater = $1 AND feedback IS NOT NULL";
     let said = sqlx::query(said).bind(owner).execute(&mut *tx).await?.rows_affected();

@@ -7,6 +7,7 @@
 mod decided;
 mod feedback;
 mod items;
+mod kept;
 mod queue;
 pub mod settings;
 
@@ -71,6 +72,12 @@ pub const TABLES: Tables = Tables {
         ),
         // The item whose approval gave the answer that was rated.
         Step::both("ALTER TABLE reviews ADD COLUMN approved TEXT"),
+        // What the cache keeps the answer to a request under, for whom it is rated badly.
+        Step::both(
+            "CREATE TABLE kept_answers (tenant TEXT NOT NULL, request TEXT NOT NULL, owner TEXT NOT NULL, kept_as TEXT NOT NULL, \
+             at BIGINT NOT NULL, PRIMARY KEY (tenant, request)); CREATE INDEX kept_answers_owner ON kept_answers (owner); \
+             CREATE INDEX kept_answers_at ON kept_answers (at)",
+        ),
     ],
 };
 
@@ -201,7 +208,12 @@ impl Reviews {
     /// Looks at a call that is over. What a person should see is queued; nobody waits.
     pub fn offer(&self, record: &Record, notes: &Notes) {
         let rules = self.rules.load();
-        let Some(reason) = reason(record, notes, &rules.settings) else { return };
+        let Some(reason) = reason(record, notes, &rules.settings) else {
+            if rules.settings.cache && record.outcome == "complete" {
+                self.keep(record, notes);
+            }
+            return;
+        };
         let Some(chat) = &record.chat else { return };
         let (context, caller) = (&record.context, &record.context.caller);
         let asked = chat.messages.iter().rev().find(|message| message.role == Role::User);
@@ -226,6 +238,22 @@ impl Reviews {
             approved: None,
         };
         self.add(fresh);
+    }
+
+    /// Notes what the cache keeps an answer under, for whom it is rated badly later on. Where there is little room in
+    /// the queue it is left to the items.
+    fn keep(&self, record: &Record, notes: &Notes) {
+        let Some(kept_as) = notes.kept_as.filter(|_| self.sender.capacity() > QUEUE / 4) else { return };
+        let (context, caller) = (&record.context, &record.context.caller);
+        let kept = kept::Kept {
+            tenant: caller.tenant().clone(),
+            request: context.id.clone(),
+            owner: self.owner(caller.tenant(), caller.user.as_deref()),
+            kept_as,
+            at: Timestamp::try_from(record.at).map(Timestamp::as_microsecond).unwrap_or_default(),
+        };
+        // Without it an answer is still judged, and only not given to others.
+        let _ = self.sender.try_send(queue::Change::Keep(Box::new(kept)));
     }
 
     /// Waits until a decision was made or taken back at this gateway.
@@ -276,7 +304,7 @@ impl Reviews {
         let owner = self.owner(tenant, Some(user));
         let many = self.sql.within(items::erase(&self.sql, &owner)).await?;
         self.decided.notify_one();
-        self.sql.scrub("reviews, ratings").await?;
+        self.sql.scrub("reviews, ratings, kept_answers").await?;
         Ok(many)
     }
 }

@@ -12,7 +12,11 @@ use tokio::{
     time::sleep,
 };
 
-use super::{Fresh, LONGEST, Rules, now, shorten};
+use super::{
+    Fresh, LONGEST, Rules,
+    kept::{self, KEPT, Kept},
+    now, shorten,
+};
 use crate::{audit::chain::hex, observe::Metrics, store::sql::Sql};
 
 /// Items that are written as one.
@@ -28,6 +32,8 @@ const TIDY: Duration = Duration::from_secs(3600);
 pub(super) enum Change {
     /// An item is to be added.
     Add(Box<Fresh>),
+    /// What an answer is kept under is to be known.
+    Keep(Box<Kept>),
     /// Somebody waits for those before.
     Flush(oneshot::Sender<()>),
 }
@@ -41,15 +47,21 @@ pub(super) async fn write(
 ) {
     let mut batch = Vec::new();
     while changes.recv_many(&mut batch, BATCH).await > 0 {
-        let (mut items, mut waiting) = (Vec::new(), Vec::new());
+        let (mut items, mut all, mut waiting) = (Vec::new(), Vec::new(), Vec::new());
         for change in batch.drain(..) {
             match change {
                 Change::Add(fresh) => items.push(masked(*fresh, &rules.load())),
+                Change::Keep(kept) => all.push(*kept),
                 Change::Flush(done) => waiting.push(done),
             }
         }
         if !items.is_empty() {
             put(&sql, &rules, &metrics, &items).await;
+        }
+        if !all.is_empty()
+            && let Err(error) = sql.within(kept::add(&sql, &all)).await
+        {
+            tracing::debug!(%error, "what answers are kept under is not written");
         }
         for done in waiting {
             // Whoever waited may have gone.
@@ -167,6 +179,8 @@ pub(super) async fn tidy(sql: Sql, rules: Weak<ArcSwap<Rules>>) {
         let gone = sql.within(async {
             let items = "DELETE FROM reviews WHERE at < $1 AND status IN ('open', 'rejected')";
             sqlx::query(items).bind(oldest).execute(sql.pool()).await?;
+            let known = "DELETE FROM kept_answers WHERE at < $1";
+            sqlx::query(known).bind(now() - KEPT.as_micros() as i64).execute(sql.pool()).await?;
             sqlx::query("DELETE FROM ratings WHERE at < $1").bind(oldest).execute(sql.pool()).await
         });
         // It is tried again in an hour.

@@ -70,6 +70,50 @@ async fn a_moderation_service_judges_questions_and_answers_and_its_absence_block
     assert_eq!(error["error"]["code"], "content_check_away");
 }
 
+#[tokio::test]
+async fn a_moderation_service_that_judges_less_than_it_was_asked_has_not_answered() {
+    let good =
+        json!({"flagged": false, "categories": {"violence": false}, "category_scores": {"violence": 0.1}});
+    for (results, whole) in
+        [(json!([]), false), (json!([good]), false), (json!([good, {}]), false), (json!([good, good]), true)]
+    {
+        let upstream = Upstream::answering().await;
+        let verdict = Act::page("application/json", &json!({"results": results}).to_string());
+        let judge = Upstream::start(verdict).await;
+        let service =
+            json!({"url": format!("http://{}/v1/moderations", judge.address), "on_failure": "block"});
+        let settings = json!({"safety": {"mode": "block", "moderation": {"service": service}}});
+        let gateway = Setup::one(Wire::OpenAi, &upstream).set(&settings).start().await;
+        for stream in [false, true] {
+            let two = json!([{"role": "user", "content": "One"}, {"role": "user", "content": [{"type": "text", "text": "Two"}]}]);
+            let asked = json!({"model": "main", "messages": two, "stream": stream});
+            if whole {
+                assert_eq!(gateway.post(CHAT, &asked).await.status, 200);
+            } else {
+                let error = gateway.post(CHAT, &asked).await.expect(503);
+                assert_eq!(error["error"]["code"], "content_check_away", "{results}");
+            }
+        }
+        assert_eq!(upstream.asked(), if whole { 2 } else { 0 }, "{results}");
+    }
+}
+
+#[tokio::test]
+async fn an_answer_without_a_verdict_does_not_leave() {
+    let upstream = Upstream::start(Act::say("A secret plan.")).await;
+    let good = json!({"results": [{"flagged": false, "categories": {}, "category_scores": {}}]});
+    let judge = Upstream::start(Act::page("application/json", "{\"results\": []}")).await;
+    let service = json!({"url": format!("http://{}/v1/moderations", judge.address), "on_failure": "block"});
+    let settings = json!({"safety": {"mode": "block", "moderation": {"service": service, "output": true}}});
+    let gateway = Setup::one(Wire::OpenAi, &upstream).set(&settings).start().await;
+    judge.script([Act::page("application/json", &good.to_string())]);
+    let error = gateway.post(CHAT, &chat("Hi", false)).await.expect(503);
+    assert_eq!(error["error"]["code"], "content_check_away");
+    judge.script([Act::page("application/json", &good.to_string())]);
+    let error = gateway.post(CHAT, &chat("Hi", true)).await.expect(503);
+    assert_eq!(error["error"]["code"], "content_check_away");
+}
+
 fn with_schema(stream: bool) -> Value {
     let schema = json!({"type": "object", "properties": {"age": {"type": "integer"}}, "required": ["age"]});
     json!({"model": "main", "stream": stream, "messages": [{"role": "user", "content": "How old?"}],

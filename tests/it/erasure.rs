@@ -267,3 +267,38 @@ async fn gateways_that_share_redis_and_postgres_all_forget() {
     let (sound, told) = one.sluice(&["audit", "verify"]);
     assert!(sound, "{told}");
 }
+
+#[tokio::test]
+async fn a_safety_identifier_names_the_user_where_user_does_not() {
+    let upstream = Upstream::answering().await;
+    let gateway = setup(&upstream).start().await;
+    let chat = json!({"model": "main", "messages": [{"role": "user", "content": "Hi"}]});
+    let calls = [
+        ("/v1/chat/completions", chat.clone(), "one"),
+        ("/v1/responses", json!({"model": "main", "input": "Hi"}), "one"),
+        (
+            "/v1/chat/completions",
+            json!({"model": "main", "user": "two", "messages": chat["messages"]}),
+            "two",
+        ),
+        ("/v1/chat/completions", json!({"model": "main", "user": "", "messages": chat["messages"]}), "one"),
+    ];
+    for (path, mut body, user) in calls {
+        body["safety_identifier"] = "one".into();
+        let answer = post(&gateway, path, &body, None).await;
+        let id = answer.header("x-request-id").unwrap().to_owned();
+        answer.expect(200);
+        let record = gateway.get_as("sk-admin", &format!("/audit/{id}")).await.expect(200)["record"].clone();
+        assert_eq!(record["user_id"], user, "{path}: {record}");
+        assert_eq!(upstream.last().body["safety_identifier"], "one");
+    }
+    let erased = async |user: &str| {
+        let body = json!({"user_id": user});
+        post(&gateway, "/admin/erasures", &body, None).await.expect(200)["records"].as_u64().unwrap()
+    };
+    assert_eq!((erased("one").await, erased("two").await), (3, 1));
+    // Embeddings know no such name.
+    let embed = json!({"model": "main", "input": "Hi", "safety_identifier": "three"});
+    post(&gateway, "/v1/embeddings", &embed, None).await;
+    assert_eq!(erased("three").await, 0);
+}

@@ -204,3 +204,32 @@ async fn another_configuration_or_none_of_it_gives_no_approved_answer() {
     tokio::time::sleep(ms(200)).await;
     assert_eq!(ask(&gateway, "sk-boss", question).await["answer"], "Tea is a star.", "that is the default");
 }
+
+#[tokio::test]
+async fn what_is_decided_about_a_badly_rated_answer_holds_for_equal_questions() {
+    let upstream = Upstream::start(Act::say("Tea is a star.")).await;
+    let settings = json!({"review": {"sample": 0.0, "low_confidence": 0.0}, "cache": {"ttl": "1h"}});
+    let gateway = setup(&upstream).set(&settings).start().await;
+    let bad = async |told: &Value| {
+        let bad = json!({"request_id": told["request_id"], "rating": 1, "feedback": "it is not"});
+        gateway.ask("POST", "/feedback").bearer("sk-boss").json(&bad).send().await.expect(201);
+    };
+    let question = "What is tea?";
+    bad(&ask(&gateway, "sk-boss", question).await).await;
+    decide(&gateway, question, &json!({"decision": "edit", "answer": RIGHT})).await;
+    assert_eq!(until(&gateway, question, RIGHT).await["cache"], "exact");
+    // Also where the one who rates it got it from the cache.
+    let question = "What is coffee?";
+    ask(&gateway, "sk-boss", question).await;
+    let told = ask(&gateway, "sk-boss", question).await;
+    assert_eq!(told["cache"], "exact");
+    bad(&told).await;
+    decide(&gateway, question, &json!({"decision": "edit", "answer": "Coffee is a bean."})).await;
+    until(&gateway, question, "Coffee is a bean.").await;
+    // One that is rejected is not given from the cache any more.
+    let question = "What is milk?";
+    bad(&ask(&gateway, "sk-boss", question).await).await;
+    upstream.set_default(Act::say("Milk is white."));
+    decide(&gateway, question, &json!({"decision": "reject"})).await;
+    until(&gateway, question, "Milk is white.").await;
+}

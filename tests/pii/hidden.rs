@@ -62,6 +62,156 @@ fn what_is_spelled_out_is_found() {
 }
 
 #[test]
+fn addresses_that_are_said_are_told_from_prose() {
+    let pii = Pii::new(&Settings::default()).unwrap();
+    for (text, expected) in [
+        ("lena dot vogt at gmail dot com", "email lena dot vogt at gmail dot com"),
+        ("ask lena.vogt at example dot org please", "email lena.vogt at example dot org"),
+        ("it is lena_vogt at example dot org", "email lena_vogt at example dot org"),
+        ("it is lena85 at example dot co dot uk.", "email lena85 at example dot co dot uk"),
+        ("call lena dot marie dot vogt at example dot de", "email lena dot marie dot vogt at example dot de"),
+        ("lena [dot] vogt [at] example [dot] org", "email lena [dot] vogt [at] example [dot] org"),
+        ("my e-mail is lena at example dot org", "email lena at example dot org"),
+        ("Mail: lena at example dot org", "email lena at example dot org"),
+        ("reach me at lena at example dot org", "email lena at example dot org"),
+        ("Contact sales at example dot com!", "email sales at example dot com"),
+        ("Write to lena at example dot org", "email lena at example dot org"),
+        ("I am lena at outlook dot com", "email lena at outlook dot com"),
+        ("ann [at] example [dot] org", "email ann [at] example [dot] org"),
+        ("ann_at_example.org", "email ann_at_example.org"),
+    ] {
+        assert_eq!(found(&pii, text), [expected], "{text}");
+    }
+    for text in [
+        "he works at booking dot com",
+        "I looked at google dot com today",
+        "sales at amazon dot com are up",
+        "arrive at ten dot thirty",
+        "we aim at zero dot five percent",
+        "look at section dot four of it",
+        "I looked at gmail dot com and signed up at yahoo dot com",
+        "mail me at booking dot com",
+        "reach us at booking dot com",
+        "the news at yahoo dot com",
+        "released in 2024 at python dot org",
+        "Node.js at npmjs dot com",
+        "the polka dot dress at zara dot com",
+        "my mail was late. People at amazon dot com knew",
+        "row.created_at_utc.isoformat()",
+        "see look_at_this.md",
+    ] {
+        assert!(found(&pii, text).is_empty(), "{text}: {:?}", found(&pii, text));
+    }
+}
+
+#[test]
+fn what_is_dialled_is_no_card() {
+    let pii = Pii::new(&Settings::default()).unwrap();
+    for (text, expected) in [
+        ("Rufen Sie den Kundendienst unter +4916035139693 an.", "phone +4916035139693"),
+        (r#"{"phone":"+4916035139693"}"#, "phone +4916035139693"),
+        ("tel:+4916035139693", "phone +4916035139693"),
+        ("tel:4916035139693", "phone 4916035139693"),
+        ("call + 4916035139693", "phone + 4916035139693"),
+        ("card +378282246310005", "card 378282246310005"),
+        ("+4111 1111 1111 1111", "card 4111 1111 1111 1111"),
+        ("old Visa 4916035139693", "card 4916035139693"),
+    ] {
+        assert_eq!(found(&pii, text), [expected], "{text}");
+    }
+    let text = "Rufen Sie den Kundendienst unter +4916035139693 an, tel:+4916035139693.";
+    let pii = Arc::new(pii);
+    let letters: Vec<String> = text.chars().map(String::from).collect();
+    assert_eq!(streamed(&pii, &letters.iter().map(String::as_str).collect::<Vec<_>>()), text);
+    assert_eq!(streamed(&pii, &[text]), text);
+}
+
+#[test]
+fn values_are_announced_in_other_languages() {
+    let pii = Pii::new(&Settings::default()).unwrap();
+    for (text, expected) in [
+        ("パスワード: Sakura#2024", "secret Sakura#2024"),
+        ("パスワード：Sakura#2024", "secret Sakura#2024"),
+        ("パスワードはSakura#2024です", "secret Sakura#2024"),
+        ("パスワードは「Sakura#2024」です。", "secret Sakura#2024"),
+        ("パスワード=hunter2xyz99", "secret hunter2xyz99"),
+        ("私のパスワードは Sakura#2024 です", "secret Sakura#2024"),
+        ("暗証番号: 482913", "secret 482913"),
+        ("暗証番号は482913です", "secret 482913"),
+        ("口令: Sakura#2024", "secret Sakura#2024"),
+        ("密码是Sakura#2024。", "secret Sakura#2024"),
+        ("비밀번호는 Seoul2024! 입니다", "secret Seoul2024!"),
+        ("비밀번호: Seoul2024!", "secret Seoul2024!"),
+        ("비밀번호는 12345678 입니다", "secret 12345678"),
+        ("비밀번호는 Seoul2024!입니다", "secret Seoul2024!"),
+        ("パスポート番号: TK1234567", "passport TK1234567"),
+        ("パスポート番号はTK1234567です", "passport TK1234567"),
+        ("カード番号 4111 1111 1111 1111", "card 4111 1111 1111 1111"),
+        ("생년월일 1985. 3. 12", "birth 1985. 3. 12"),
+        ("생년월일: 1985. 03. 12.", "birth 1985. 03. 12"),
+        ("nací el 12 de marzo de 1985", "birth 12 de marzo de 1985"),
+        ("nací el 12/03/1985", "birth 12/03/1985"),
+        ("nasci em 12 de março de 1985", "birth 12 de março de 1985"),
+        ("Nasci no dia 12/03/1985", "birth 12/03/1985"),
+    ] {
+        assert_eq!(found(&pii, text), [expected], "{text}");
+    }
+    for text in [
+        "パスワードは忘れました",
+        "パスワードを変更してください。2024年",
+        "パスワード: 8文字以上",
+        "비밀번호는 8자 이상이어야 합니다",
+        "パスポートの有効期限は2024年です",
+        "sections 1985. 3. 12 of it",
+        "passcode 口令牌 2024",
+    ] {
+        assert!(found(&pii, text).is_empty(), "{text}: {:?}", found(&pii, text));
+    }
+}
+
+#[test]
+fn sessions_and_settings_hold_secrets() {
+    let pii = Pii::new(&Settings::default()).unwrap();
+    let hex = "0f8a3c5e7d1b49f6a2c4e8d07b9f13a5";
+    let long = "q7Zt2LmX9vBc4Rk8Wp1Ys6Hd3Nf5Gj0aTeUiOoPx";
+    for (text, expected) in [
+        (format!("Set-Cookie: sessionid={long}; Path=/"), format!("secret {long}")),
+        (format!("Cookie: a=b; JSESSIONID={hex}"), format!("secret {hex}")),
+        (format!("PHPSESSID={}", &hex[..26]), format!("secret {}", &hex[..26])),
+        ("CREATE USER 'ann' IDENTIFIED BY 'MyS9lPw!';".into(), "secret MyS9lPw!".into()),
+        ("requirepass 8sdf7SDF98s".into(), "secret 8sdf7SDF98s".into()),
+        ("masterauth 8sdf7SDF98s".into(), "secret 8sdf7SDF98s".into()),
+        (format!("use {hex}-us14 there"), format!("secret {hex}-us14")),
+        (format!("init('phc_{}')", &long[..38]), format!("secret phc_{}", &long[..38])),
+    ] {
+        assert_eq!(found(&pii, &text), [expected], "{text}");
+    }
+    for text in [
+        "Set-Cookie: sessionid=<id>; Path=/",
+        "the cookie is named JSESSIONID=…",
+        "identified by its colour, and by 'nobody'",
+        "species identified by DNA2024 barcodes",
+        "# requirepass foobared",
+        "0x0000000000000000000000000000000000000000 is the wallet address",
+        "send to wallet 0x000000000000000000000000000000000000dEaD",
+        "at 12:30::45 it ended",
+        "mobile first design at 320 480 768 1024",
+        "birthday party on 12.03.2026 at 8pm",
+        "the birthday party is on 12 March 2026",
+    ] {
+        assert!(found(&pii, text).is_empty(), "{text}: {:?}", found(&pii, text));
+    }
+    for (text, expected) in [
+        ("her birthday is 12.03.1985", "birth 12.03.1985"),
+        ("my birthday, 12 March 1985", "birth 12 March 1985"),
+        ("host 2001:db8::45 down", "ip 2001:db8::45"),
+        ("mobile 0320 480 768", "phone 0320 480 768"),
+    ] {
+        assert_eq!(found(&pii, text), [expected], "{text}");
+    }
+}
+
+#[test]
 fn logins_are_found_wherever_they_are_handed_over() {
     let pii = Pii::new(&Settings::default()).unwrap();
     for (text, login) in [

@@ -30,8 +30,8 @@ pub(super) fn numeric(text: &Text<'_>, groups: &Groups) -> Option<usize> {
     };
     let start = groups[0].start;
     if groups.len() < 3 {
-        // 1985年3月12日
-        return far_eastern(text, start);
+        // 1985年3月12日, 1985. 3. 12
+        return far_eastern(text, start).or_else(|| korean(text, groups));
     }
     let by = groups[1].by;
     if !matches!(by, b'-' | b'/' | b'.' | b' ' | 1) || groups[2].by != by {
@@ -56,7 +56,7 @@ pub(super) fn born(text: &Text<'_>, start: usize, end: usize) -> Option<Found> {
     // A time may follow, and the T before it.
     let ends = text.ends(end) || (text.byte(end) == b'T' && text.byte(end + 1).is_ascii_digit());
     let announced = || {
-        (text.announced(Class::BIRTH, NOT, start, end) && !another(text, start))
+        (text.announced(Class::BIRTH, NOT, start, end) && !another(text, start) && !party(text, start))
             || abbreviated(text, start)
             || starred(text, start, end)
     };
@@ -75,6 +75,34 @@ fn another(text: &Text<'_>, start: usize) -> bool {
         after.split(|c: char| !c.is_alphabetic()).any(|word| word.len() >= 3 && !is_month(word))
     };
     digits >= 4 && last.is_some_and(|last| words(&between[last + 1..]))
+}
+
+/// Whether the word that announces a birth is about its feast: `birthday party on 12.03.2026`.
+fn party(text: &Text<'_>, start: usize) -> bool {
+    let Some(distance) = text.distance(Class::BIRTH, start) else { return false };
+    let feasts = [
+        "party",
+        "parties",
+        "dinner",
+        "lunch",
+        "brunch",
+        "cake",
+        "celebration",
+        "bash",
+        "gift",
+        "present",
+        "trip",
+        "invitation",
+        "card",
+        "sfeier",
+        "sparty",
+        "sessen",
+        "sgeschenk",
+        "feest",
+    ];
+    let between = text.str[start - distance..start].trim_start_matches([' ', '-']);
+    let word = between.split(|c: char| !c.is_alphabetic()).next().unwrap_or_default();
+    feasts.iter().any(|feast| feast.eq_ignore_ascii_case(word))
 }
 
 /// How far back an enumeration is looked for, in bytes: no further than a verdict on an answer looks back.
@@ -221,6 +249,25 @@ fn far_eastern(text: &Text<'_>, start: usize) -> Option<usize> {
         at += usize::from(most > 2 || sign[0] == '月') * usize::from(text.byte(at) == b' ');
     }
     Some(at)
+}
+
+/// The end of a day as Korea writes it, `1985. 3. 12`: the year first, with a space behind each point.
+fn korean(text: &Text<'_>, groups: &Groups) -> Option<usize> {
+    let mut end = groups[0].end;
+    let number = |from: usize, to: usize| {
+        text.bytes[from..to].iter().take(5).fold(0_u32, |n, b| n * 10 + u32::from(b - b'0'))
+    };
+    if groups.len() > 1 || end - groups[0].start != 4 || !year(number(groups[0].start, end)) {
+        return None;
+    }
+    for most in [12, 31] {
+        let rest = text.bytes[end..].strip_prefix(b". ")?;
+        let digits = rest.iter().take(3).take_while(|b| b.is_ascii_digit()).count();
+        let from = end + 2;
+        end = from + digits;
+        ((1..=2).contains(&digits) && (1..=most).contains(&number(from, end))).then_some(())?;
+    }
+    Some(end)
 }
 
 /// The end of an ordinal's letters: `12th`, `1er`, `3.`, `3º`.

@@ -29,6 +29,10 @@ pub(super) fn find(text: &Text<'_>, groups: &Groups) -> Option<Found> {
         if !text.ends(end) {
             return None;
         }
+        // No telephone number has more digits (E.164).
+        if sums[count - 1] <= 15 && dialled(text, start) {
+            return None;
+        }
         let announced = || text.announced(Class::CARD, Class::THING, start, end);
         let next = groups.get(count).filter(|next| !year(&text.bytes[next.start..next.end]));
         let written = grouped(part, next) || (tight(part, next) && announced());
@@ -49,6 +53,15 @@ pub(super) fn find(text: &Text<'_>, groups: &Groups) -> Option<Found> {
                     && text.distance(Class::THING, start).is_none()));
         fits.then_some(Found { kind: Kind::Card, start, end })
     })
+}
+
+/// Whether the sign of a telephone number stands right before the digits at `start`: `+49…`, `tel:49…`. Where a card is
+/// named, it may be one all the same.
+fn dialled(text: &Text<'_>, start: usize) -> bool {
+    let before = &text.bytes[..start];
+    let before = before.strip_suffix(b" ").unwrap_or(before);
+    let tel = || before.len() >= 4 && before[before.len() - 4..].eq_ignore_ascii_case(b"tel:");
+    (before.ends_with(b"+") || tel()) && !text.names(Class::CARD, start)
 }
 
 /// A number of sixteen digits that stand alone, whatever they are.

@@ -1,6 +1,7 @@
 //! E-mail addresses, those with `[at]` and `[dot]` and with names in quotes too.
 use super::{
     kind::Kind,
+    spoken,
     text::{Found, Text},
     words::Hit,
 };
@@ -42,7 +43,11 @@ pub(super) fn hidden(text: &Text<'_>, hit: &Hit) -> Option<Found> {
     let name_end = hit.start - before;
     let start = name_end - name_before(text, name_end);
     let mut at = hit.end + spaces(&text.bytes[hit.end..]);
-    let bracketed = !text.byte(hit.start).is_ascii_alphabetic() && text.byte(hit.start) != b' ';
+    let domain = at;
+    let bracketed =
+        !text.byte(hit.start).is_ascii_alphabetic() && !matches!(text.byte(hit.start), b' ' | b'_' | b'-');
+    // `ann_at_example.org`: one word, and as good as brackets where a domain follows; `created_at_utc.now` is code.
+    let tied = matches!(text.byte(hit.start), b'_' | b'-');
     let (mut labels, mut dotted) = (0, false);
     let end = loop {
         let label = text.bytes[at..]
@@ -63,13 +68,19 @@ pub(super) fn hidden(text: &Text<'_>, hit: &Hit) -> Option<Found> {
         }
     };
     let last = text.str[..end].rsplit(|c: char| !c.is_ascii_alphabetic()).next().unwrap_or_default();
-    (start < name_end
-        && labels >= 2
-        && last.len() >= 2
-        && text.begins(start)
-        && text.ends(end)
-        && (bracketed || dotted))
-        .then_some(Found { kind: Kind::Email, start, end })
+    let formed = start < name_end && labels >= 2 && last.len() >= 2 && text.begins(start) && text.ends(end);
+    let said = || (dotted || tied) && spoken::is_address(text, (start, name_end), (domain, end), tied);
+    if !formed || !(bracketed || said()) {
+        return None;
+    }
+    // In an answer what stands further back has left.
+    let start = if text.ahead { spoken::name_from(text, start) } else { start };
+    Some(Found { kind: Kind::Email, start, end })
+}
+
+/// Whether a word is the ending of a file.
+pub(super) fn is_file(word: &str) -> bool {
+    FILES.iter().any(|file| word.eq_ignore_ascii_case(file))
 }
 
 /// The length of a dot, spelled out or not.
@@ -134,7 +145,6 @@ fn domain_after(text: &Text<'_>, from: usize) -> Option<usize> {
         last.starts_with("xn--") || (last.chars().count() >= 2 && last.chars().all(char::is_alphabetic));
     let labels =
         domain.split('.').all(|label| !label.is_empty() && label.len() <= 63 && !label.starts_with('-'));
-    let file = FILES.iter().any(|file| last.eq_ignore_ascii_case(file));
-    let good = ending && labels && !host.is_empty() && !file && last.len() <= 24;
+    let good = ending && labels && !host.is_empty() && !is_file(last) && last.len() <= 24;
     (good && text.byte(from + domain.len()) != b'_').then_some(from + domain.len())
 }

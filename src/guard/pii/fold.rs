@@ -52,6 +52,8 @@ impl<'t> Folded<'t> {
             };
             let begin = plain.len();
             match fold(c) {
+                // Within a word it is a long vowel: `パスワード`.
+                Fold::To(_) if c == 'ー' && plain.ends_with(is_kana) => plain.push(c),
                 Fold::Same => plain.push(c),
                 Fold::To(other) => plain.push(other),
                 Fold::Gone => {}
@@ -129,6 +131,10 @@ fn fold(c: char) -> Fold {
         '\u{e0000}'..='\u{e007f}' | '\u{20e3}' => Fold::Gone,
         _ => Fold::Same,
     }
+}
+
+fn is_kana(c: char) -> bool {
+    matches!(c, '\u{3041}'..='\u{30ff}')
 }
 
 fn to(code: u32) -> Fold {

@@ -110,6 +110,7 @@ const PREFIXES: &[(&str, usize, bool)] = &[
     ("csk-", 40, false),
     ("jina_", 30, false),
     ("phx_", 30, false),
+    ("phc_", 30, false),
     ("nfp_", 30, false),
     ("dt0c01.", 60, false),
     ("ops_eyJ", 60, false),
@@ -266,11 +267,23 @@ pub(super) fn numbered(text: &Text<'_>, start: usize, end: usize) -> Option<Foun
     (length == 35 && mixed(&value[..35])).then_some(Found { kind: Kind::Secret, start, end: end + 36 })
 }
 
-/// The token of a Discord bot: its number in base64, six signs, and 27 or more, parted by dots.
+/// A key by its form: the token of a Discord bot (its number in base64, six signs, and 27 or more, parted by dots),
+/// Twilio's, Mailchimp's.
 fn bot(text: &Text<'_>, start: usize, end: usize) -> Option<Found> {
     // Nothing in a stream waits for it.
     if !text.ahead {
         return None;
+    }
+    // Mailchimp.
+    let centre = text.bytes[end..].strip_prefix(b"-us").unwrap_or_default();
+    let digits = centre.iter().take(3).take_while(|b| b.is_ascii_digit()).count();
+    if end - start == 32
+        && (1..=2).contains(&digits)
+        && text.bytes[start..end].iter().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'))
+        && text.begins(start)
+        && text.ends(end + 3 + digits)
+    {
+        return Some(Found { kind: Kind::Secret, start, end: end + 3 + digits });
     }
     // Twilio.
     if end - start == 34

@@ -28,6 +28,7 @@ mod question;
 mod restore;
 mod secret;
 pub mod settings;
+mod spoken;
 mod text;
 mod texts;
 mod trie;

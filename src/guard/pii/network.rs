@@ -88,6 +88,11 @@ fn address(text: &Text<'_>, at: usize, mut end: usize) -> Option<Found> {
     // `cafe::add` is code.
     let good =
         digits >= 1 && groups >= 2 && spelled.len() >= 6 && !address.is_loopback() && !address.is_multicast();
+    // `12:30::45` is a time.
+    let mut parts = spelled.split(':');
+    let time = parts.all(|part| part.len() <= 2 && part.bytes().all(|b| b.is_ascii_digit()))
+        && !text.announced(Class::IP, Class::VERSION, start, end);
+    let good = good && !time;
     let network = text.byte(end) == b'/' && spelled.ends_with("::");
     (good && !network && alone(text.before(start)) && (port || alone(text.byte(end)))).then_some(Found {
         kind: Kind::Ip,

@@ -112,6 +112,9 @@ pub(super) fn find(text: &Text<'_>, groups: &Groups) -> Option<Found> {
             return found(end);
         }
     }
+    if sizes(text, groups) && !text.names(Class::PHONE.or(Class::CALL), start) {
+        return None;
+    }
     for (part, digits, end) in counts.filter_map(whole) {
         let strict = text.announced(Class::PHONE, OTHER, start, end);
         let strict = strict || signed(text, start) || place(text, end).is_some();
@@ -248,6 +251,16 @@ fn possible(part: &[Group], digits: &[u8]) -> bool {
         && matches!((digits[0], digits[4]), (1 | 2, 1 | 2))
         && part[1].by == b'-';
     (7..=15).contains(&digits.len()) && small && !same && !decimal && !years
+}
+
+/// Whether four numbers or more grow from one to the next, as sizes do: `mobile first, at 320 480 768 1024`.
+fn sizes(text: &Text<'_>, groups: &Groups) -> bool {
+    let alike = |group: &Group| (3..=4).contains(&group.len()) && text.byte(group.start) != b'0';
+    let number = |group: &Group| (group.len(), &text.bytes[group.start..group.end]);
+    groups.len() >= if in_a_row(text, groups[0].start) { 2 } else { 4 }
+        && groups.iter().all(alike)
+        && groups[1..].iter().all(|group| group.by == b' ')
+        && groups.is_sorted_by(|one, two| number(one) < number(two))
 }
 
 /// Whether groups of three and more digits stand in a row before `start`.

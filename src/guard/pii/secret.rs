@@ -30,6 +30,11 @@ pub(super) fn announced(text: &Text<'_>, hit: &Hit) -> Option<Found> {
     if is_about(&text.str[hit.end..hit.end + name]) {
         return None;
     }
+    // `sessionid=…` is a cookie, `"sessionid": …` an id like others.
+    let thing = hit.class.meets(Class::THING);
+    if thing && text.byte(hit.end + name) != b'=' {
+        return None;
+    }
     let (value, tie) = value_after(text, hit.end + name, hit)?;
     // `Authorization: Basic x`: a name and a password in base64.
     if text.bytes[value..].get(..6).is_some_and(|head| head.eq_ignore_ascii_case(b"basic ")) {
@@ -57,6 +62,9 @@ pub(super) fn announced(text: &Text<'_>, hit: &Hit) -> Option<Found> {
         };
         let length = bytes[value..].iter().take(LONGEST_VALUE).take_while(|b| !stop(**b)).count();
         let shown = text.str.get(value..value + length)?;
+        // In scripts without spaces a sentence goes on right behind it: `パスワードはx1y2z3です`.
+        let wide = || shown.find(super::text::is_wide).unwrap_or(shown.len());
+        let shown = if shown.starts_with(|c: char| c.is_ascii()) { &shown[..wide()] } else { shown };
         value
             + shown
                 .trim_end_matches(|c| {
@@ -72,7 +80,11 @@ pub(super) fn announced(text: &Text<'_>, hit: &Hit) -> Option<Found> {
         // `if password == confirm_password`, `AccountKey=…;` has a name of its own.
         _ if !quoted && is_name(word, password) && !(password && is_setting(text, hit, value, word)) => false,
         Tie::Bare => strange(word) || jumbled(word) || phrase(word, 4),
-        Tie::Prose if password => strange(word) || jumbled(word) || phrase(word, 4),
+        Tie::Prose if password => {
+            let wide = || text.str[..value].trim_end_matches(' ').ends_with(super::text::is_wide);
+            let number = || (6..=16).contains(&word.len()) && word.bytes().all(|b| b.is_ascii_digit());
+            strange(word) || jumbled(word) || phrase(word, 4) || (wide() && number())
+        }
         Tie::Prose => word.len() >= 12 && (strange(word) && chancy(word.as_bytes()) || jumbled(word)),
         _ if password => {
             (strange(word) && word.len() >= 4)
@@ -83,7 +95,11 @@ pub(super) fn announced(text: &Text<'_>, hit: &Hit) -> Option<Found> {
                 || jumbled(word)
                 || phrase(word, 3)
         }
-        _ => word.len() >= 10 && !word.contains(' ') && (chancy(word.as_bytes()) || jumbled(word)),
+        _ => {
+            word.len() >= if thing { 20 } else { 10 }
+                && !word.contains(' ')
+                && (chancy(word.as_bytes()) || jumbled(word))
+        }
     };
     good.then_some(Found { kind: Kind::Secret, start: value, end })
 }
@@ -239,10 +255,17 @@ fn value_after(text: &Text<'_>, mut at: usize, hit: &Hit) -> Option<(usize, Tie)
                 "è ",
                 "é ",
                 "это ",
-                "是",
-                "は",
                 "of ",
             ];
+            // In scripts without spaces a word is as good as a sentence.
+            let wide = ["是", "は", "는", "은"].iter().find_map(|verb| rest.strip_prefix(verb));
+            if let Some(said) = wide {
+                let said = said.trim_start_matches(' ');
+                at = text.str.len() - said.len();
+                return said
+                    .starts_with(|c: char| c.is_ascii_graphic())
+                    .then(|| (at + quote(at), Tie::Prose));
+            }
             let verb = verbs
                 .iter()
                 .find(|verb| rest.get(..verb.len()).is_some_and(|head| head.eq_ignore_ascii_case(verb)))?;
@@ -303,7 +326,10 @@ fn bare(text: &Text<'_>, at: usize, hit: &Hit) -> bool {
     let letters = word.iter().any(u8::is_ascii_alphabetic);
     let setting =
         text.bytes[hit.start..at].iter().all(|b| b.is_ascii_uppercase() || matches!(b, b'_' | b' '));
-    let login = || setting || signs_in(text, hit);
+    // Those of Redis.
+    let directives = ["requirepass", "masterauth"];
+    let named = directives.iter().any(|name| text.str[hit.start..hit.end].eq_ignore_ascii_case(name));
+    let login = || setting || named || signs_in(text, hit);
     let text = std::str::from_utf8(word).unwrap_or_default();
     (word.len() >= 6 && digits && letters && (sign || mixed(word) || (!is_method(word) && login())))
         || ((jumbled(text) || phrase(text, 3)) && login())

@@ -47,7 +47,10 @@ pub(super) fn find(text: &Text<'_>, start: usize, end: usize) -> Option<Found> {
 /// Forty hexadecimal digits. In capitals and small letters both, the capitals
 /// are the checksum; else something must say that it is a wallet.
 fn ethereum(digits: &[u8], announced: impl Fn() -> bool, is_digest: impl Fn() -> bool) -> bool {
-    if !digits.iter().all(u8::is_ascii_hexdigit) {
+    // Where coins are sent that nobody is to have, and contracts of the chain itself, are nobody's.
+    let zeros = digits.iter().take_while(|digit| **digit == b'0').count();
+    let same = digits.iter().all(|digit| digit.eq_ignore_ascii_case(&digits[0]));
+    if !digits.iter().all(u8::is_ascii_hexdigit) || zeros >= 32 || same {
         return false;
     }
     if !digits.iter().any(u8::is_ascii_uppercase) || !digits.iter().any(u8::is_ascii_lowercase) {

@@ -94,7 +94,7 @@ const WORDS: &[(Class, &str)] = &[
     ),
     (
         Class::PASSPORT,
-        "passport passeport reisepass pasaporte passaporto passaporte paspoort paszport pass-nr passnummer paß| паспорт Паспорт 护照 護照 パスポート旅券 \
+        "passport passeport reisepass pasaporte passaporto passaporte paspoort paszport pass-nr passnummer paß| паспорт Паспорт 护照 護照 パスポート \
          旅券 여권 pasaport travel_document passport_no passport_id passport_ref pasport|",
     ),
     (
@@ -103,7 +103,7 @@ const WORDS: &[(Class, &str)] = &[
          geb.| geburtstag geburtstag: né_le née_le né(e)_le né(e)| date_de_naissance naissance anniversaire fecha_de_nacimiento nacimiento nacido nacida nació cumpleaños \
          data_di_nascita nato_il nata_il nato_a nascita compleanno data_de_nascimento nascimento nascido nascida aniversário geboortedatum geboren_op \
          fødselsdato född födelsedatum født syntymäaika data_urodzenia urodzony urodzona urodził datum_narození narozen дата_рождения Дата_рождения рождения родился родилась д.р. 出生 \
-         生年月日 誕生日 生日 생년월일 생일 doğum_tarihi doğum birth: birth_day dob:",
+         生年月日 誕生日 生日 생년월일 생일 doğum_tarihi doğum birth: birth_day dob: nací naci_el nasci| nasci_em nasci_no",
     ),
     (
         Class::CARD,
@@ -122,13 +122,13 @@ const WORDS: &[(Class, &str)] = &[
     (
         Class::PASSWORD,
         "password passwd pgpassword dbpassword userpassword adminpassword rootpassword dbpass| dbpwd| pwd pass:| pass=| sshpass| rediscli_auth passphrase passcode passwort kennwort mot_de_passe mdp| contraseña contrasena senha parola_d'ordine wachtwoord lösenord hasło adgangskode salasana \
-         пароль Пароль 密码 密碼 パスワード 비밀번호 şifre pw:| pw=| pw| parola| heslo",
+         пароль Пароль 密码 密碼 口令 パスワード パスコード 暗証番号 비밀번호 비번 암호: şifre requirepass masterauth identified_by pw:| pw=| pw| parola| heslo",
     ),
     (
         Class::KEY,
         "secret token api_key apikey access_key accesskey auth_key authkey private_key privatekey signing_key signingkey encryption_key encryptionkey \
          client_secret credential bearer authorization clé_api clave_api api-schlüssel chave_de_api shared_key sharedkey accountkey account_key connection_string app_key appkey subscription_key subscriptionkey \
-         master_key masterkey session_key sessionkey license_key webhook_secret x-api-key 密钥 ключ jwt| sas_token sharedaccesskey hmac_key deploy_key service_key",
+         master_key masterkey session_key sessionkey license_key webhook_secret x-api-key 密钥 ключ jwt| sas_token sharedaccesskey hmac_key deploy_key service_key sessionid| jsessionid| phpsessid| connect.sid|",
     ),
     (
         Class::THING,
@@ -152,7 +152,7 @@ const WORDS: &[(Class, &str)] = &[
         "sk- sk_live_ sk_test_ rk_live_ rk_test_ pk_live_ whsec_ akia asia aroa aida agpa aiza ya29. gocspx- ghp_ gho_ ghu_ ghs_ ghr_ github_pat_ glpat- gldt- glrt- xoxb- xoxp- xoxa- xoxr- xoxs- xoxe. xoxe- xapp- \
          sg. npm_ pypi- hf_ dop_v1_ doo_v1_ shpat_ shpss_ shpca_ dapi gsk_ xai- pplx- r8_ lin_api_ ntn_ hvs. hvb. dp.pt. dp.st. glsa_ glc_ nrak- atatt3 pscale_ pmak- age-secret-key- \
          eyj sq0atp- sq0csp- hooks.slack.com/services/ discord.com/api/webhooks/ figd_ sntrys_ rubygems_ cio_ tskey- fm2_ nvapi- tvly- lsv2_ sbp_ \
-         dckr_pat_ dckr_oat_ xkeysib- xsmtpsib- ltai akid eaaa eaac eaab eaad key- pat-na1- pat-eu1- sl. tgp_v1_ rpa_ csk- jina_ phx_ nfp_ dt0c01. ops_eyj glptt- glft- glimt- glagent- glsoat- glcbt- akcp amzn.mws. abia acca xoxd- atctt3 cfpat- shppa_ fw_ sk_ fo1_ sgp_",
+         dckr_pat_ dckr_oat_ xkeysib- xsmtpsib- ltai akid eaaa eaac eaab eaad key- pat-na1- pat-eu1- sl. tgp_v1_ rpa_ csk- jina_ phx_ nfp_ dt0c01. ops_eyj glptt- glft- glimt- glagent- glsoat- glcbt- akcp amzn.mws. abia acca xoxd- atctt3 cfpat- shppa_ fw_ sk_ fo1_ sgp_ phc_",
     ),
     (Class::PREFIX.or(Class::KEY), "secret_"),
     (

@@ -63,12 +63,20 @@ struct Answer {
 
 #[derive(Deserialize)]
 struct Verdict {
-    #[serde(default)]
-    flagged: bool,
+    flagged: Option<bool>,
     #[serde(default)]
     categories: BTreeMap<String, Option<bool>>,
     #[serde(default)]
     category_scores: BTreeMap<String, Option<f32>>,
+}
+
+impl Verdict {
+    /// Whether it says anything.
+    fn speaks(&self) -> bool {
+        self.flagged.is_some()
+            || self.categories.values().any(Option::is_some)
+            || self.category_scores.values().any(Option::is_some)
+    }
 }
 
 impl Service {
@@ -91,10 +99,13 @@ impl Service {
     /// Asks it about texts.
     ///
     /// # Errors
-    /// [`crate::error::Error::JudgeAway`] where it does not answer.
+    /// [`crate::error::Error::JudgeAway`] where it does not answer, or not for each of them.
     pub async fn ask(&self, texts: &[&str], left: Duration) -> Result<Option<Flagged>> {
         let question = Question { input: texts, model: self.model.as_deref() };
-        let answer: Answer = self.remote.ask(&question, left).await?;
+        let whole = |answer: &Answer| {
+            answer.results.len() >= texts.len() && answer.results.iter().all(Verdict::speaks)
+        };
+        let answer = self.remote.ask(&question, left, whole).await?;
         Ok(self.worst(&answer.results))
     }
 
@@ -114,7 +125,7 @@ impl Service {
                 None => by_flag(name),
             });
             let mut found: Vec<(&str, f32)> = counted.map(|(name, score)| (name.as_str(), score)).collect();
-            if found.is_empty() && self.threshold.is_none() && verdict.flagged {
+            if found.is_empty() && self.threshold.is_none() && verdict.flagged == Some(true) {
                 // Some services tell no categories, or no scores.
                 let named = verdict.categories.iter().find(|(_, flag)| **flag == Some(true));
                 found.push((named.map_or("flagged", |(name, _)| name.as_str()), 1.0));
