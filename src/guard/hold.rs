@@ -175,6 +175,13 @@ impl Judging {
         }
     }
 
+    /// Holds each text by itself from the beginning: what is held back of it leaves when it goes on or with the end of
+    /// its choice. Fit for guards that hardly ever hold anything at the end of a text.
+    #[must_use]
+    pub fn each_by_itself(self) -> Self {
+        Self { order: Order::InTurns, ..self }
+    }
+
     /// Sends an event on, or keeps it until a whole answer is judged.
     fn pass(&mut self, event: Event, out: &mut VecDeque<Event>) {
         if self.whole { self.kept.push_back(event) } else { out.push_back(event) }

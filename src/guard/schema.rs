@@ -100,9 +100,29 @@ fn is_only_large(wrong: &ValidationError<'_>) -> bool {
     matches!(wrong.kind(), ValidationErrorKind::Format { .. }) && alone().is_ok()
 }
 
-/// Judges a text by a schema, with the caller's `own` values in the place of their placeholders, which stand in
+/// Judges a text by a schema, both with the caller's `own` values in the place of their placeholders, which stand in
 /// what is told all the same: the model hears it.
 pub fn judge(schema: &Value, text: &str, own: Option<&dyn Fn(&str) -> String>) -> Form {
+    let Some(own) = own else { return judge_as_it_is(schema, text) };
+    // A caller's value may stand in the schema, too, and was masked there.
+    let Ok(shown) = serde_json::from_str::<Value>(&own(&schema.to_string())) else {
+        return judge_as_it_is(schema, text);
+    };
+    let masked = |text: &str| match judge_as_it_is(schema, text) {
+        Form::Wrong(why) => Form::Wrong(why),
+        _ => Form::Wrong("what stands behind a placeholder such as [EMAIL_1] does not follow it".into()),
+    };
+    match judge_as_it_is(&shown, &own(text)) {
+        Form::Wrong(_) => masked(text),
+        // The JSON without what stands around it, with its placeholders.
+        Form::Wrapped(_) => {
+            unwrapped(text).map_or_else(|| masked(text), |json| Form::Wrapped(json.to_owned()))
+        }
+        form => form,
+    }
+}
+
+fn judge_as_it_is(schema: &Value, text: &str) -> Form {
     let size = match Size::of(schema) {
         Ok(size) => size,
         Err(why) => return Form::Unknown(why.into()),
@@ -140,20 +160,12 @@ pub fn judge(schema: &Value, text: &str, own: Option<&dyn Fn(&str) -> String>) -
             .collect();
         Err(told.join("; "))
     };
-    let shown = |text: &str| match own {
-        Some(own) => mistakes(&own(text)),
-        None => mistakes(text),
-    };
-    let mut why = match shown(text) {
+    let why = match mistakes(text) {
         Ok(None) => return Form::Right,
         Ok(Some(why)) => return Form::Unknown(why),
         Err(why) => why,
     };
-    if own.is_some() {
-        let behind = "what stands behind a placeholder such as [EMAIL_1] does not follow it";
-        why = mistakes(text).err().unwrap_or_else(|| behind.into());
-    }
-    match unwrapped(text).filter(|json| matches!(shown(json), Ok(None))) {
+    match unwrapped(text).filter(|json| matches!(mistakes(json), Ok(None))) {
         Some(json) => Form::Wrapped(json.to_owned()),
         None => Form::Wrong(why),
     }
@@ -195,6 +207,11 @@ mod tests {
             assert_eq!(judge(right.clone(), r#"{"e": "[EMAIL_1]"}"#), Form::Right, "{right}");
             let wrapped = "Here: {\"e\": \"[EMAIL_1]\"}.";
             assert_eq!(judge(right, wrapped), Form::Wrapped("{\"e\": \"[EMAIL_1]\"}".into()));
+        }
+        // As a schema that the caller's value stands in comes here.
+        for right in [json!({"enum": ["[EMAIL_1]", "none"]}), json!({"const": "[EMAIL_1]"})] {
+            assert_eq!(judge(right.clone(), r#"{"e": "[EMAIL_1]"}"#), Form::Right, "{right}");
+            assert!(matches!(judge(right, r#"{"e": "[EMAIL_2]"}"#), Form::Wrong(_)));
         }
         for wrong in [json!({"maxLength": 12}), json!({"maxLength": 3}), json!({"pattern": "^\\["})] {
             let Form::Wrong(why) = judge(wrong.clone(), r#"{"e": "[EMAIL_1]"}"#) else {

@@ -91,7 +91,8 @@ impl Stage for CheckInput {
             call.own = Some(Own(Arc::new(move |text| restored(&restore, text))));
         }
         let reply = next.call(call).await.map_err(|error| self.shown(error))?;
-        Ok(reply.rewrite(Judging::new(restore, false, json, Box::new(|_, _| {}))))
+        // The output's rules may have held back what follows a piece for long.
+        Ok(reply.rewrite(Judging::new(restore, false, json, Box::new(|_, _| {})).each_by_itself()))
     }
 }
 

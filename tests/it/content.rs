@@ -167,7 +167,9 @@ async fn a_callers_own_value_is_what_the_schema_is_held_against() {
     let body = gateway.post(CHAT, &asked(rule.clone(), false)).await.expect(200);
     assert_eq!(body["choices"][0]["message"]["content"], r#"{"mail": "ann.lee@example.org"}"#);
     assert_eq!(streamed(&gateway, &asked(rule, true)).await, r#"{"mail": "ann.lee@example.org"}"#);
-    assert_eq!(upstream.asked(), 2, "no repair");
+    let known = json!({"enum": ["ann.lee@example.org", "none"]});
+    gateway.post(CHAT, &asked(known, false)).await.expect(200);
+    assert_eq!(upstream.asked(), 3, "no repair");
     // What is wrong with it is told without it: the model hears that, too.
     let error = gateway.post(CHAT, &asked(json!({"maxLength": 12}), false)).await.expect(502).to_string();
     assert!(error.contains("[EMAIL_1]") && !error.contains("ann.lee"), "{error}");

@@ -13,7 +13,7 @@ use sluice::{
 };
 
 /// The rule for a call whose question is `asked`, and what the model sees of it.
-fn asked(asked: &str) -> (Arc<[Arc<dyn Guard>]>, String) {
+pub(crate) fn asked(asked: &str) -> (Arc<[Arc<dyn Guard>]>, String) {
     let pii = Pii::new(&Settings::default()).unwrap();
     let mut chat = Request { messages: vec![Message::new(Role::User, asked)], ..Request::default() };
     let vault = masked(&pii, &mut chat, &[], None);

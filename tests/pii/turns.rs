@@ -85,6 +85,23 @@ fn words() -> impl Strategy<Value = String> {
     proptest::collection::vec(word, 1..6).prop_map(|words| words.join(" "))
 }
 
+#[test]
+fn a_placeholder_is_given_back_however_much_comes_between_its_pieces() {
+    let (rules, _) = crate::restore::asked("I am ann@example.org.");
+    let mut judging = Judging::new(rules, false, false, Box::new(|_, _| {})).each_by_itself();
+    let mut out = VecDeque::new();
+    for piece in ["To [EMA", "IL_1], or EMAIL", "_1"] {
+        judging.event(event(0, Kind::Said, piece), &mut out);
+        for _ in 0..100 {
+            judging.event(event(0, Kind::Thought, "a word "), &mut out);
+        }
+    }
+    judging.event(Event::finish(Finish::Stop), &mut out);
+    judging.end(&mut out);
+    let said = &pieces(out.make_contiguous())[&(0, Kind::Said)];
+    assert_eq!(said, "To ann@example.org, or ann@example.org");
+}
+
 proptest! {
     #[test]
     fn each_text_is_judged_by_itself_however_their_pieces_come(
