@@ -230,10 +230,12 @@ impl Config {
         let mut others = false;
         for (kind, own) in [("openai", &OPENAI_MODELS[..]), ("anthropic", &ANTHROPIC_MODELS[..])] {
             let key = format!("{}_API_KEY", kind.to_uppercase());
-            if set(&key).is_none() {
+            let base_url = set(&format!("{}_BASE_URL", kind.to_uppercase()));
+            // A server of one's own may want no key.
+            let api_key = set(&key).map(|_| SecretFrom::Env(key));
+            if api_key.is_none() && base_url.is_none() {
                 continue;
             }
-            let base_url = set(&format!("{}_BASE_URL", kind.to_uppercase()));
             let mut models: Vec<String> = own.iter().map(|&model| model.to_owned()).collect();
             // Another server has other models, too: it lends whatever it has. Of two, the first one.
             if base_url.is_some() && !others {
@@ -241,7 +243,6 @@ impl Config {
                 others = true;
             }
             let Ok(known) = kind.parse() else { continue };
-            let api_key = Some(SecretFrom::Env(key));
             let settings = provider::Settings { base_url, api_key, models, ..provider::Settings::of(known) };
             self.providers.insert(kind.into(), settings);
         }

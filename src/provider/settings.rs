@@ -141,7 +141,10 @@ fn make(
         }
         Speaks::Anthropic => {
             authenticate(HeaderName::from_static("x-api-key"), "")?;
-            Ok(Arc::new(Remote::new(name, Anthropic, base()?, headers, limits)))
+            // The version belongs to the paths of this API; for OpenAI's it belongs to the address.
+            let base = settings.base_url.as_deref().unwrap_or(row.base_url).trim_end_matches('/');
+            let base = transport::base_url(base.strip_suffix("/v1").unwrap_or(base))?;
+            Ok(Arc::new(Remote::new(name, Anthropic, base, headers, limits)))
         }
         Speaks::Extractive => Ok(Arc::new(Extractive::new(name, knowledge.clone()))),
         Speaks::Sentiment => Ok(Arc::new(Sentiment::new(name))),

@@ -49,6 +49,15 @@ async fn with_both_vendors_in_the_environment_each_is_asked_for_its_own_models()
         }
         assert_eq!(ask("llama-3").await, rest);
     }
+    // A server of one's own wants no key, and its address may have the version.
+    for (name, base, path) in
+        [("OPENAI", &bases[0], openai), ("ANTHROPIC", &format!("{}/v1/", bases[1]), anthropic)]
+    {
+        let gateway = Setup::bare().env(&format!("{name}_BASE_URL"), base).start().await;
+        let body = json!({"model": "llama-3", "messages": [{"role": "user", "content": "Hi"}]});
+        gateway.post("/v1/chat/completions", &body).await.expect(200);
+        assert_eq!(upstream.last().path, path);
+    }
 }
 
 #[tokio::test]

@@ -232,6 +232,12 @@ fn providers_come_from_the_environment_where_none_is_written_down() {
     assert_eq!(of(&config("", &[keys[0], keys[1], moved]), "anthropic"), "claude-* *");
     assert_eq!(both.default_model.as_deref(), Some("gpt-4o-mini"));
     assert_eq!(config("", &keys[1..2]).default_model.as_deref(), Some("claude-haiku-4-5"));
+    let own = config("", &keys[2..]);
+    assert_eq!(
+        (own.providers.len(), own.default_model.as_deref()),
+        (none.providers.len() + 1, Some("gpt-4o-mini"))
+    );
+    assert_eq!(own.providers["openai"].api_key, None, "a server of one's own may want none");
     let written = config("providers: {openai: {models: [gpt-5]}}", &keys);
     assert!(!written.providers.contains_key("anthropic"));
     assert_eq!(written.default_model.as_deref(), Some("extractive"));
