@@ -94,7 +94,7 @@ fn addresses_that_are_said_are_told_from_prose() {
         "reach us at booking dot com",
         "the news at yahoo dot com",
         "released in 2024 at python dot org",
-        "Node.js at npmjs dot com",
+        "Node.js at nodeland dot com",
         "the polka dot dress at zara dot com",
         "my mail was late. People at amazon dot com knew",
         "row.created_at_utc.isoformat()",
