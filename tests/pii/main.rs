@@ -7,6 +7,7 @@
 )]
 mod hidden;
 mod restore;
+mod rows;
 mod sentences;
 mod turns;
 mod values;

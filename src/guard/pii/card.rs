@@ -11,9 +11,11 @@ const LONGEST: usize = 19;
 /// A card number that begins with the first of `groups`.
 pub(super) fn find(text: &Text<'_>, groups: &Groups) -> Option<Found> {
     let start = groups[0].start;
-    // Not in the middle of a longer row of groups.
-    if !text.begins(start) || text.priced(start) || follows_digits(text, &groups[0]) {
+    if !text.begins(start) || text.priced(start) {
         return None;
+    }
+    if follows_digits(text, &groups[0]) {
+        return among(text, groups);
     }
     let mut sum = 0;
     let sums: [usize; MOST_GROUPS] = std::array::from_fn(|at| {
@@ -23,7 +25,7 @@ pub(super) fn find(text: &Text<'_>, groups: &Groups) -> Option<Found> {
     if sum < 12 || (groups[0].len() < 3 && text.distance(Class::CARD, start).is_none()) {
         return None;
     }
-    (1..=groups.len()).rev().filter(|count| (12..=LONGEST).contains(&sums[count - 1])).find_map(|count| {
+    let alone = (1..=groups.len()).rev().filter(|count| (12..=LONGEST).contains(&sums[count - 1])).find_map(|count| {
         let part = &groups[..count];
         let end = part[count - 1].end;
         if !text.ends(end) {
@@ -52,7 +54,66 @@ pub(super) fn find(text: &Text<'_>, groups: &Groups) -> Option<Found> {
                     && !(digits.len() == 13 && barcode(&digits))
                     && text.distance(Class::THING, start).is_none()));
         fits.then_some(Found { kind: Kind::Card, start, end })
-    })
+    });
+    alone.or_else(|| among(text, groups))
+}
+
+/// A card of four groups of four digits, among other groups. A row of numbers in fours is mostly a table: it must show
+/// where the card begins and ends, or have another card beside it.
+fn among(text: &Text<'_>, groups: &Groups) -> Option<Found> {
+    let (start, end) = fours(text, groups)?;
+    let by = groups[1].by;
+    let before = &text.bytes[..start.saturating_sub(1)];
+    if text.begins_account(start) {
+        return None;
+    }
+    let begins = || {
+        let digits = before.iter().rev().take(5).take_while(|b| b.is_ascii_digit()).count();
+        // The sign before that group: another one is that of another number, as in `078-05-1120 4111 …`.
+        let sign = || before.len().checked_sub(5).map_or(0, |at| before[at]);
+        text.before(start) != by
+            || digits != 4
+            || year(&before[before.len() - 4..])
+            || (sign() != by && matches!(sign(), b'-' | b'/' | b'.'))
+    };
+    let ends = || {
+        let next = groups.get(4).filter(|next| next.by == by && next.len() == 4);
+        next.is_none_or(|next| {
+            let digits = &text.bytes[next.start..next.end];
+            let row = groups.get(5).is_some_and(|more| more.by == by && more.len() == 4);
+            year(digits) || (expiry(digits) && !row)
+        })
+    };
+    let card_at = |at: usize| {
+        text.byte(at).is_ascii_digit()
+            && text.begins(at)
+            && fours(text, &Groups::read(text, at)).is_some_and(|(_, end)| text.byte(end) == by)
+    };
+    let next_is_card = || {
+        text.byte(end) == by
+            && text.byte(end + 1).is_ascii_digit()
+            && fours(text, &Groups::read(text, end + 1)).is_some()
+    };
+    let known = (begins() && ends())
+        // The length of a card with its signs, and one more.
+        || start.checked_sub(20).is_some_and(card_at)
+        || next_is_card();
+    known.then_some(Found { kind: Kind::Card, start, end })
+}
+
+/// Where four groups of four digits begin and end that are a card's, parted by one sign.
+fn fours(text: &Text<'_>, groups: &Groups) -> Option<(usize, usize)> {
+    let written = groups.shape(&[4, 4, 4, 4]) && groups.even(4) && matches!(groups[1].by, b' ' | b'-' | b'.');
+    let part = groups.get(..4).filter(|_| written)?;
+    let digits = Digits::<LONGEST>::of(text, part)?;
+    let end = part[3].end;
+    (text.ends(end) && luhn(&digits) && issued(&digits, true, || false)).then_some((part[0].start, end))
+}
+
+/// Whether four digits are a month and a year in which a card may run out: `1227`.
+fn expiry(digits: &[u8]) -> bool {
+    let month = (b"01".as_slice()..=b"12".as_slice()).contains(&&digits[..2]);
+    month && matches!(digits[2], b'2' | b'3')
 }
 
 /// Whether the sign of a telephone number stands right before the digits at `start`: `+49…`, `tel:49…`. Where a card is

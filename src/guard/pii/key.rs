@@ -111,6 +111,7 @@ const PREFIXES: &[(&str, usize, bool)] = &[
     ("jina_", 30, false),
     ("phx_", 30, false),
     ("phc_", 30, false),
+    ("tfp_", 30, false),
     ("nfp_", 30, false),
     ("dt0c01.", 60, false),
     ("ops_eyJ", 60, false),

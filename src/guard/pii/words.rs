@@ -87,7 +87,7 @@ const WORDS: &[(Class, &str)] = &[
         Class::SSN,
         "ssn| ssns| ssn: social_security social_sec soc_sec socialsecurity tax_id taxpayer_id tin| seguro_social ss#| ss_number ss_no",
     ),
-    (Class::NHS, "nhs n.h.s"),
+    (Class::NHS, "nhs n.h.s national_health_service health_service_n"),
     (
         Class::NINO,
         "nino| ni| hmrc national_ins| national_insurance ni_number ni_no| ni_no. nin| ni:| insurance_number ni#|",
@@ -152,7 +152,7 @@ const WORDS: &[(Class, &str)] = &[
         "sk- sk_live_ sk_test_ rk_live_ rk_test_ pk_live_ whsec_ akia asia aroa aida agpa aiza ya29. gocspx- ghp_ gho_ ghu_ ghs_ ghr_ github_pat_ glpat- gldt- glrt- xoxb- xoxp- xoxa- xoxr- xoxs- xoxe. xoxe- xapp- \
          sg. npm_ pypi- hf_ dop_v1_ doo_v1_ shpat_ shpss_ shpca_ dapi gsk_ xai- pplx- r8_ lin_api_ ntn_ hvs. hvb. dp.pt. dp.st. glsa_ glc_ nrak- atatt3 pscale_ pmak- age-secret-key- \
          eyj sq0atp- sq0csp- hooks.slack.com/services/ discord.com/api/webhooks/ figd_ sntrys_ rubygems_ cio_ tskey- fm2_ nvapi- tvly- lsv2_ sbp_ \
-         dckr_pat_ dckr_oat_ xkeysib- xsmtpsib- ltai akid eaaa eaac eaab eaad key- pat-na1- pat-eu1- sl. tgp_v1_ rpa_ csk- jina_ phx_ nfp_ dt0c01. ops_eyj glptt- glft- glimt- glagent- glsoat- glcbt- akcp amzn.mws. abia acca xoxd- atctt3 cfpat- shppa_ fw_ sk_ fo1_ sgp_ phc_",
+         dckr_pat_ dckr_oat_ xkeysib- xsmtpsib- ltai akid eaaa eaac eaab eaad key- pat-na1- pat-eu1- sl. tgp_v1_ rpa_ csk- jina_ phx_ nfp_ dt0c01. ops_eyj glptt- glft- glimt- glagent- glsoat- glcbt- akcp amzn.mws. abia acca xoxd- atctt3 cfpat- shppa_ fw_ sk_ fo1_ sgp_ phc_ tfp_",
     ),
     (Class::PREFIX.or(Class::KEY), "secret_"),
     (
