@@ -104,7 +104,7 @@ fn only_the_reply_writes_poll_next() {
 #[test]
 fn only_the_connections_know_the_http_client() {
     only_in("client::legacy", &["provider/connections.rs"]);
-    only_in("client::conn", &["provider/connections.rs"]);
+    only_in("client::conn", &["provider/connections.rs", "provider/connections/multiplex.rs"]);
 }
 
 #[test]

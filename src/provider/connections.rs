@@ -4,31 +4,31 @@
 //! drives it. That saves two hand-overs between tasks for every piece that
 //! comes, and closes the connection in the moment in which its answer is
 //! dropped. HTTP/2 connections, which many answers share, have a task.
+mod multiplex;
+
 use std::{
     io,
     pin::{Pin, pin},
     sync::{Arc, Weak},
     task::{Context, Poll, Waker, ready},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use bytes::Bytes;
 use http::{HeaderValue, Request, Response, Uri, header::HOST};
 use http_body::{Body as _, Frame};
 use http_body_util::Full;
-use hyper::{
-    body::Incoming,
-    client::conn::{http1, http2},
-};
+use hyper::{body::Incoming, client::conn::http1};
 use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder, MaybeHttpsStream};
 use hyper_util::{
     client::legacy::connect::{Connection as _, HttpConnector},
-    rt::{TokioExecutor, TokioIo, TokioTimer},
+    rt::TokioIo,
 };
 use parking_lot::Mutex;
 use tokio::{net::TcpStream, sync::OnceCell, task, time};
 use tower::Service;
 
+use self::multiplex::{Place, Shared};
 use crate::{
     error::{Error, Result},
     turn::Turn,
@@ -47,6 +47,9 @@ const SWEEP: Duration = Duration::from_secs(5);
 /// How many sweeps they outlast, so that they are kept for less than the
 /// minute after which many servers hang up.
 const MOST_SWEEPS: u32 = 10;
+/// A connection that was kept and breaks within this time had been given up over there. After it, the server may have
+/// been at work on the answer: whether to ask again is for others to decide.
+const STALE: Duration = Duration::from_secs(2);
 
 /// The connections to one server.
 #[derive(Debug)]
@@ -58,13 +61,13 @@ pub(super) struct Connections {
     /// Made when it is first needed: reading the system's root certificates takes a while.
     connector: OnceCell<HttpsConnector<HttpConnector>>,
     idle: Arc<Idle>,
-    shared: Mutex<Option<http2::SendRequest<Sent>>>,
+    shared: Arc<Shared>,
 }
 
 impl Connections {
     /// Connections to the server of `base`, each made within `connect`.
     pub(super) fn new(base: &Uri, connect: Duration) -> Self {
-        let (connector, idle, shared) = (OnceCell::new(), Arc::default(), Mutex::default());
+        let (connector, idle, shared) = (OnceCell::new(), Arc::default(), Arc::default());
         Self { origin: base.clone(), host: host(base), connect, connector, idle, shared }
     }
 
@@ -73,14 +76,16 @@ impl Connections {
     /// A connection that waited may be closed over there in the very moment in
     /// which it is used: the request is made anew and sent on another.
     pub(super) async fn send(&self, request: impl Fn() -> Request<Sent>) -> Result<Response<Body>> {
-        let shared = self.shared.lock().clone().filter(|shared| !shared.is_closed());
-        if let Some(shared) = shared {
-            return Box::pin(multiplexed(shared, request())).await;
+        if let Some(place) = self.shared.place()
+            && let Some(answered) = Box::pin(self.onto(place, &request)).await
+        {
+            return answered;
         }
         Turn::wait().await;
         while let Some(line) = self.idle.take() {
+            let began = Instant::now();
             match line.ask(self.single(request())).await {
-                Err(error) if hung_up(&error) => {}
+                Err(error) if began.elapsed() < STALE && hung_up(&error) => {}
                 answered => return answered.map_err(Error::broken),
             }
         }
@@ -88,14 +93,29 @@ impl Connections {
         Box::pin(self.open(request())).await
     }
 
+    /// Sends a request on HTTP/2 connections that are there; `None` where each of them turned out to be closed.
+    async fn onto(
+        &self,
+        mut place: Place,
+        request: &impl Fn() -> Request<Sent>,
+    ) -> Option<Result<Response<Body>>> {
+        loop {
+            let began = Instant::now();
+            match place.ask(request()).await {
+                Err(error) if began.elapsed() < STALE && hung_up(&error) => {}
+                answered => return Some(shared(answered, place)),
+            }
+            place = self.shared.place()?;
+        }
+    }
+
     /// Makes a connection and sends a request on it.
     async fn open(&self, request: Request<Sent>) -> Result<Response<Body>> {
         let stream = time::timeout(self.connect, self.reach());
         let stream = stream.await.map_err(|_| Error::Timeout { phase: "connect" })??;
         if stream.connected().is_negotiated_h2() {
-            let shared = share(stream).await?;
-            *self.shared.lock() = Some(shared.clone());
-            return multiplexed(shared, request).await;
+            let place = self.shared.greet(stream).await.map_err(Error::broken)?;
+            return shared(place.ask(request).await, place);
         }
         // Questions are small: one piece is cheaper to copy together than two are to hand over.
         let made = http1::Builder::new().writev(false).handshake(stream);
@@ -176,36 +196,24 @@ fn connector(secure: bool, connect: Duration) -> Result<HttpsConnector<HttpConne
     Ok(connector.enable_all_versions().wrap_connector(tcp))
 }
 
-async fn share(stream: Stream) -> Result<http2::SendRequest<Sent>> {
-    let made = http2::Builder::new(TokioExecutor::new())
-        .timer(TokioTimer::new())
-        .adaptive_window(true)
-        .keep_alive_interval(Duration::from_secs(30))
-        .keep_alive_timeout(Duration::from_secs(10))
-        .handshake(stream);
-    let (sender, driver) = made.await.map_err(Error::broken)?;
-    // It ends with its connection, which ends when nobody holds a sender.
-    task::spawn(driver);
-    Ok(sender)
-}
-
-async fn multiplexed(mut shared: http2::SendRequest<Sent>, request: Request<Sent>) -> Result<Response<Body>> {
-    shared.ready().await.map_err(Error::broken)?;
-    let answer = shared.send_request(request).await.map_err(Error::broken)?;
-    Ok(answer.map(|incoming| Body { incoming, line: None }))
+/// An answer on a connection that is shared.
+fn shared(answered: hyper::Result<Response<Incoming>>, place: Place) -> Result<Response<Body>> {
+    let body = |incoming| Body { incoming, line: None, _place: Some(place) };
+    Ok(answered.map_err(Error::broken)?.map(body))
 }
 
 /// Whether a connection was closed before any answer: its server had given it up.
 fn hung_up(error: &hyper::Error) -> bool {
-    let reset = |error: &io::Error| {
-        matches!(
-            error.kind(),
-            io::ErrorKind::ConnectionReset | io::ErrorKind::ConnectionAborted | io::ErrorKind::BrokenPipe
-        )
+    use io::ErrorKind::{BrokenPipe, ConnectionAborted, ConnectionReset, UnexpectedEof};
+    let reset = |cause: &(dyn std::error::Error + 'static)| {
+        // The last is the end of a connection over TLS that was not announced.
+        cause.downcast_ref::<io::Error>().is_some_and(|error| {
+            matches!(error.kind(), ConnectionReset | ConnectionAborted | BrokenPipe | UnexpectedEof)
+        })
     };
     error.is_canceled()
         || error.is_incomplete_message()
-        || causes(error).filter_map(|cause| cause.downcast_ref::<io::Error>()).any(reset)
+        || causes(error).any(|cause| reset(cause) || multiplex::refused(cause))
 }
 
 /// One HTTP/1.1 connection.
@@ -245,7 +253,7 @@ impl Line {
             }
             answer
         });
-        Ok(answered.await?.map(|incoming| Body { incoming, line: Some(self) }))
+        Ok(answered.await?.map(|incoming| Body { incoming, line: Some(self), _place: None }))
     }
 
     /// The next piece of an answer.
@@ -287,6 +295,7 @@ impl Line {
 pub(super) struct Body {
     incoming: Incoming,
     line: Option<Line>,
+    _place: Option<Place>,
 }
 
 impl Body {

@@ -64,4 +64,5 @@ mod session_store;
 mod stores;
 mod stream;
 mod summary;
+mod tls;
 mod upstream_works;

@@ -25,24 +25,25 @@ pub(super) fn find(text: &Text<'_>, groups: &Groups) -> Option<Found> {
     if sum < 12 || (groups[0].len() < 3 && text.distance(Class::CARD, start).is_none()) {
         return None;
     }
-    let alone = (1..=groups.len()).rev().filter(|count| (12..=LONGEST).contains(&sums[count - 1])).find_map(|count| {
-        let part = &groups[..count];
-        let end = part[count - 1].end;
-        if !text.ends(end) {
-            return None;
-        }
-        // No telephone number has more digits (E.164).
-        if sums[count - 1] <= 15 && dialled(text, start) {
-            return None;
-        }
-        let announced = || text.announced(Class::CARD, Class::THING, start, end);
-        let next = groups.get(count).filter(|next| !year(&text.bytes[next.start..next.end]));
-        let written = grouped(part, next) || (tight(part, next) && announced());
-        if !written {
-            return None;
-        }
-        let digits = Digits::<LONGEST>::of(text, part)?;
-        let fits = digits.len() >= 12
+    let alone = (1..=groups.len()).rev().filter(|count| (12..=LONGEST).contains(&sums[count - 1])).find_map(
+        |count| {
+            let part = &groups[..count];
+            let end = part[count - 1].end;
+            if !text.ends(end) {
+                return None;
+            }
+            // No telephone number has more digits (E.164).
+            if sums[count - 1] <= 15 && dialled(text, start) {
+                return None;
+            }
+            let announced = || text.announced(Class::CARD, Class::THING, start, end);
+            let next = groups.get(count).filter(|next| !year(&text.bytes[next.start..next.end]));
+            let written = grouped(part, next) || (tight(part, next) && announced());
+            if !written {
+                return None;
+            }
+            let digits = Digits::<LONGEST>::of(text, part)?;
+            let fits = digits.len() >= 12
             && luhn(&digits)
             // The numbers of French companies have the same check digit.
             && !(digits.len() == 14 && text.names(Class::THING, start))
@@ -53,8 +54,9 @@ pub(super) fn find(text: &Text<'_>, groups: &Groups) -> Option<Found> {
                     && digits[0] == 4
                     && !(digits.len() == 13 && barcode(&digits))
                     && text.distance(Class::THING, start).is_none()));
-        fits.then_some(Found { kind: Kind::Card, start, end })
-    });
+            fits.then_some(Found { kind: Kind::Card, start, end })
+        },
+    );
     alone.or_else(|| among(text, groups))
 }
 

@@ -5,6 +5,7 @@ pub mod gateway;
 pub mod records;
 pub mod reply;
 pub mod servers;
+pub mod tls;
 pub mod upstream;
 pub mod wire;
 

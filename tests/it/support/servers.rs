@@ -1,6 +1,7 @@
 //! Real servers: a Redis and a Postgres of the test's own, on free ports, that
 //! can be frozen, killed and started again.
 use std::{
+    io::Write,
     net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream},
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
@@ -9,7 +10,7 @@ use std::{
 
 use tempfile::TempDir;
 
-use super::soon;
+use super::{soon, tls::Authority};
 
 /// How long a server may take to come up on a busy machine.
 const UP: Duration = Duration::from_secs(60);
@@ -39,7 +40,11 @@ impl Redis {
     }
 
     pub fn url(&self) -> String {
-        format!("redis://127.0.0.1:{}", self.0.port)
+        format!("redis://{}", self.address())
+    }
+
+    pub fn address(&self) -> SocketAddr {
+        (Ipv4Addr::LOCALHOST, self.0.port).into()
     }
 
     /// What `redis-cli` would say to a command.
@@ -73,6 +78,15 @@ pub struct Postgres(Server);
 
 impl Postgres {
     pub async fn start() -> Self {
+        Self::start_with(None).await
+    }
+
+    /// Lets nobody in who does not speak TLS.
+    pub async fn start_with_tls(authority: &Authority) -> Self {
+        Self::start_with(Some(authority)).await
+    }
+
+    async fn start_with(authority: Option<&Authority>) -> Self {
         const MISSING: &str = "Postgres is here; run ./test as root once, it installs Debian's `postgresql`";
         let folder = tempfile::tempdir().unwrap();
         let programs = programs().expect(MISSING);
@@ -90,6 +104,21 @@ impl Postgres {
             .output()
             .expect(MISSING);
         assert!(init.status.success(), "{}", String::from_utf8_lossy(&init.stderr));
+        if let Some(authority) = authority {
+            let write = |name: &str, bytes: &[u8]| {
+                let mut copy = as_postgres(is_root, Path::new("sh"));
+                let copy =
+                    copy.args(["-c", "umask 077; cat > \"$0\""]).arg(data.join(name)).stdin(Stdio::piped());
+                let mut copy = copy.spawn().unwrap();
+                copy.stdin.take().unwrap().write_all(bytes).unwrap();
+                assert!(copy.wait().unwrap().success());
+            };
+            // It takes no key that others can read, nor one that is not its own.
+            write("server.crt", &std::fs::read(authority.file("server.pem")).unwrap());
+            write("server.key", &std::fs::read(authority.file("server.key")).unwrap());
+            write("pg_hba.conf", b"hostssl all all 127.0.0.1/32 trust\nhostssl all all ::1/128 trust\n");
+        }
+        let tls = if authority.is_some() { "ssl=on" } else { "ssl=off" };
         let sockets = folder.path().to_owned();
         let make = move |port: u16| {
             let mut command = as_postgres(is_root, &programs.join("postgres"));
@@ -102,6 +131,8 @@ impl Postgres {
                 "shared_buffers=16MB",
                 "-c",
                 "listen_addresses=127.0.0.1",
+                "-c",
+                tls,
             ]);
             command.current_dir(&sockets);
             command

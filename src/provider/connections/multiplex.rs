@@ -1,0 +1,147 @@
+//! HTTP/2 connections to one server, each shared by many answers.
+//!
+//! A server takes only so many answers at a time on a connection (`SETTINGS_MAX_CONCURRENT_STREAMS`, RFC 9113, section
+//! 5.1.2), often a hundred; one more would wait in silence for another to end. So there are as many connections as it
+//! takes: a call goes on the first with a place, and of those that nothing is under way on one is kept.
+use std::{
+    sync::{
+        Arc, Weak,
+        atomic::{AtomicUsize, Ordering::Relaxed},
+    },
+    time::{Duration, Instant},
+};
+
+use http::{Request, Response};
+use hyper::{body::Incoming, client::conn::http2};
+use hyper_util::rt::{TokioExecutor, TokioTimer};
+use parking_lot::Mutex;
+use tokio::task;
+
+use super::{Sent, Stream};
+
+/// Answers under way on one connection, even where its server takes more: they share one TCP window, and one core reads them.
+const MOST_STREAMS: usize = 100;
+/// What is taken of an answer that nobody reads, in bytes. Over a tenth of a second's way it lets 5 MB through a second.
+const WINDOW: u32 = 512 << 10;
+/// The room of a connection, in bytes: that of all its answers, or those that nobody reads would hold up the others.
+const ROOM: u32 = WINDOW * MOST_STREAMS as u32;
+/// A connection that nothing was under way on for so long is not used again: its server may be about to hang up.
+const MOST_IDLE: Duration = Duration::from_secs(50);
+
+/// The connections.
+#[derive(Default)]
+pub(super) struct Shared(Mutex<Vec<Arc<Trunk>>>);
+
+impl std::fmt::Debug for Shared {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_tuple("Shared").field(&self.0.lock().len()).finish()
+    }
+}
+
+/// One connection.
+struct Trunk {
+    sender: http2::SendRequest<Sent>,
+    under_way: AtomicUsize,
+    /// How many its server takes; known once it has said so.
+    most: Arc<AtomicUsize>,
+    used: Mutex<Instant>,
+}
+
+impl Trunk {
+    fn is_over(&self) -> bool {
+        let idle = || self.under_way.load(Relaxed) == 0 && self.used.lock().elapsed() > MOST_IDLE;
+        self.sender.is_closed() || idle()
+    }
+
+    fn has_place(&self) -> bool {
+        self.under_way.load(Relaxed) < self.most.load(Relaxed).min(MOST_STREAMS)
+    }
+}
+
+impl Shared {
+    /// A place on a connection that is there.
+    pub(super) fn place(self: &Arc<Self>) -> Option<Place> {
+        let mut trunks = self.0.lock();
+        if trunks.is_empty() {
+            return None;
+        }
+        trunks.retain(|trunk| !trunk.is_over());
+        let trunk = trunks.iter().find(|trunk| trunk.has_place())?;
+        Some(Place::on(trunk, self))
+    }
+
+    /// Greets a server on a new connection.
+    pub(super) async fn greet(self: &Arc<Self>, stream: Stream) -> hyper::Result<Place> {
+        let made = http2::Builder::new(TokioExecutor::new())
+            .timer(TokioTimer::new())
+            .initial_stream_window_size(WINDOW)
+            .initial_connection_window_size(ROOM)
+            .initial_max_send_streams(MOST_STREAMS)
+            .keep_alive_interval(Duration::from_secs(30))
+            .keep_alive_timeout(Duration::from_secs(10))
+            .handshake(stream);
+        let (sender, driver) = made.await?;
+        let most = Arc::new(AtomicUsize::new(MOST_STREAMS));
+        let told = most.clone();
+        // It ends with its connection, which ends when nobody holds a sender.
+        task::spawn(async move {
+            let mut driver = std::pin::pin!(driver);
+            // Why it ended is told to those who wait for an answer.
+            let _ = std::future::poll_fn(|cx| {
+                let end = driver.as_mut().poll(cx);
+                told.store(driver.current_max_send_streams(), Relaxed);
+                end
+            })
+            .await;
+        });
+        let used = Mutex::new(Instant::now());
+        let trunk = Arc::new(Trunk { sender, under_way: AtomicUsize::new(0), most, used });
+        let mut trunks = self.0.lock();
+        let place = Place::on(&trunk, self);
+        trunks.push(trunk);
+        Ok(place)
+    }
+}
+
+/// A place on a connection, for one answer. Free again when dropped.
+pub(super) struct Place {
+    trunk: Arc<Trunk>,
+    all: Weak<Shared>,
+}
+
+impl Place {
+    /// Called with the list locked: so nobody lets go of a connection that somebody takes a place on.
+    fn on(trunk: &Arc<Trunk>, all: &Arc<Shared>) -> Self {
+        trunk.under_way.fetch_add(1, Relaxed);
+        Self { trunk: trunk.clone(), all: Arc::downgrade(all) }
+    }
+
+    /// Sends a request, and waits for the head of the answer.
+    pub(super) async fn ask(&self, request: Request<Sent>) -> hyper::Result<Response<Incoming>> {
+        let mut sender = self.trunk.sender.clone();
+        sender.ready().await?;
+        sender.send_request(request).await
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        if self.trunk.under_way.fetch_sub(1, Relaxed) > 1 {
+            return;
+        }
+        *self.trunk.used.lock() = Instant::now();
+        let Some(all) = self.all.upgrade() else { return };
+        let mut trunks = all.0.lock();
+        if trunks.len() > 1 && self.trunk.under_way.load(Relaxed) == 0 {
+            trunks.retain(|trunk| !Arc::ptr_eq(trunk, &self.trunk));
+        }
+    }
+}
+
+/// Whether a server refused a request before it did anything about it (RFC 9113, section 8.7): it may be sent again.
+pub(super) fn refused(error: &(dyn std::error::Error + 'static)) -> bool {
+    error.downcast_ref::<h2::Error>().is_some_and(|error| {
+        error.reason() == Some(h2::Reason::REFUSED_STREAM)
+            || (error.is_go_away() && error.reason() == Some(h2::Reason::NO_ERROR))
+    })
+}
