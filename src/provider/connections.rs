@@ -102,7 +102,7 @@ impl Connections {
         loop {
             let began = Instant::now();
             match place.ask(request()).await {
-                Err(error) if began.elapsed() < STALE && hung_up(&error) => {}
+                Err(error) if began.elapsed() < STALE && hung_up(&error) => place.give_up(),
                 answered => return Some(shared(answered, place)),
             }
             place = self.shared.place()?;

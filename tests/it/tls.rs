@@ -161,6 +161,25 @@ async fn a_connection_that_was_closed_over_there_is_made_anew() {
 }
 
 #[tokio::test]
+async fn a_server_that_goes_away_ends_what_is_under_way_and_gets_no_more() {
+    let upstream = Upstream::start(Act::default().every(ms(150))).await;
+    let authority = Authority::new();
+    let front = authority.before_in_http2(upstream.address, 100).await;
+    let once = json!({"retry": {"attempts": 1}});
+    let gateway = gateway(&authority, &front, &once).await;
+    for round in 1..=5 {
+        let mut stream = gateway.stream(CHAT, &chat(true)).await;
+        stream.next().await.unwrap();
+        upstream.script([Act::default(), Act::default()]);
+        front.go_away();
+        said(&gateway).await;
+        let (_, done) = stream.chunks().await;
+        assert!(done, "what was under way is whole");
+        assert_eq!((upstream.asked(), front.accepted()), (3 * round, round + 1));
+    }
+}
+
+#[tokio::test]
 async fn stores_are_reached_over_tls() {
     let (upstream, authority) = (Upstream::answering().await, Authority::new());
     let redis = Redis::start().await;

@@ -6,7 +6,7 @@
 use std::{
     sync::{
         Arc, Weak,
-        atomic::{AtomicUsize, Ordering::Relaxed},
+        atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed},
     },
     time::{Duration, Instant},
 };
@@ -45,12 +45,14 @@ struct Trunk {
     /// How many its server takes; known once it has said so.
     most: Arc<AtomicUsize>,
     used: Mutex<Instant>,
+    /// It took a call no more, such as after a GOAWAY; answers may still be under way.
+    given_up: AtomicBool,
 }
 
 impl Trunk {
     fn is_over(&self) -> bool {
         let idle = || self.under_way.load(Relaxed) == 0 && self.used.lock().elapsed() > MOST_IDLE;
-        self.sender.is_closed() || idle()
+        self.sender.is_closed() || self.given_up.load(Relaxed) || idle()
     }
 
     fn has_place(&self) -> bool {
@@ -94,8 +96,8 @@ impl Shared {
             })
             .await;
         });
-        let used = Mutex::new(Instant::now());
-        let trunk = Arc::new(Trunk { sender, under_way: AtomicUsize::new(0), most, used });
+        let (under_way, used) = (AtomicUsize::new(0), Mutex::new(Instant::now()));
+        let trunk = Arc::new(Trunk { sender, under_way, most, used, given_up: AtomicBool::new(false) });
         let mut trunks = self.0.lock();
         let place = Place::on(&trunk, self);
         trunks.push(trunk);
@@ -121,6 +123,11 @@ impl Place {
         let mut sender = self.trunk.sender.clone();
         sender.ready().await?;
         sender.send_request(request).await
+    }
+
+    /// No other call goes on this connection.
+    pub(super) fn give_up(&self) {
+        self.trunk.given_up.store(true, Relaxed);
     }
 }
 

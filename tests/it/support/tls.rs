@@ -18,6 +18,7 @@ use tempfile::TempDir;
 use tokio::{
     io::copy_bidirectional,
     net::{TcpListener, TcpStream},
+    sync::watch,
     task::{JoinHandle, JoinSet},
 };
 use tokio_rustls::{TlsAcceptor, server::TlsStream};
@@ -76,12 +77,25 @@ impl Authority {
 
     /// Stands before `server` and speaks HTTP/2: at most `streams` requests at a time on a connection.
     pub async fn before_in_http2(&self, server: SocketAddr, streams: u32) -> Front {
-        Front::start(self.acceptor(b"h2"), move |stream| async move {
-            let pass = service_fn(move |request| pass(request, server));
-            let mut http = hyper::server::conn::http2::Builder::new(TokioExecutor::new());
-            let _ = http.max_concurrent_streams(streams).serve_connection(TokioIo::new(stream), pass).await;
+        let (leave, leaving) = watch::channel(());
+        let mut front = Front::start(self.acceptor(b"h2"), move |stream| {
+            let mut leaving = leaving.clone();
+            leaving.mark_unchanged();
+            async move {
+                let pass = service_fn(move |request| pass(request, server));
+                let mut http = hyper::server::conn::http2::Builder::new(TokioExecutor::new());
+                let made = http.max_concurrent_streams(streams).serve_connection(TokioIo::new(stream), pass);
+                let mut made = std::pin::pin!(made);
+                tokio::select! {
+                    _ = made.as_mut() => return,
+                    _ = leaving.changed() => made.as_mut().graceful_shutdown(),
+                }
+                let _ = made.await;
+            }
         })
-        .await
+        .await;
+        front.leave = Some(leave);
+        front
     }
 }
 
@@ -106,6 +120,7 @@ pub struct Front {
     accepted: Arc<AtomicUsize>,
     connections: Arc<Mutex<JoinSet<()>>>,
     task: JoinHandle<()>,
+    leave: Option<watch::Sender<()>>,
 }
 
 impl Front {
@@ -128,7 +143,7 @@ impl Front {
                 });
             }
         });
-        Self { address, accepted, connections, task }
+        Self { address, accepted, connections, task, leave: None }
     }
 
     /// How many connections there have been whose two sides trusted each other.
@@ -139,6 +154,11 @@ impl Front {
     /// Closes all connections, without a word.
     pub fn hang_up(&self) {
         self.connections.lock().unwrap().abort_all();
+    }
+
+    /// Takes no more requests on the connections that are there (GOAWAY), and ends what is under way.
+    pub fn go_away(&self) {
+        self.leave.as_ref().unwrap().send(()).unwrap();
     }
 
     /// Its base URL, by a name or an address that the certificate is for.
