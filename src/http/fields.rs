@@ -7,7 +7,7 @@ use serde::{
 };
 use serde_json::{Map, Value};
 
-use super::read;
+use super::{read, values};
 use crate::{
     error::{Error, FieldError, Result},
     wire,
@@ -64,8 +64,8 @@ const LONGEST: usize = 300;
 impl Fields {
     /// Reads a body.
     pub fn read(body: &[u8]) -> Result<Self> {
-        if !read::is_plain(body) {
-            return Err(read::too_many());
+        if !values::is_plain(body) {
+            return Err(values::too_many());
         }
         if let Ok(Object { map, twice }) = wire::read(body) {
             let mut this = Self { map, problems: Vec::new() };
@@ -73,7 +73,13 @@ impl Fields {
             twice.iter().for_each(|name| this.wrong(name, "is given twice"));
             return Ok(this);
         }
-        let value = serde_json::from_slice::<Value>(body).map_err(|error| Error::NotJson(place(&error)))?;
+        let value = serde_json::from_slice::<Value>(body).map_err(|error| {
+            if read::is_beyond(&error) {
+                read::wrong::<Value>(body, &error)
+            } else {
+                Error::NotJson(place(&error))
+            }
+        })?;
         Err(Error::invalid("body", format!("must be a JSON object, not {}", kind(&value))))
     }
 
@@ -212,7 +218,7 @@ impl Fields {
     }
 }
 
-fn short(text: &str) -> String {
+pub(super) fn short(text: &str) -> String {
     match text.char_indices().nth(LONGEST) {
         Some((at, _)) => format!("{}…", &text[..at]),
         None => text.to_owned(),
@@ -271,6 +277,16 @@ mod tests {
         ] {
             assert_eq!(told, expected);
         }
+    }
+
+    #[test]
+    fn a_number_beyond_all_is_named() {
+        let told = |body: &str| Fields::read(body.as_bytes()).err().unwrap().to_string();
+        let beyond = "must be a number that is not too large";
+        assert_eq!(told(r#"{"a":1,"f":{"g":[1e400]}}"#), format!("`f.g[0]`: {beyond}"));
+        let long = told(&format!(r#"{{"{}":1e400}}"#, "é".repeat(100_000)));
+        assert!(long.ends_with(beyond) && long.chars().count() < 2 * LONGEST, "{long}");
+        assert!(told("[1e400]").ends_with("must be an object, not a list"));
     }
 
     #[test]

@@ -45,6 +45,13 @@ impl Form {
 }
 
 impl Checks {
+    /// Options of a stream need one: OpenAI refuses them too.
+    pub(super) fn stream_options(&mut self, stream: Option<bool>, given: bool) {
+        if given && stream != Some(true) {
+            self.wrong("stream_options", "is only allowed when `stream` is true");
+        }
+    }
+
     /// Fields that are passed on unread, each of a form that its API documents. Other bounds are the provider's own.
     pub(super) fn forms(&mut self, rest: &Map<String, Value>, forms: &[(&str, Form)]) {
         if rest.is_empty() {

@@ -41,6 +41,7 @@ pub mod simulate;
 pub mod sse;
 pub mod stream;
 pub mod summary;
+mod values;
 
 use std::sync::{Arc, OnceLock};
 

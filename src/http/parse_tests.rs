@@ -18,7 +18,7 @@ const PARSERS: [(Parse, &str); 4] = [
         {"role":"assistant","tool_calls":[{"id":"c","type":"function","function":{"name":"f","arguments":"{}"}}]},
         {"role":"tool","tool_call_id":"c","content":"1"}],"n":2,"stop":["a"],"temperature":1.5,"seed":-4,
         "tools":[{"type":"function","function":{"name":"f","parameters":{}}}],"tool_choice":"auto","logit_bias":{"1":2},
-        "response_format":{"type":"json_schema","json_schema":{"name":"s","schema":{}}},"stream_options":{"include_usage":true}}"#,
+        "response_format":{"type":"json_schema","json_schema":{"name":"s","schema":{}}},"stream":true,"stream_options":{"include_usage":true}}"#,
     ),
     (
         anthropic::request::parse,

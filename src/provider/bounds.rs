@@ -12,13 +12,16 @@ use serde::{
 use serde_json::value::RawValue;
 
 use super::{failure, text::Text};
-use crate::error::{Error, Result};
+use crate::{
+    chat::Event,
+    error::{Error, Result},
+};
 
 /// The most answers to one question; OpenAI's own bound of `n`.
 pub(super) const MOST_CHOICES: usize = 128;
 /// The most tool calls of an answer, all choices together. `guard/hold.rs` tells as many apart.
 pub(super) const MOST_CALLS: usize = 1024;
-/// The most blocks of an answer of Anthropic's; cited texts have many.
+/// The most blocks of an answer, of each choice; cited texts have many.
 pub(super) const MOST_BLOCKS: usize = 4096;
 /// The most vectors: as many as a question can have inputs.
 pub(super) const MOST_VECTORS: usize = 2048;
@@ -33,6 +36,45 @@ pub(super) const TOO_MANY: &str = "the answer has too many parts";
 /// An answer that is more than anybody asked for.
 pub(super) fn too_many() -> Error {
     Error::broken(TOO_MANY)
+}
+
+/// Counts the blocks of a streamed answer: what encoders write as a block or an item of its own, and keep. A text, a
+/// thought or a refusal after something else is one, and so is each tool call.
+#[derive(Debug, Default)]
+pub(super) struct Blocks {
+    many: usize,
+    /// What the last one is, if it may go on.
+    open: Option<Block>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Block {
+    Text,
+    Reasoning,
+    Refusal,
+    Call,
+}
+
+impl Blocks {
+    /// Counts what an event begins. Fails when there are too many.
+    pub(super) fn count(&mut self, event: &Event) -> Result<()> {
+        let (block, goes_on) = match event {
+            Event::Text { .. } => (Block::Text, true),
+            // A proof of authorship ends a thought.
+            Event::Reasoning { signature, redacted, .. } => {
+                (Block::Reasoning, signature.is_none() && redacted.is_none())
+            }
+            Event::Refusal { .. } => (Block::Refusal, true),
+            Event::ToolCall { name: Some(_), .. } => {
+                self.open = None;
+                (Block::Call, true)
+            }
+            _ => return Ok(()),
+        };
+        self.many += usize::from(self.open != Some(block));
+        self.open = goes_on.then_some(block);
+        if self.many > MOST_BLOCKS { Err(too_many()) } else { Ok(()) }
+    }
 }
 
 /// Reads a list of at most `N` elements; `null` has none.
@@ -120,6 +162,28 @@ mod tests {
         assert!(!told.is_empty() && room == 1);
         assert_eq!(within::<u8>(Some(&one), &mut room).unwrap(), [1]);
         assert!(within::<u8>(Some(&one), &mut room).is_err());
+    }
+
+    #[test]
+    fn what_comes_in_turns_has_so_many_blocks() {
+        let thought = |signature: Option<&str>| {
+            let signature = signature.map(Into::into);
+            Event::Reasoning { choice: 0, text: "hm".into(), signature, redacted: None }
+        };
+        let call = |name: Option<&str>| {
+            let name = name.map(Into::into);
+            Event::ToolCall { choice: 0, index: 0, id: None, name, arguments: "{}".into() }
+        };
+        let fits = |turn: &[Event]| {
+            let mut blocks = Blocks::default();
+            turn.iter().cycle().take(3 * MOST_BLOCKS).position(|event| blocks.count(event).is_err())
+        };
+        assert_eq!(fits(&[Event::text("a")]), None);
+        assert_eq!(fits(&[thought(None)]), None);
+        assert_eq!(fits(&[Event::text("a"), call(None)]), None, "pieces of a call interrupt nothing");
+        assert_eq!(fits(&[Event::text("a"), thought(None)]), Some(MOST_BLOCKS));
+        assert_eq!(fits(&[thought(Some("s"))]), Some(MOST_BLOCKS));
+        assert_eq!(fits(&[call(Some("f"))]), Some(MOST_BLOCKS));
     }
 
     #[test]

@@ -45,6 +45,11 @@ pub(crate) fn unreadable(error: serde_json::Error) -> Error {
     Error::broken(format!("the provider's JSON is not readable ({kind:?} error at {line}:{column})"))
 }
 
+/// A tool call without a name: nobody could run it, and no answer to it would be one.
+pub(crate) fn nameless() -> Error {
+    Error::broken("the provider called a tool without its name")
+}
+
 /// What a provider said of its error.
 #[derive(Debug, Default)]
 struct Said {

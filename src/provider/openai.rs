@@ -1,4 +1,5 @@
 //! OpenAI's Chat Completions and Embeddings, and the many servers that speak them.
+mod calls;
 mod content;
 mod decode;
 mod encode;

@@ -18,6 +18,7 @@ use http::{
 };
 use http_body_util::Full;
 use tokio::time::{self, Sleep};
+use uuid::Uuid;
 
 use super::{
     Decoder, Dialect, Outgoing, Provider,
@@ -130,7 +131,9 @@ impl<D: Dialect> Remote<D> {
         // Some servers answer a question for a stream with a whole answer.
         if !chat.stream || is_json(response.headers()) {
             let body = self.whole(&mut response).await?;
-            let (head, completion) = self.dialect.decode(chat, &body)?;
+            let (head, mut completion) = self.dialect.decode(chat, &body)?;
+            let calls = completion.choices.iter_mut().flat_map(|choice| &mut choice.tool_calls);
+            calls.filter(|call| call.id.is_empty()).for_each(|call| call.id = call_id());
             return Ok(Reply::whole(named(head, target), completion));
         }
         let frames = Frames::new(self.limits.event);
@@ -301,7 +304,11 @@ impl Streamed {
                     told => told,
                 }
             };
-        let said = ready.iter().map(|event| said(event).max(LEAST_EVENT)).sum();
+        let said = ready.iter_mut().map(|event| {
+            identify(event);
+            said(event).max(LEAST_EVENT)
+        });
+        let said = said.sum();
         let rest = room.checked_sub(said);
         *room = rest.unwrap_or_default();
         // What came before an error has to be heard before it.
@@ -326,6 +333,18 @@ impl Streamed {
             }
         }
     }
+}
+
+/// Gives a tool call an id whose provider did not: callers give back what the tool said by it.
+fn identify(event: &mut Event) {
+    if let Event::ToolCall { id: id @ None, name: Some(_), .. } = event {
+        *id = Some(call_id());
+    }
+}
+
+/// A new id of a tool call, which no other call of the conversation has. OpenAI takes up to 40 characters back.
+fn call_id() -> String {
+    format!("call_{}", Uuid::now_v7().simple())
 }
 
 /// How much an event says, in bytes.

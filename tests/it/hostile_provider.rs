@@ -32,6 +32,10 @@ async fn refused(wire: Wire, stream: bool, answers: Vec<String>) {
     gateway.post("/v1/chat/completions", &chat(false)).await.expect(200);
 }
 
+fn stop_of_0() -> Value {
+    json!({"type": "content_block_stop", "index": 0})
+}
+
 /// As a stream of events.
 fn events(events: impl IntoIterator<Item = Value>) -> String {
     events.into_iter().map(|event| format!("data: {event}\n\n")).collect()
@@ -65,10 +69,18 @@ async fn nor_is_one_of_endlessly_many_blocks() {
 
     let start = |content: Value| json!({"type": "message_start", "message": {"content": content}});
     let call = json!({"type": "content_block_start", "index": 0, "content_block": {"type": "tool_use", "name": "f"}});
-    let stop = json!({"type": "content_block_stop", "index": 0});
-    let calls = [call, stop].into_iter().cycle().take(2200);
+    let calls = [call, stop_of_0()].into_iter().cycle().take(2200);
     let calls = events([start(json!([]))].into_iter().chain(calls));
-    refused(Wire::Anthropic, true, vec![events([start(json!(vec![json!({}); 300_000]))]), calls]).await;
+    // Texts, and texts and thoughts in turns: what callers get of them is kept until the end.
+    let text =
+        json!({"type": "content_block_start", "index": 0, "content_block": {"type": "text", "text": "a"}});
+    let texts =
+        events([start(json!([]))].into_iter().chain([text, stop_of_0()].into_iter().cycle().take(8200)));
+    let whole = events([start(json!(vec![json!({}); 300_000]))]);
+    refused(Wire::Anthropic, true, vec![whole, calls, texts]).await;
+    let delta = |delta: Value| json!({"choices": [{"index": 0, "delta": delta}]});
+    let turns = [delta(json!({"content": "a"})), delta(json!({"reasoning_content": "b"}))];
+    refused(Wire::OpenAi, true, vec![events(turns.into_iter().cycle().take(4100))]).await;
 }
 
 #[tokio::test]

@@ -46,6 +46,7 @@ mod matrix;
 mod messages;
 mod metrics;
 mod models;
+mod odd_streams;
 mod overload;
 mod pii;
 mod query;

@@ -32,6 +32,8 @@ struct Body {
     tool_choice: Option<Map<String, Value>>,
     thinking: Option<Map<String, Value>>,
     output_config: Option<Map<String, Value>>,
+    /// The older name of `output_config.format`.
+    output_format: Option<Map<String, Value>>,
     metadata: Option<Map<String, Value>>,
     #[serde(flatten)]
     rest: Map<String, Value>,
@@ -91,16 +93,12 @@ pub fn parse(body: &[u8]) -> Result<Request> {
     let (tool_choice, parallel_tool_calls) =
         body.tool_choice.map(tool_choice).transpose()?.unwrap_or_default();
     let mut reasoning = body.thinking.map(thinking).transpose()?;
-    let mut format = None;
-    if let Some(config) = body.output_config {
-        let (effort, schema, unread) = output_config(config)?;
-        format = schema;
-        if effort.is_some() {
-            reasoning.get_or_insert_default().effort = effort;
-        }
-        if !unread.is_empty() {
-            rest.insert("output_config".to_owned(), unread.into());
-        }
+    let (effort, format, unread) = output_config(body.output_config.unwrap_or_default(), body.output_format)?;
+    if effort.is_some() {
+        reasoning.get_or_insert_default().effort = effort;
+    }
+    if !unread.is_empty() {
+        rest.insert("output_config".to_owned(), unread.into());
     }
     let mut user = None;
     if let Some(mut metadata) = body.metadata {
@@ -213,23 +211,34 @@ fn budget(map: &mut Map<String, Value>, at: &At<'_>) -> Result<u32> {
 #[allow(clippy::type_complexity, reason = "three parts of one object, named where they are used")]
 fn output_config(
     mut map: Map<String, Value>,
+    older: Option<Map<String, Value>>,
 ) -> Result<(Option<String>, Option<Format>, Map<String, Value>)> {
     let at = At::field("output_config");
     let effort = maybe_text(&mut map, "effort", &at)?;
-    let place = at.then("format");
-    let format = match maybe_object(&mut map, "format", &at)? {
-        None => None,
-        Some(mut format) => match text(&mut format, "type", &place)?.as_str() {
-            "json_schema" => {
-                let place = place.then("schema");
-                let schema = take(&mut format, "schema").ok_or_else(|| place.missing())?;
-                guard::schema::check(&schema).map_err(|why| place.wrong(why))?;
-                Some(Format::Schema { name: SCHEMA_NAME.to_owned(), schema, description: None, strict: None })
-            }
-            _ => return Err(place.then("type").wrong("must be `json_schema`")),
-        },
+    let (newer, old) = (maybe_object(&mut map, "format", &at)?, At::field("output_format"));
+    if older.is_some() && newer.is_some() && older != newer {
+        return Err(
+            old.wrong("is the older name of `output_config.format`, and says something else; leave it out")
+        );
+    }
+    let format = match (newer, older) {
+        (Some(newer), _) => Some(schema(newer, &at.then("format"))?),
+        (None, older) => older.map(|older| schema(older, &old)).transpose()?,
     };
     Ok((effort, format, map))
+}
+
+/// The form that the answer has to have.
+fn schema(mut format: Map<String, Value>, at: &At<'_>) -> Result<Format> {
+    match text(&mut format, "type", at)?.as_str() {
+        "json_schema" => {
+            let place = at.then("schema");
+            let schema = take(&mut format, "schema").ok_or_else(|| place.missing())?;
+            guard::schema::check(&schema).map_err(|why| place.wrong(why))?;
+            Ok(Format::Schema { name: SCHEMA_NAME.to_owned(), schema, description: None, strict: None })
+        }
+        _ => Err(at.then("type").wrong("must be `json_schema`")),
+    }
 }
 
 #[cfg(test)]

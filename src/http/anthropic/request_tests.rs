@@ -180,7 +180,33 @@ fn mistakes_are_named_by_their_path() {
             with("output_config", json!({"format": {"type": "xml"}})),
             "output_config.format.type: must be `json_schema`",
         ),
+        (with("output_format", json!({"type": "xml"})), "output_format.type: must be `json_schema`"),
+        (with("output_format", json!({"type": "json_schema"})), "output_format.schema: is required"),
+        (with("output_format", json!([])), "output_format: must be an object, not a list"),
     ] {
         assert_eq!(complaint(parse(json.to_string().as_bytes())), words, "{json}");
     }
+}
+
+#[test]
+fn the_older_name_of_an_answers_form_is_known() {
+    let form = |schema: Value| json!({"type": "json_schema", "schema": schema});
+    let newer = read(&with("output_config", json!({"format": form(json!({"a": 1}))})));
+    let older = with("output_format", form(json!({"a": 1})));
+    assert!(newer.format.is_some());
+    assert_eq!(read(&older), newer);
+    let both = |config: Value| {
+        let mut both = older.clone();
+        both["output_config"] = config;
+        both
+    };
+    assert_eq!(read(&both(json!({"format": form(json!({"a": 1}))}))), newer);
+    assert_eq!(read(&both(json!({"format": null}))), newer);
+    let effort = read(&both(json!({"effort": "low"})));
+    assert_eq!((effort.format, effort.reasoning.unwrap().effort.as_deref()), (newer.format, Some("low")));
+    let differ = both(json!({"format": form(json!({"a": 2}))}));
+    assert_eq!(
+        complaint(parse(differ.to_string().as_bytes())),
+        "output_format: is the older name of `output_config.format`, and says something else; leave it out"
+    );
 }

@@ -134,6 +134,7 @@ pub fn parse(body: &[u8]) -> Result<Parsed> {
     let top_p = checks.within("top_p", body.top_p, 0.0..=1.0);
     let choices = checks.count("n", body.n, MOST_CHOICES);
     checks.forms(&rest, &FORMS);
+    checks.stream_options(body.stream, body.stream_options.is_some());
     let include_usage = match body.stream_options.as_ref().and_then(|options| options.get("include_usage")) {
         None | Some(Value::Null) => false,
         Some(Value::Bool(flag)) => *flag,

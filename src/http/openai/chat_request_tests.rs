@@ -148,6 +148,12 @@ fn mistakes_are_named_by_their_path() {
         (format!(r#"{{"model":"m",{user},"temperature":"hot"}}"#), "temperature: must be a number, not this string"),
         (format!(r#"{{"model":"m",{user},"temperature":3,"max_tokens":0,"n":999}}"#),
             "max_tokens: must be at least 1; temperature: must be from 0 to 2; n: must be at most 128"),
+        (format!(r#"{{"model":"m",{user},"temperature":1e400}}"#), "temperature: must be a number that is not too large"),
+        (format!(r#"{{"model":"m",{user},"top_k":-1e400}}"#), "top_k: must be a number that is not too large"),
+        (format!(r#"{{"model":"m",{user},"stream_options":{{"include_usage":true}}}}"#),
+            "stream_options: is only allowed when `stream` is true"),
+        (format!(r#"{{"model":"m",{user},"stream":false,"stream_options":{{}}}}"#),
+            "stream_options: is only allowed when `stream` is true"),
         (format!(r#"{{"model":"m",{user},"stop":[1]}}"#), "stop[0]: must be a string, not this number"),
         (format!(r#"{{"model":"m",{user},"model":"m"}}"#), "model: is given twice"),
         (format!(r#"{{"model":"m",{user},"tool_choice":"some"}}"#),
@@ -159,4 +165,6 @@ fn mistakes_are_named_by_their_path() {
         assert_eq!(told(&json), words, "{json}");
     }
     assert!(matches!(parse(b"{\"model\":"), Err(Error::NotJson(_))));
+    let none = format!(r#"{{"model":"m",{user},"stream_options":null}}"#);
+    assert_eq!(told(&none), "it was accepted");
 }

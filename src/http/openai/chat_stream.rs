@@ -25,6 +25,8 @@ pub struct ChatStream {
     spoken: Answers,
     calling: Answers,
     finished: Answers,
+    /// Why they ended. Held back to the end: clients read no further, and some servers say more after it.
+    ends: Vec<(u32, Finish)>,
 }
 
 /// A set of answers, by their index. Those past the most that can be asked for count as one.
@@ -55,7 +57,15 @@ impl ChatStream {
         json::put(&mut start, model(head, chat));
         start.put_slice(b",\"system_fingerprint\":null,\"choices\":[");
         let (spoken, calling, finished) = (Answers::default(), Answers::default(), Answers::default());
-        Self { start: start.to_vec(), include_usage, usage: None, spoken, calling, finished }
+        Self {
+            start: start.to_vec(),
+            include_usage,
+            usage: None,
+            spoken,
+            calling,
+            finished,
+            ends: Vec::new(),
+        }
     }
 
     /// Begins a chunk: everything up to what its delta holds.
@@ -129,9 +139,6 @@ impl ChatStream {
     }
 
     fn finish(&mut self, choice: u32, finish: &Finish, out: &mut BytesMut) {
-        if !self.finished.add(choice) {
-            return;
-        }
         if !self.spoken.has(choice) {
             self.open(choice, out);
             self.role(choice, b"\"content\":\"\"", out);
@@ -155,15 +162,23 @@ impl Encoder for ChatStream {
                 self.call((choice, index), id.as_deref(), name.as_deref(), &arguments, out);
             }
             Event::Usage(usage) => self.usage = Some(usage),
-            Event::Finish { choice, reason } => self.finish(choice, &reason, out),
+            Event::Finish { choice, reason } => {
+                if self.finished.add(choice) {
+                    self.ends.push((choice, reason));
+                }
+            }
             Event::Embedding { .. } | Event::Grounded { .. } | Event::Continued { .. } => {}
         }
     }
 
     fn end(&mut self, out: &mut BytesMut) {
+        for (choice, finish) in std::mem::take(&mut self.ends) {
+            self.finish(choice, &finish, out);
+        }
         // Every answer ends, also one whose provider did not say so.
         for choice in 0..128 {
-            if self.spoken.has(choice) || choice == 0 && self.spoken.0 == 0 {
+            let spoken = self.spoken.has(choice) || choice == 0 && self.spoken.0 == 0;
+            if spoken && self.finished.add(choice) {
                 let called = self.calling.has(choice);
                 self.finish(choice, if called { &Finish::ToolCalls } else { &Finish::Stop }, out);
             }
@@ -255,6 +270,16 @@ mod tests {
         let ends: Vec<_> =
             chunks[4..].iter().map(|chunk| chunk["choices"][0]["finish_reason"].clone()).collect();
         assert_eq!(ends, ["stop", "tool_calls"], "answers end even if the provider does not say so");
+    }
+
+    #[test]
+    fn nothing_is_said_after_the_finish_reason() {
+        let events = vec![Event::text("a"), Event::finish(Finish::Length), Event::text("b")];
+        let chunks = chunks(&written(stream(false), events, None));
+        let told: Vec<_> = chunks.iter().map(|chunk| &chunk["choices"][0]).collect();
+        assert_eq!((&told[0]["delta"]["content"], &told[1]["delta"]["content"]), (&json!("a"), &json!("b")));
+        assert_eq!((&told[1]["finish_reason"], &told[2]["finish_reason"]), (&Value::Null, &json!("length")));
+        assert_eq!(told.len(), 3);
     }
 
     #[test]

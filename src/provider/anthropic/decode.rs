@@ -93,7 +93,7 @@ pub(super) fn message(body: &[u8]) -> Result<(Head, Completion)> {
             "tool_use" => choice.tool_calls.push(ToolCall {
                 arguments: block.input().to_owned(),
                 id: block.id.0.into_owned(),
-                name: block.name.0.into_owned(),
+                name: block.name.filled().ok_or_else(failure::nameless)?,
                 ..ToolCall::default()
             }),
             // Tools that the provider runs itself are its own affair.
@@ -157,6 +157,8 @@ mod tests {
         assert_eq!(message(body("text", MOST_BLOCKS).as_bytes()).unwrap().1.text().len(), MOST_BLOCKS);
         let (_, called) = message(body("tool_use", MOST_CALLS).as_bytes()).unwrap();
         assert_eq!(called.choices[0].tool_calls.len(), MOST_CALLS);
+        let nameless = json!({"stop_reason": "tool_use", "content": [{"type": "tool_use", "id": "t"}]});
+        assert!(matches!(message(nameless.to_string().as_bytes()), Err(Error::Broken(_))));
         for body in [body("text", MOST_BLOCKS + 1), body("tool_use", MOST_CALLS + 1), body("", 100_000)] {
             assert!(matches!(message(body.as_bytes()), Err(Error::Broken(_))));
         }

@@ -11,7 +11,7 @@ use crate::{
     error::{Error, Result},
     provider::{
         Decoder,
-        bounds::{self, MOST_CALLS},
+        bounds::{self, Blocks, MOST_BLOCKS, MOST_CALLS},
         failure,
         text::Text,
     },
@@ -28,6 +28,10 @@ pub(super) struct Stream {
     head: Head,
     /// The blocks that are open, by their index.
     open: Vec<(u32, Open)>,
+    /// How many blocks have begun.
+    begun: usize,
+    /// How many callers see, where pieces are not of the kind that their blocks are.
+    blocks: Blocks,
     /// How many tool calls have begun.
     calls: u32,
     /// Whether the answer came through the answer's tool.
@@ -106,30 +110,9 @@ impl Decoder for Stream {
         if self.done || data.is_empty() {
             return Ok(());
         }
-        let event: Incoming<'_> = wire::read(data).map_err(failure::unreadable)?;
-        match event.kind.0.as_ref() {
-            "message_start" => {
-                if let Some(message) = event.message {
-                    self.begin(message, out);
-                }
-            }
-            "content_block_start" => {
-                self.open(event.index, event.content_block.unwrap_or_default(), out)?;
-            }
-            "content_block_delta" => self.piece(event.index, event.delta.unwrap_or_default(), out),
-            "content_block_stop" => self.shut(event.index, out),
-            "message_delta" => {
-                self.end(event.delta.unwrap_or_default(), &event.usage.unwrap_or_default(), out);
-            }
-            "message_stop" => {
-                self.done = true;
-                return self.close(out);
-            }
-            "error" => return Err(failure::of_stream(event.error.unwrap_or(RawValue::NULL))),
-            // Pings, and what may be added to the API.
-            _ => {}
-        }
-        Ok(())
+        let before = out.len();
+        self.read(wire::read(data).map_err(failure::unreadable)?, out)?;
+        out[before..].iter().try_for_each(|event| self.blocks.count(event))
     }
 
     fn head(&self) -> Head {
@@ -146,6 +129,32 @@ impl Decoder for Stream {
 }
 
 impl Stream {
+    fn read(&mut self, event: Incoming<'_>, out: &mut Vec<Event>) -> Result<()> {
+        match event.kind.0.as_ref() {
+            "message_start" => {
+                if let Some(message) = event.message {
+                    self.begin(message, out);
+                }
+            }
+            "content_block_start" => {
+                self.open(event.index, event.content_block.unwrap_or_default(), out)?;
+            }
+            "content_block_delta" => self.piece(event.index, event.delta.unwrap_or_default(), out)?,
+            "content_block_stop" => self.shut(event.index, out),
+            "message_delta" => {
+                self.end(event.delta.unwrap_or_default(), &event.usage.unwrap_or_default(), out);
+            }
+            "message_stop" => {
+                self.done = true;
+                return self.close(out);
+            }
+            "error" => return Err(failure::of_stream(event.error.unwrap_or(RawValue::NULL))),
+            // Pings, and what may be added to the API.
+            _ => {}
+        }
+        Ok(())
+    }
+
     fn begin(&mut self, message: Message<'_>, out: &mut Vec<Event>) {
         self.head.model = bounds::name(message.model).unwrap_or_default();
         self.head.id = bounds::name(message.id);
@@ -156,6 +165,12 @@ impl Stream {
     }
 
     fn open(&mut self, index: u32, block: Block<'_>, out: &mut Vec<Event>) -> Result<()> {
+        self.begun += 1;
+        if self.begun > MOST_BLOCKS {
+            return Err(bounds::too_many());
+        }
+        // One that was not ended, and of which the next one has the number, has ended.
+        self.shut(index, out);
         let choice = 0;
         let kind = match block.kind.0.as_ref() {
             "text" => {
@@ -187,6 +202,9 @@ impl Stream {
                     return Err(bounds::too_many());
                 } else {
                     let (id, name) = (block.id.filled(), block.name.filled());
+                    if name.is_none() {
+                        return Err(failure::nameless());
+                    }
                     out.push(Event::ToolCall { choice, index: self.calls, id, name, arguments: given });
                     self.calls += 1;
                     Open::Call { index: self.calls - 1, begun }
@@ -194,13 +212,14 @@ impl Stream {
             }
             _ => Open::Foreign,
         };
-        if self.open.len() < MOST_OPEN {
-            self.open.push((index, kind));
+        if self.open.len() >= MOST_OPEN {
+            return Err(bounds::too_many());
         }
+        self.open.push((index, kind));
         Ok(())
     }
 
-    fn piece(&mut self, index: u32, delta: Delta<'_>, out: &mut Vec<Event>) {
+    fn piece(&mut self, index: u32, delta: Delta<'_>, out: &mut Vec<Event>) -> Result<()> {
         let choice = 0;
         let open = self.open.iter_mut().find(|(at, _)| *at == index).map(|(_, open)| open);
         match (delta.kind.0.as_ref(), open) {
@@ -226,9 +245,14 @@ impl Stream {
                     out.push(Event::ToolCall { choice, index: *index, id: None, name: None, arguments });
                 }
             }
+            // Whose arguments these are is not known, and a call without them would be another one.
+            ("input_json_delta", None) if !delta.partial_json.0.is_empty() => {
+                return Err(Error::broken("the stream has a piece of a block that is not open"));
+            }
             // Citations, and arguments of tools that the provider runs itself.
             _ => {}
         }
+        Ok(())
     }
 
     fn shut(&mut self, index: u32, out: &mut Vec<Event>) {

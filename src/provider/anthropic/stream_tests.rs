@@ -124,3 +124,56 @@ fn an_answer_has_so_many_tool_calls() {
     let blocks = json!({"type": "message_start", "message": {"content": vec![json!({}); 5000]}});
     assert!(matches!(events(&[blocks]), Err(Error::Broken(_))));
 }
+
+fn begin(index: usize, block: &Value) -> Value {
+    json!({"type": "content_block_start", "index": index, "content_block": block})
+}
+
+fn piece(index: usize, delta: &Value) -> Value {
+    json!({"type": "content_block_delta", "index": index, "delta": delta})
+}
+
+#[test]
+fn and_so_many_blocks() {
+    let text = |index| begin(index, &json!({"type": "text", "text": "a"}));
+    let stop = |index| json!({"type": "content_block_stop", "index": index});
+    let texts = |many| (0..many).flat_map(|index| [text(index), stop(index)]).collect::<Vec<_>>();
+    assert_eq!(events(&texts(4096)).unwrap().len(), 4096);
+    // Also of those that say nothing.
+    let nothing = vec![begin(0, &json!({"type": "text"})); 4097];
+    // Open at the same time.
+    let open = (0..65).map(text).collect();
+    // Of which the pieces are now of one kind, now of another.
+    let pieces = [
+        piece(0, &json!({"type": "text_delta", "text": "a"})),
+        piece(0, &json!({"type": "thinking_delta", "thinking": "a"})),
+    ];
+    let turns = [vec![text(0)], pieces.into_iter().cycle().take(4097).collect()].concat();
+    for frames in [texts(4097), nothing, open, turns] {
+        assert_eq!(events(&frames).unwrap_err().facts().code, "upstream_broken");
+    }
+}
+
+#[test]
+fn a_call_has_a_name_and_its_arguments() {
+    let nameless = [begin(0, &json!({"type": "tool_use", "id": "t"}))];
+    let lost = [piece(3, &json!({"type": "input_json_delta", "partial_json": "{}"}))];
+    for frames in [&nameless[..], &lost] {
+        assert_eq!(events(frames).unwrap_err().facts().code, "upstream_broken");
+    }
+    // A number that is given again is that of the newer block.
+    let call = |id: &str| begin(0, &json!({"type": "tool_use", "id": id, "name": "f"}));
+    let arguments = piece(0, &json!({"type": "input_json_delta", "partial_json": "{\"x\":1}"}));
+    let mut done = Completion::default();
+    events(&[call("a"), call("b"), arguments]).unwrap().iter().for_each(|event| done.push(event));
+    let calls = done.choices[0].tool_calls.iter().map(|call| (&*call.id, &*call.arguments));
+    assert_eq!(calls.collect::<Vec<_>>(), [("a", "{}"), ("b", "{\"x\":1}")]);
+}
+
+#[test]
+fn what_comes_after_the_stop_reason_is_not_lost() {
+    let stop = json!({"type": "message_delta", "delta": {"stop_reason": "end_turn"}});
+    let read =
+        events(&[stop, begin(0, &json!({"type": "text", "text": "a"})), json!({"type": "message_stop"})]);
+    assert_eq!(read.unwrap().last(), Some(&Event::text("a")));
+}

@@ -90,8 +90,15 @@ pub(super) fn chat(body: &[u8]) -> Result<(Head, Completion)> {
         return Err(Error::broken("the answer has no choices"));
     }
     whole.choices.sort_by_key(|choice| choice.index);
-    let mut room = MOST_CALLS;
-    let choices = whole.choices.into_iter().map(|read| choice(read, &mut room)).collect::<Result<_>>()?;
+    let (mut room, mut ended) = (MOST_CALLS, false);
+    let mut read = |read: Choice<'_>| {
+        ended |= !read.finish_reason.0.is_empty();
+        choice(read, &mut room)
+    };
+    let choices: Vec<_> = whole.choices.into_iter().map(&mut read).collect::<Result<_>>()?;
+    if !ended && choices.iter().all(says_nothing) {
+        return Err(Error::broken("the answer says nothing, not even that it is all"));
+    }
     let completion = Completion { choices, usage: whole.usage.map(Into::into), ..Completion::default() };
     Ok((head(whole.id, whole.model), completion))
 }
@@ -99,7 +106,8 @@ pub(super) fn chat(body: &[u8]) -> Result<(Head, Completion)> {
 /// An answer. Its tool calls take from the room that all answers together have.
 fn choice(read: Choice<'_>, room: &mut usize) -> Result<chat::Choice> {
     let message = read.message;
-    let tool_calls: Vec<_> = bounds::within(message.tool_calls, room)?.into_iter().map(call).collect();
+    let calls = bounds::within(message.tool_calls, room)?.into_iter();
+    let tool_calls: Vec<_> = calls.map(call).collect::<Result<_>>()?;
     let reasoning = message.reasoning_content.filled().or_else(|| message.reasoning.filled());
     let finish = match read.finish_reason.0.as_ref() {
         "" if !tool_calls.is_empty() => chat::Finish::ToolCalls,
@@ -115,10 +123,16 @@ fn choice(read: Choice<'_>, room: &mut usize) -> Result<chat::Choice> {
     })
 }
 
-fn call(read: Call<'_>) -> ToolCall {
+fn says_nothing(choice: &chat::Choice) -> bool {
+    let chat::Choice { text, reasoning, refusal, tool_calls, .. } = choice;
+    text.is_empty() && reasoning.is_empty() && refusal.is_empty() && tool_calls.is_empty()
+}
+
+fn call(read: Call<'_>) -> Result<ToolCall> {
     let Function { name, arguments } = read.function;
-    let (id, name, arguments) = (read.id.0.into_owned(), name.0.into_owned(), arguments.0.into_owned());
-    ToolCall { id, name, arguments, ..ToolCall::default() }
+    let name = name.filled().ok_or_else(failure::nameless)?;
+    let (id, arguments) = (read.id.0.into_owned(), arguments.0.into_owned());
+    Ok(ToolCall { id, name, arguments, ..ToolCall::default() })
 }
 
 fn head(id: Text<'_>, model: Text<'_>) -> Head {
@@ -238,7 +252,7 @@ mod tests {
     #[test]
     fn a_whole_answer_has_so_many_parts() {
         let body = |choices: usize, calls: usize| {
-            let calls = vec![json!({}); calls];
+            let calls = vec![json!({"function": {"name": "f"}}); calls];
             let choice = json!({"message": {"tool_calls": calls}, "finish_reason": "stop"});
             json!({"choices": vec![choice; choices]}).to_string()
         };
@@ -254,6 +268,23 @@ mod tests {
         }
         let error = format!(r#"{{"error": [{}0]}}"#, "[],".repeat(100_000));
         assert_eq!(chat(error.as_bytes()).unwrap_err().facts().code, "upstream_failed");
+    }
+
+    #[test]
+    fn a_call_of_no_tool_and_an_answer_of_nothing_are_none() {
+        let read = |message: serde_json::Value, reason: Option<&str>| {
+            let choice = json!({"message": message, "finish_reason": reason});
+            chat(json!({"choices": [choice]}).to_string().as_bytes())
+        };
+        let call = |function: serde_json::Value| json!({"tool_calls": [{"id": "c", "function": function}]});
+        for message in [call(json!({"arguments": "{}"})), call(json!({"name": null})), call(json!(null))] {
+            assert!(matches!(read(message, Some("tool_calls")), Err(Error::Broken(_))));
+        }
+        assert!(matches!(read(json!({"content": ""}), None), Err(Error::Broken(_))));
+        assert!(read(json!({"content": ""}), Some("stop")).is_ok(), "it says that it is all");
+        assert!(read(json!({"content": "a"}), None).is_ok());
+        let (_, done) = read(json!({"tool_calls": [{"function": {"name": "f"}}]}), None).unwrap();
+        assert_eq!(done.choices[0].finish, Some(Finish::ToolCalls));
     }
 
     #[test]

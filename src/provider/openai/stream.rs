@@ -2,12 +2,13 @@
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
+use super::calls::{Calls, Piece};
 use crate::{
     chat::{Event, Finish},
     error::{Error, Result},
     provider::{
         Decoder,
-        bounds::{self, MOST_CALLS, MOST_CHOICES, at_most},
+        bounds::{self, Blocks, MOST_CALLS, MOST_CHOICES, at_most},
         failure,
         text::{Text, said},
     },
@@ -32,8 +33,10 @@ pub(super) struct Stream {
 /// How far one of the answers is.
 #[derive(Debug, Default)]
 struct Progress {
-    /// How many tool calls have begun.
-    calls: u32,
+    calls: Calls,
+    blocks: Blocks,
+    /// Whether it has said anything.
+    said: bool,
     finished: bool,
 }
 
@@ -74,28 +77,9 @@ struct Delta<'a> {
     reasoning: Text<'a>,
     #[serde(borrow)]
     refusal: Text<'a>,
-    /// A list of [`Call`].
+    /// A list of [`Piece`].
     #[serde(borrow)]
     tool_calls: Option<&'a RawValue>,
-}
-
-#[derive(Deserialize)]
-struct Call<'a> {
-    #[serde(default)]
-    index: Option<u32>,
-    #[serde(borrow, default)]
-    id: Text<'a>,
-    #[serde(borrow, default, deserialize_with = "nullable")]
-    function: Function<'a>,
-}
-
-#[derive(Default, Deserialize)]
-#[serde(default)]
-struct Function<'a> {
-    #[serde(borrow)]
-    name: Text<'a>,
-    #[serde(borrow)]
-    arguments: Text<'a>,
 }
 
 impl Decoder for Stream {
@@ -140,16 +124,20 @@ impl Decoder for Stream {
         if self.choices.is_empty() {
             return Err(Error::broken("the stream ended before it began"));
         }
+        if !self.choices.iter().any(|progress| progress.said || progress.finished) {
+            return Err(Error::broken("the stream ended before it said anything, even that it is all"));
+        }
         for (choice, progress) in (0..).zip(&mut self.choices) {
+            progress.calls.close()?;
             if progress.finished {
                 continue;
             }
             if !self.done {
                 return Err(Error::broken("the stream ended without a finish reason"));
             }
-            // The server says that this is all, only not why.
+            // The server says that this is all, only not why: some local ones and proxies never do.
             progress.finished = true;
-            let reason = if progress.calls > 0 { Finish::ToolCalls } else { Finish::Stop };
+            let reason = if progress.calls.len() > 0 { Finish::ToolCalls } else { Finish::Stop };
             out.push(Event::Finish { choice, reason });
         }
         Ok(())
@@ -170,8 +158,7 @@ impl Stream {
         if self.choices.len() <= at {
             self.choices.resize_with(at + 1, Progress::default);
         }
-        let progress = &mut self.choices[at];
-        let delta = read.delta;
+        let (progress, delta, before) = (&mut self.choices[at], read.delta, out.len());
         // vLLM sends both names with the same thought while it changes from one to the other.
         let thought = delta.reasoning_content.filled().or_else(|| delta.reasoning.filled());
         if let Some(text) = thought {
@@ -179,15 +166,20 @@ impl Stream {
         }
         out.extend(delta.content.filled().map(|text| Event::Text { choice, text }));
         out.extend(delta.refusal.filled().map(|text| Event::Refusal { choice, text }));
-        for call in bounds::within(delta.tool_calls, room)? {
-            let before = progress.calls;
-            let event = progress.call(choice, call);
-            self.calls += (progress.calls - before) as usize;
+        for piece in bounds::within::<Piece<'_>>(delta.tool_calls, room)? {
+            let begun = progress.calls.len();
+            let event = progress.calls.piece(choice, piece)?;
+            self.calls += progress.calls.len() - begun;
             if self.calls > MOST_CALLS {
                 return Err(bounds::too_many());
             }
-            out.push(event);
+            out.extend(event);
         }
+        for event in &out[before..] {
+            progress.blocks.count(event)?;
+            progress.said = true;
+        }
+        // What comes after the reason is part of the answer all the same.
         if !read.finish_reason.0.is_empty() && !progress.finished {
             if read.finish_reason.0 == "error" {
                 return Err(Error::broken("the provider ended the answer with an error"));
@@ -196,20 +188,6 @@ impl Stream {
             out.push(Event::Finish { choice, reason: finish_of(&read.finish_reason.0) });
         }
         Ok(())
-    }
-}
-
-impl Progress {
-    fn call(&mut self, choice: u32, call: Call<'_>) -> Event {
-        let id = call.id.filled();
-        // Without an index, as Gemini's compatible API has it, every id begins a call.
-        let index = call.index.unwrap_or_else(|| self.calls.saturating_sub(u32::from(id.is_none())));
-        // Some servers repeat id and name with every piece.
-        let begins = index >= self.calls;
-        self.calls = self.calls.max(index.saturating_add(1));
-        let name = call.function.name.filled();
-        let (id, name) = if begins { (id, name) } else { (None, None) };
-        Event::ToolCall { choice, index, id, name, arguments: call.function.arguments.0.into_owned() }
     }
 }
 
@@ -331,7 +309,7 @@ mod tests {
 
     #[test]
     fn all_answers_together_have_so_many_tool_calls() {
-        let calls = |index: u32, many: usize| json!({"choices": [{"index": index, "delta": {"tool_calls": vec![json!({"id": "c"}); many]}}]});
+        let calls = |index: u32, many: usize| json!({"choices": [{"index": index, "delta": {"tool_calls": (0..many).map(|id| json!({"id": format!("{many}-{id}"), "function": {"name": "f"}})).collect::<Vec<_>>()}}]});
         let told = |chunks: &[Value]| events(chunks).unwrap_err().to_string();
         let fits: Vec<_> = (0..128).map(|index| calls(index, MOST_CALLS / 128)).collect();
         assert_eq!(events(&fits).unwrap().len(), MOST_CALLS);
@@ -341,8 +319,6 @@ mod tests {
         for chunks in [
             vec![calls(0, MOST_CALLS + 1)],
             vec![many(json!(vec![json!({"index": 0}); 9]))],
-            vec![many(json!([{"index": 4000}]))],
-            vec![json!({"choices": [{"delta": {"tool_calls": [{"index": u32::MAX}]}}]})],
             vec![json!({"choices": vec![json!({}); 129]})],
             vec![json!({"choices": [{"index": 128, "delta": {"content": "a"}}]})],
             vec![json!({"choices": [{"index": u32::MAX}]})],
@@ -352,7 +328,50 @@ mod tests {
         // Pieces of one call are not calls.
         let piece = json!({"index": 0, "function": {"arguments": "x"}});
         let pieces = json!({"choices": [{"delta": {"tool_calls": vec![piece; 8]}}]});
-        assert_eq!(events(&vec![pieces; MOST_CALLS]).unwrap().len(), 8 * MOST_CALLS);
+        let named = json!({"choices": [{"delta": {"tool_calls": [{"function": {"name": "f"}}]}}]});
+        let all = [vec![named], vec![pieces; MOST_CALLS]].concat();
+        assert_eq!(events(&all).unwrap().len(), 1 + 8 * MOST_CALLS);
+        // Nor does it matter how they are numbered.
+        let far = json!({"index": u32::MAX, "function": {"name": "f"}});
+        assert_eq!(events(&[json!({"choices": [{"delta": {"tool_calls": [far]}}]})]).unwrap().len(), 1);
+    }
+
+    #[test]
+    fn texts_and_thoughts_in_turns_have_an_end() {
+        let turn = [json!({"content": "a"}), json!({"reasoning": "b"})];
+        let turns = |many: usize| -> Vec<_> {
+            turn.iter().cycle().take(many).map(|delta| json!({"choices": [{"delta": delta}]})).collect()
+        };
+        assert_eq!(events(&turns(4096)).unwrap().len(), 4096);
+        assert_eq!(events(&turns(4097)).unwrap_err().facts().code, "upstream_broken");
+    }
+
+    #[test]
+    fn what_comes_after_the_finish_reason_is_not_lost() {
+        let chunk =
+            |delta: Value, reason: Value| json!({"choices": [{"delta": delta, "finish_reason": reason}]});
+        let call = json!({"tool_calls": [{"id": "a", "function": {"name": "f", "arguments": "{}"}}]});
+        let read = events(&[
+            chunk(json!({"content": "a"}), json!("stop")),
+            chunk(json!({"content": "b"}), json!(null)),
+            chunk(call, json!("tool_calls")),
+        ])
+        .unwrap();
+        assert_eq!(read[..3], [Event::text("a"), Event::finish(Finish::Stop), Event::text("b")]);
+        assert!(matches!(&read[3..], [Event::ToolCall { name: Some(_), .. }]), "{read:?}");
+    }
+
+    #[test]
+    fn a_call_of_no_tool_is_no_answer() {
+        let call = |call: Value| json!({"choices": [{"delta": {"tool_calls": [call]}}]});
+        let at_once = events(&[call(json!({"id": "a", "function": {"arguments": "{}"}}))]);
+        let mut decoder = Stream::default();
+        let begun = call(json!({"id": "a"})).to_string();
+        decoder.frame("", begun.as_bytes(), &mut Vec::new()).unwrap();
+        let at_last = decoder.frame("", b"[DONE]", &mut Vec::new());
+        for told in [at_once.map(drop), at_last] {
+            assert_eq!(told.unwrap_err().facts().code, "upstream_broken");
+        }
     }
 
     #[test]
@@ -370,6 +389,17 @@ mod tests {
         decoder.frame("", br#"{"choices":[{"index":0,"delta":{"content":"a"}}]}"#, &mut out).unwrap();
         decoder.frame("", b"[DONE]", &mut out).unwrap();
         assert_eq!(out, [Event::text("a"), Event::finish(Finish::Stop)]);
-        assert!(Stream::default().frame("", b"[DONE]", &mut Vec::new()).is_err(), "nothing is no answer");
+        let nothing = r#"{"choices":[{"index":0,"delta":{"role":"assistant","content":""}}]}"#;
+        for frames in [&[][..], &[nothing], &[r#"{"choices":[]}"#, nothing, r#"{"choices":[],"usage":{}}"#]] {
+            let mut decoder = Stream::default();
+            frames.iter().for_each(|frame| decoder.frame("", frame.as_bytes(), &mut Vec::new()).unwrap());
+            let told = decoder.frame("", b"[DONE]", &mut Vec::new());
+            assert!(told.is_err_and(|error| error.facts().retry), "nothing is no answer: {frames:?}");
+        }
+        // An answer that says that it is all may be empty.
+        let stop = r#"{"choices":[{"index":0,"delta":{},"finish_reason":"stop"}]}"#;
+        let mut decoder = Stream::default();
+        decoder.frame("", stop.as_bytes(), &mut Vec::new()).unwrap();
+        decoder.frame("", b"[DONE]", &mut Vec::new()).unwrap();
     }
 }

@@ -56,6 +56,7 @@ pub fn parse(body: &[u8]) -> Result<Request> {
     let temperature = checks.within("temperature", body.temperature, 0.0..=2.0);
     let top_p = checks.within("top_p", body.top_p, 0.0..=1.0);
     checks.forms(&rest, &FORMS);
+    checks.stream_options(body.stream, rest.get("stream_options").is_some_and(|options| !options.is_null()));
     match &body.input {
         None => checks.wrong("input", "is required"),
         Some(TextOr::List(list)) if list.is_empty() => checks.wrong("input", "must have at least one item"),

@@ -180,6 +180,11 @@ fn mistakes_are_named_by_their_path_and_nothing_stored_is_asked_for() {
             with("input", json!([{"type": "odd"}])),
             "input[0].type: must be `message`, `function_call`, `function_call_output` or `reasoning`",
         ),
+        (
+            with("stream_options", json!({"include_obfuscation": false})),
+            "stream_options: is only allowed when `stream` is true",
+        ),
+        (with("stream_options", Value::Null), "it was accepted"),
         (with("max_output_tokens", json!(0)), "max_output_tokens: must be at least 1"),
         (
             with("previous_response_id", json!("a")),
