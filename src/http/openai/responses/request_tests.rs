@@ -136,7 +136,7 @@ fn thoughts_are_not_read_again_for_each_turn_that_says_nothing() {
         let silence = json!({"role": "assistant", "content": []});
         let items = std::iter::repeat_n(thought, count).chain(std::iter::repeat_n(silence, count));
         let body = json!({"model": "m", "input": items.collect::<Vec<_>>()}).to_string();
-        let times = (0..3).map(|_| {
+        let times = (0..6).map(|_| {
             let began = std::time::Instant::now();
             let chat = parse(body.as_bytes()).unwrap();
             let took = began.elapsed();
@@ -146,7 +146,7 @@ fn thoughts_are_not_read_again_for_each_turn_that_says_nothing() {
         times.min().unwrap().as_secs_f64()
     };
     let growth = least(8000) / least(1000);
-    assert!(growth < 24.0, "{growth} times");
+    assert!(growth < 32.0, "{growth} times");
 }
 
 #[test]
