@@ -13,7 +13,7 @@ use super::{
     openai::models::Row, respond_error,
 };
 use crate::{
-    call::Call,
+    call::{Call, Caller},
     chat::Request,
     error::{Error, Result},
 };
@@ -117,7 +117,7 @@ fn call(app: &App, inbound: &Inbound, endpoint: &'static str, mut chat: Request)
 
 /// `GET /v1/models`, in the words of whoever asks.
 pub async fn models(State(app): State<App>, request: HttpRequest<Body>) -> Response {
-    listed(&app, request, |rows, anthropic| {
+    listed(&app, request, |rows, _, anthropic| {
         Ok(if anthropic { anthropic::models::list(rows) } else { openai::models::list(rows) })
     })
 }
@@ -130,19 +130,27 @@ pub async fn model(
 ) -> Response {
     // A name that is no UTF-8 is none that exists, and who may not ask does not hear even that.
     let name = name.map_or_else(|_| "\u{fffd}".to_owned(), |Path(name)| name);
-    listed(&app, request, |rows, anthropic| {
+    listed(&app, request, |rows, caller, anthropic| {
         let running = app.running();
-        let route = running.table.canonical(&name);
-        let unknown = || Error::UnknownModel(running.pii.masker().mask(&name).into_owned());
-        let row = rows.iter().find(|row| row.id == route).ok_or_else(unknown)?;
-        Ok(if anthropic { anthropic::models::model(row) } else { openai::models::model(row) })
+        let table = &running.table;
+        let route = table.canonical(&name);
+        let row = match rows.iter().find(|row| row.id == route) {
+            Some(row) => *row,
+            // One that no list has, as its provider takes it by a pattern.
+            None => {
+                let lender = table.lender(route).filter(|_| !table.has(route) && table.allows(caller, route));
+                let unknown = || Error::UnknownModel(running.pii.masker().mask(&name).into_owned());
+                Row { id: route, owned_by: lender.ok_or_else(unknown)?, created: app.began_at() }
+            }
+        };
+        Ok(if anthropic { anthropic::models::model(&row) } else { openai::models::model(&row) })
     })
 }
 
 fn listed(
     app: &App,
     request: HttpRequest<Body>,
-    render: impl FnOnce(&[Row<'_>], bool) -> Result<Vec<u8>>,
+    render: impl FnOnce(&[Row<'_>], &Caller, bool) -> Result<Vec<u8>>,
 ) -> Response {
     let (id, path) = super::identity(&request);
     let anthropic = request.headers().contains_key(&names::ANTHROPIC_VERSION);
@@ -154,7 +162,7 @@ fn listed(
         let names = running.table.names();
         let rows = names.into_iter().filter(|(name, _)| running.table.allows(&caller, name));
         let rows: Vec<Row<'_>> = rows.map(|(id, owned_by)| Row { id, owned_by, created }).collect();
-        render(&rows, anthropic)
+        render(&rows, &caller, anthropic)
     };
     let response = listed().map(|body| {
         let mut response = Response::new(Body::from(body));

@@ -73,6 +73,29 @@ async fn a_key_sees_only_its_own_models() {
 }
 
 #[tokio::test]
+async fn a_model_that_a_pattern_serves_is_told_of_to_who_may_use_it() {
+    let upstream = Upstream::answering().await;
+    let mut entry = key("app", "sk-app");
+    entry["models"] = json!(["gpt-4o"]);
+    let lent = json!({
+        "auth": {"keys": [entry, key("all", "sk-all")]},
+        "providers": {"primary": {"models": ["gpt-*"]}},
+    });
+    let gateway = Setup::one(Wire::OpenAi, &upstream).set(&lent).start().await;
+    let told = async |name: &str, key: &str| {
+        gateway.ask("GET", &format!("/v1/models/{name}")).bearer(key).send().await
+    };
+    for name in ["gpt-4o", "gpt-5", "primary/gpt-4o"] {
+        let model = told(name, "sk-all").await.expect(200);
+        assert_eq!((&model["id"], &model["owned_by"]), (&json!(name), &json!("primary")));
+    }
+    assert_eq!(told("gpt-4o", "sk-app").await.expect(200)["object"], "model");
+    for (name, key) in [("gpt-5", "sk-app"), ("llama-3", "sk-all")] {
+        assert_eq!(told(name, key).await.expect(404)["error"]["code"], "model_not_found");
+    }
+}
+
+#[tokio::test]
 async fn health_metrics_and_docs_need_no_key() {
     let upstream = Upstream::answering().await;
     let keys = json!({"auth": {"keys": [key("app", "sk-app")]}});
