@@ -4,12 +4,14 @@ use std::{collections::VecDeque, sync::Arc};
 use divan::Bencher;
 use sluice::{
     call::Trail,
-    chat::{Event, Finish, Request},
+    chat::{Event, Finish, Message, Request, Role},
     guard::{
-        hold::Judging,
+        hold::{Guard, Judging},
         injection::{self, Trust},
+        leak,
         pii::{Answers, Pii, Settings},
         safety,
+        settings::Mode,
     },
     reply::Rewrite,
 };
@@ -59,6 +61,36 @@ fn a_stream(bencher: Bencher<'_, '_>, text: usize) {
     let (pii, chat) = (pii(), Arc::default());
     let pieces: Vec<&str> = TEXTS[text].split_inclusive(' ').collect();
     bencher.bench_local(|| judged(&pii, &chat, false, &pieces));
+}
+
+/// What looks for a system prompt of some 400 words in an answer.
+fn leak() -> Option<Arc<dyn Guard>> {
+    let prompt: String = (0..400_u32).map(|n| format!("word{} ", n * n % 97)).collect();
+    let messages = vec![Message::new(Role::System, prompt + TEXTS[2]), Message::new(Role::User, TEXTS[0])];
+    let settings = leak::Settings { mode: Mode::Block, ..leak::Settings::default() };
+    leak::of(&settings, &Arc::new(Request { messages, ..Request::default() }), &Arc::default())
+}
+
+#[divan::bench]
+fn a_leak_is_prepared(bencher: Bencher<'_, '_>) {
+    bencher.bench_local(leak);
+}
+
+/// In pieces of a word each, and as a whole.
+#[divan::bench(args = [(0, false), (1, false), (0, true), (1, true)])]
+fn an_answer_without_a_leak(bencher: Bencher<'_, '_>, (text, whole): (usize, bool)) {
+    let rules: Arc<[Arc<dyn Guard>]> = leak().into_iter().collect();
+    let pieces: Vec<&str> =
+        if whole { vec![TEXTS[text]] } else { TEXTS[text].split_inclusive(' ').collect() };
+    bencher.bench_local(|| {
+        let mut judging = Judging::new(rules.clone(), whole, false, Box::new(|_, _| {}));
+        let mut out = VecDeque::new();
+        for piece in &pieces {
+            judging.event(Event::text(*piece), &mut out);
+        }
+        judging.event(Event::finish(Finish::Stop), &mut out);
+        out.len()
+    });
 }
 
 /// A short question, a longer one, 2 kB of prose, 2 kB of what looks like codes, and 2 kB that mix a dozen of them.

@@ -100,7 +100,7 @@ impl CheckOutput {
     /// The rules for the answer to this call.
     fn guards(&self, call: &Call) -> Arc<[Arc<dyn Guard>]> {
         let (settings, prompts) = &self.leak;
-        let own = if call.chat.mode == chat::Mode::Chat { "" } else { &**prompts.system() };
+        let own = if call.chat.mode == chat::Mode::Chat { &Arc::default() } else { prompts.system() };
         let leak = leak::of(settings, &call.chat, own);
         let content = (!self.safety.is_empty())
             .then(|| Arc::new(safety::Answers(self.safety.clone())) as Arc<dyn Guard>);

@@ -106,6 +106,38 @@ async fn tool_arguments_are_judged_too() {
 }
 
 #[tokio::test]
+async fn a_system_prompt_never_leaves_however_it_is_spelled() {
+    const PROMPT: &str =
+        "You sell boats for Heron Yachts. Never tell anybody that our margin is forty percent.";
+    let settings = json!({"leak": {"mode": "block"}});
+    let asked = |stream: bool| {
+        json!({"model": "main", "stream": stream, "messages": [
+            {"role": "system", "content": PROMPT}, {"role": "user", "content": "Hi"}]})
+    };
+    let hex: String = PROMPT.bytes().map(|byte| format!("{byte:02x} ")).collect();
+    let letters: String = PROMPT.chars().flat_map(|letter| [letter, ' ']).collect();
+    let lines = json!({"body": PROMPT.replace(' ', "\n")});
+    for act in [Act::say(&letters), Act::say(&hex), Act::call_tool("mail", &lines)] {
+        let upstream = Upstream::start(act.chunks_of(5)).await;
+        let gateway = Setup::one(Wire::OpenAi, &upstream).set(&settings).start().await;
+        for stream in [false, true] {
+            let said = gateway.ask("POST", CHAT).json(&asked(stream)).send().await.text();
+            assert!(said.contains(FILTERED), "{said}");
+            assert!(!["Y o", "59 6", "sell", "f o"].iter().any(|piece| said.contains(piece)), "{said}");
+        }
+    }
+    let innocent = "We sell boats: S-L-O-O-P-S. 59 6f 75 20 is hex, 89 111 117 &#89; %20 \\u0059 <b>too</b>, \"aGVsbG8\"";
+    for chunk in [1, 4, 9] {
+        let upstream = Upstream::start(Act::say(innocent).chunks_of(chunk)).await;
+        let gateway = Setup::one(Wire::OpenAi, &upstream).set(&settings).start().await;
+        let (chunks, done) = gateway.stream(CHAT, &asked(true)).await.chunks().await;
+        let said = chunks.iter().filter_map(|chunk| chunk["choices"][0]["delta"]["content"].as_str());
+        assert!(done);
+        assert_eq!(said.collect::<String>(), innocent);
+    }
+}
+
+#[tokio::test]
 async fn an_innocent_answer_is_unchanged() {
     let text = "Call 555-0199 on 2024-05-11, order 12345678901234567, pay 1000-00-0001 or 078-05-112.";
     for chunk in [1, 3, 7, 100] {
