@@ -68,12 +68,11 @@ fn level(settings: &Settings) -> EnvFilter {
     set.or_else(|| filter(&settings.level)).unwrap_or_else(|| EnvFilter::new("info"))
 }
 
-/// What is written: all of the level in force, and where the gateway listens.
+/// What is written: all of the level in force, and where the gateway listens. Postgres says at each start that tables
+/// are there already, which nobody needs to know.
 fn shown(settings: &Settings) -> EnvFilter {
-    match format!("{START}=info").parse() {
-        Ok(start) => level(settings).add_directive(start),
-        Err(_) => level(settings),
-    }
+    let own = [format!("{START}=info"), "sqlx::postgres::notice=warn".to_owned()];
+    own.iter().filter_map(|own| own.parse().ok()).fold(level(settings), EnvFilter::add_directive)
 }
 
 /// A running log whose level can be changed. Cheap to clone.

@@ -465,4 +465,7 @@ async fn a_gateway_on_postgres_says_what_it_stands_on_and_never_the_password() {
     let gateway = Setup::one(Wire::OpenAi, &upstream).set(&store).env("TEST_POSTGRES", &url).start().await;
     assert_eq!(component(&gateway, "database").await, json!({"status": "ok", "kind": "postgres"}));
     assert!(!gateway.log().contains("hunter2"));
+    // Nor what Postgres says of tables that are there already.
+    let again = Setup::one(Wire::OpenAi, &upstream).set(&store).env("TEST_POSTGRES", &url).start().await;
+    assert!(!again.log().contains("already exists"), "{}", again.log());
 }
