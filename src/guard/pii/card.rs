@@ -11,7 +11,9 @@ const LONGEST: usize = 19;
 /// A card number that begins with the first of `groups`.
 pub(super) fn find(text: &Text<'_>, groups: &Groups) -> Option<Found> {
     let start = groups[0].start;
-    if !text.begins(start) || text.priced(start) {
+    if !(text.begins(start) || text.in_row(start) && text.row_begins(start) || track(text, groups))
+        || text.priced(start)
+    {
         return None;
     }
     if follows_digits(text, &groups[0]) {
@@ -25,24 +27,25 @@ pub(super) fn find(text: &Text<'_>, groups: &Groups) -> Option<Found> {
     if sum < 12 || (groups[0].len() < 3 && text.distance(Class::CARD, start).is_none()) {
         return None;
     }
-    let alone = (1..=groups.len()).rev().filter(|count| (12..=LONGEST).contains(&sums[count - 1])).find_map(|count| {
-        let part = &groups[..count];
-        let end = part[count - 1].end;
-        if !text.ends(end) {
-            return None;
-        }
-        // No telephone number has more digits (E.164).
-        if sums[count - 1] <= 15 && dialled(text, start) {
-            return None;
-        }
-        let announced = || text.announced(Class::CARD, Class::THING, start, end);
-        let next = groups.get(count).filter(|next| !year(&text.bytes[next.start..next.end]));
-        let written = grouped(part, next) || (tight(part, next) && announced());
-        if !written {
-            return None;
-        }
-        let digits = Digits::<LONGEST>::of(text, part)?;
-        let fits = digits.len() >= 12
+    let alone = (1..=groups.len()).rev().filter(|count| (12..=LONGEST).contains(&sums[count - 1])).find_map(
+        |count| {
+            let part = &groups[..count];
+            let end = part[count - 1].end;
+            if !text.ends(end) {
+                return None;
+            }
+            // No telephone number has more digits (E.164).
+            if sums[count - 1] <= 15 && dialled(text, start) {
+                return None;
+            }
+            let announced = || text.announced(Class::CARD, Class::THING, start, end);
+            let next = groups.get(count).filter(|next| !year(&text.bytes[next.start..next.end]));
+            let written = grouped(part, next) || (tight(part, next) && announced());
+            if !written {
+                return None;
+            }
+            let digits = Digits::<LONGEST>::of(text, part)?;
+            let fits = digits.len() >= 12
             && luhn(&digits)
             // The numbers of French companies have the same check digit.
             && !(digits.len() == 14 && text.names(Class::THING, start))
@@ -53,9 +56,16 @@ pub(super) fn find(text: &Text<'_>, groups: &Groups) -> Option<Found> {
                     && digits[0] == 4
                     && !(digits.len() == 13 && barcode(&digits))
                     && text.distance(Class::THING, start).is_none()));
-        fits.then_some(Found { kind: Kind::Card, start, end })
-    });
+            fits.then_some(Found { kind: Kind::Card, start, end })
+        },
+    );
     alone.or_else(|| among(text, groups))
+}
+
+/// Whether a number begins the first track of a magnetic stripe (ISO/IEC 7813): `%B4111111111111111^DOE/JOHN^2712…`.
+fn track(text: &Text<'_>, groups: &Groups) -> bool {
+    let Group { start, end, .. } = groups[0];
+    text.bytes[..start].ends_with(b"%B") && text.byte(end) == b'^'
 }
 
 /// A card of four groups of four digits, among other groups. A row of numbers in fours is mostly a table: it must show
