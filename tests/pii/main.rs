@@ -10,9 +10,14 @@ mod restore;
 mod rows;
 mod sentences;
 mod turns;
+mod unseen;
 mod values;
 
-use std::{collections::BTreeMap, sync::Arc, time::Instant};
+use std::{
+    collections::BTreeMap,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use sluice::{
     call::Trail,
@@ -233,8 +238,17 @@ fn a_longer_text_takes_as_much_longer() {
     let pii = Pii::new(&Settings { input, output: masking(), ..Settings::default() }).map(Arc::new).unwrap();
     let question: &dyn Fn(&str) = &|text| drop(pii.in_question(text));
     let answer: &dyn Fn(&str) = &|text| drop(streamed(&pii, &[text]));
-    let asked =
-        ["card 4", "ya29.", "street ", "::the sk-a1b2", "-----BEGIN PRIVATE KEY-----*", "a1", "phone (1"];
+    let asked = [
+        "card 4",
+        "ya29.",
+        "street ",
+        "::the sk-a1b2",
+        "-----BEGIN PRIVATE KEY-----*",
+        "a1",
+        "phone (1",
+        "dob,1\n",
+        "1@tcp(",
+    ];
     let answered = ["password=", "password='x ", "card 4", "a1 ", "-----BEGIN PRIVATE KEY-----*", "[at]"];
     let all = asked.map(|unit| (question, unit)).into_iter().chain(answered.map(|unit| (answer, unit)));
     for (judge, unit) in all {
@@ -247,9 +261,11 @@ fn a_longer_text_takes_as_much_longer() {
             };
             (0..6).map(|_| once()).min().unwrap()
         };
-        let (short, long) = (time(8 << 10), time(64 << 10));
-        // Eight times as much, not sixty-four.
-        assert!(long < short * 32, "{unit:?}: {short:?}, {long:?}");
+        let times = || (time(8 << 10), time(64 << 10));
+        // Eight times as much, not sixty-four. Where others work on the machine, the longer one is disturbed more often.
+        let linear = |(short, long): &(Duration, Duration)| *long < *short * 32;
+        let (short, long) = (0..4).map(|_| times()).find(linear).unwrap_or_else(times);
+        assert!(linear(&(short, long)), "{unit:?}: {short:?}, {long:?}");
     }
 }
 

@@ -60,7 +60,7 @@ pub(super) fn born(text: &Text<'_>, start: usize, end: usize) -> Option<Found> {
             || abbreviated(text, start)
             || starred(text, start, end)
     };
-    let good = text.begins(start) && ends && announced();
+    let good = (text.begins(start) || text.in_row(start)) && ends && announced();
     good.then_some(Found { kind: Kind::Birth, start, end })
 }
 

@@ -11,7 +11,9 @@ const LONGEST: usize = 19;
 /// A card number that begins with the first of `groups`.
 pub(super) fn find(text: &Text<'_>, groups: &Groups) -> Option<Found> {
     let start = groups[0].start;
-    if !text.begins(start) || text.priced(start) {
+    if !(text.begins(start) || text.in_row(start) && text.row_begins(start) || track(text, groups))
+        || text.priced(start)
+    {
         return None;
     }
     if follows_digits(text, &groups[0]) {
@@ -58,6 +60,12 @@ pub(super) fn find(text: &Text<'_>, groups: &Groups) -> Option<Found> {
         },
     );
     alone.or_else(|| among(text, groups))
+}
+
+/// Whether a number begins the first track of a magnetic stripe (ISO/IEC 7813): `%B4111111111111111^DOE/JOHN^2712…`.
+fn track(text: &Text<'_>, groups: &Groups) -> bool {
+    let Group { start, end, .. } = groups[0];
+    text.bytes[..start].ends_with(b"%B") && text.byte(end) == b'^'
 }
 
 /// A card of four groups of four digits, among other groups. A row of numbers in fours is mostly a table: it must show

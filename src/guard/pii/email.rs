@@ -139,8 +139,16 @@ fn domain_after(text: &Text<'_>, from: usize) -> Option<usize> {
     let sign = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '-') || foreign(c);
     let length: usize =
         text.str[from..].chars().take_while(|c| sign(*c)).map(char::len_utf8).take(LONGEST_DOMAIN).sum();
-    let domain = text.str[from..from + length].trim_end_matches(['.', '-']);
+    let domain = &text.str[from..from + length];
+    // `ann@example.org...now`
+    let domain = domain.split("..").next().unwrap_or_default().trim_end_matches(['.', '-']);
     let (host, last) = domain.rsplit_once('.')?;
+    // `ann@example.org—thanks`: no ending has a hyphen within.
+    let cut = last.split('-').next().filter(|cut| cut.len() < last.len() && spoken::is_ending(cut));
+    let (domain, last) = match cut {
+        Some(cut) if !last.starts_with("xn--") => (&domain[..host.len() + 1 + cut.len()], cut),
+        _ => (domain, last),
+    };
     let ending =
         last.starts_with("xn--") || (last.chars().count() >= 2 && last.chars().all(char::is_alphabetic));
     let labels =

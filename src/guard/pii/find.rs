@@ -49,6 +49,9 @@ pub(super) fn look(
     let view = Text::new(&folded.text, folded.numbers, people, wanted.ahead);
     let mut found = Vec::new();
     words(&view, wanted, &mut found);
+    if wanted.has(Kind::Secret) {
+        columns(&view, &mut found);
+    }
     if view.numbers {
         let unfolded = matches!(folded.text, Cow::Borrowed(_));
         let from = if unfolded { super::open::resume(view.bytes, from) } else { 0 };
@@ -87,8 +90,13 @@ pub(super) fn open_quiet(text: &str, wanted: Wanted, customs: &[Custom]) -> usiz
 
 /// Asks every recogniser for each candidate that digits and at signs show.
 fn numbers(text: &Text<'_>, from: usize, wanted: Wanted, found: &mut Vec<Found>) {
-    if wanted.has(Kind::Email) {
-        found.extend(memchr::memchr_iter(b'@', text.bytes).filter_map(|at| email::find(text, at)));
+    for at in memchr::memchr_iter(b'@', text.bytes) {
+        if wanted.has(Kind::Email) {
+            found.extend(email::find(text, at));
+        }
+        if text.ahead && wanted.has(Kind::Secret) {
+            found.extend(login::source(text, at));
+        }
     }
     if wanted.has(Kind::Ip) {
         let mut next = 0;
@@ -204,6 +212,7 @@ fn words(text: &Text<'_>, wanted: Wanted, found: &mut Vec<Found>) {
             let prefixed = key::prefixed(text, hit).map(|found| beyond(hit, found, wanted));
             run = prefixed.map_or_else(|| secret::run(text, hit.start), |found| found.end);
             found.extend(prefixed);
+            found.extend(prefixed.and_then(|_| key::paired(text, hit)));
         }
         if secret
             && hit.class.meets(Class::PEM)
@@ -223,7 +232,10 @@ fn words(text: &Text<'_>, wanted: Wanted, found: &mut Vec<Found>) {
                 false => login::basic(text, hit.end, false),
             });
         }
-        if secret && hit.class.meets(Class::PASSWORD.or(Class::KEY)) && hit.start >= value {
+        if secret && text.ahead && hit.class.meets(Class::PASSWORD) {
+            found.extend(login::piped(text, hit));
+        }
+        if secret && hit.class.meets(Class::PASSWORD.or(Class::KEY).or(Class::FIELD)) && hit.start >= value {
             let announced = secret::announced(text, hit);
             // A short one may announce what comes next: `Authorization: Bearer …`.
             value = announced.map_or_else(|| secret::run(text, hit.end), |found| found.end);
@@ -243,6 +255,12 @@ fn words(text: &Text<'_>, wanted: Wanted, found: &mut Vec<Found>) {
             found.extend(people::address(text, hit));
         }
     }
+}
+
+/// Passwords in the columns that a header says hold them.
+fn columns(text: &Text<'_>, found: &mut Vec<Found>) {
+    let cells = text.cells.iter().filter(|cell| cell.class.meets(Class::PASSWORD.or(Class::FIELD)));
+    found.extend(cells.filter_map(|cell| secret::listed(text, cell.start, cell.end)));
 }
 
 /// In an answer the beginning by which a secret is known is no part of it.

@@ -35,7 +35,7 @@ pub(super) const LONGEST: usize = 48;
 pub(super) fn find(text: &Text<'_>, at: usize) -> Option<Found> {
     let start = at.checked_sub(2)?;
     let length = length(&text.bytes[start..at])?;
-    if !text.byte(at + 1).is_ascii_digit() || !text.begins(start) {
+    if !text.byte(at + 1).is_ascii_digit() || !begins(text, start) {
         return None;
     }
     let mut number = [0_u8; 34];
@@ -56,11 +56,22 @@ pub(super) fn find(text: &Text<'_>, at: usize) -> Option<Found> {
         }
         end += 1;
     }
-    (text.ends(end) && end - start <= LONGEST && checks(&number[..length])).then_some(Found {
+    // `IBAN:DE89…BIC:…`: in a stream no number waits for the word.
+    let bank = by == 0 && text.ahead && text.bytes[end..].starts_with(b"BIC");
+    ((text.ends(end) || bank) && end - start <= LONGEST && checks(&number[..length])).then_some(Found {
         kind: Kind::Iban,
         start,
         end,
     })
+}
+
+/// Whether a number may begin here: also behind `IBAN` itself, and a digit and a colon, as in `:25:DE89…` (MT940).
+fn begins(text: &Text<'_>, start: usize) -> bool {
+    let named = || {
+        let before = start.checked_sub(4).filter(|at| text.bytes[*at..start].eq_ignore_ascii_case(b"IBAN"));
+        before.is_some_and(|at| text.begins(at))
+    };
+    text.begins(start) || text.before(start) == b':' || named()
 }
 
 /// Where the check digits are of a number that may go on behind the end of the text.
@@ -69,7 +80,7 @@ pub(super) fn unfinished(text: &Text<'_>) -> Option<usize> {
     let begun = |at: usize| {
         let Some(start) = at.checked_sub(2) else { return false };
         let digits = text.byte(at).is_ascii_digit() && (at + 1 == end || text.byte(at + 1).is_ascii_digit());
-        let Some(most) = length(&text.bytes[start..at]).filter(|_| digits && text.begins(start)) else {
+        let Some(most) = length(&text.bytes[start..at]).filter(|_| digits && begins(text, start)) else {
             return false;
         };
         let plain = |b: &u8| b.is_ascii_alphanumeric() || matches!(b, b' ' | b'-' | b'.');

@@ -181,6 +181,46 @@ pub(super) fn prefixed(text: &Text<'_>, hit: &Hit) -> Option<Found> {
     found(end)
 }
 
+/// The length of the secret that belongs to an access key of Amazon's.
+const PAIRED: usize = 40;
+
+/// The secret that stands beside the access key which `hit` begins: `AKIA… / …`, `AKIA…:…`, a column further.
+pub(super) fn paired(text: &Text<'_>, hit: &Hit) -> Option<Found> {
+    let start = beside(text, hit)?;
+    let length = text.bytes[start..].iter().take(PAIRED + 1).take_while(|b| is_base64(**b)).count();
+    let value = &text.bytes[start..start + length];
+    let good = length == PAIRED && mixed(value) && chancy(value);
+    good.then_some(Found { kind: Kind::Secret, start, end: start + length })
+}
+
+/// Where such a secret begins that may go on behind the end of the text.
+pub(super) fn paired_unfinished(text: &Text<'_>, hit: &Hit) -> Option<usize> {
+    let start = beside(text, hit)?;
+    let rest = &text.bytes[start..];
+    (rest.len() <= PAIRED && rest.iter().all(|b| is_base64(*b))).then_some(start)
+}
+
+fn is_base64(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric() || matches!(byte, b'/' | b'+' | b'=')
+}
+
+/// Where a value begins that one sign parts from the access key which `hit` begins.
+fn beside(text: &Text<'_>, hit: &Hit) -> Option<usize> {
+    let rest = &text.bytes[hit.start..];
+    let key = rest.len() > 20 && (rest.starts_with(b"AKIA") || rest.starts_with(b"ASIA"));
+    let capital = |b: &u8| b.is_ascii_uppercase() || b.is_ascii_digit();
+    if !key || !rest[4..20].iter().all(capital) {
+        return None;
+    }
+    let skip = |at: usize, signs: &[u8], most: usize| {
+        at + text.bytes[at..].iter().take(most).take_while(|b| signs.contains(b)).count()
+    };
+    let at = skip(hit.start + 20, b"\"' ", 2);
+    let sign = skip(at, b"/:,;|\t", 1);
+    let value = skip(sign, b"\"' ", 2);
+    (sign > at).then_some(value)
+}
+
 /// A JSON web token: two or three parts in base64, the first an object.
 fn jwt(text: &Text<'_>, start: usize) -> Option<Found> {
     let sign = |b: &u8| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'-' | b'.' | b'=' | b'+' | b'/');
@@ -259,7 +299,9 @@ pub(super) fn numbered(text: &Text<'_>, start: usize, end: usize) -> Option<Foun
         let end = start + 4 + length;
         return (length >= 40 && mixed(value)).then_some(Found { kind: Kind::Secret, start, end });
     }
-    if !(8..=10).contains(&(end - start)) || text.byte(end) != b':' || !text.begins(start) {
+    // As it stands in addresses: `api.telegram.org/bot…`.
+    let path = || text.bytes[..start].ends_with(b"/bot");
+    if !(8..=10).contains(&(end - start)) || text.byte(end) != b':' || !(text.begins(start) || path()) {
         return None;
     }
     let value = &text.bytes[end + 1..];

@@ -39,14 +39,58 @@ pub(super) fn address(text: &Text<'_>, at: usize, whole: bool) -> Option<Found> 
         _ => rest,
     };
     let sign = authority.rfind('@')?;
-    let (_, word) = authority[..sign].split_once(':')?;
-    if scheme == 0 || word.is_empty() || stand_in(word) {
+    let (name, word) = authority[..sign].split_once(':')?;
+    if scheme == 0 || word.is_empty() || stand_in(word) || is_sample(name, word) {
         return None;
     }
     let shown = if whole { rest } else { authority };
     let end = from + shown.trim_end_matches(['.', ',', ';', ')', ']', '}']).len();
     let start = if whole { at - scheme } else { from };
     Some(Found { kind: Kind::Secret, start, end })
+}
+
+/// Whether a login is as manuals write it: `user:password`.
+fn is_sample(name: &str, word: &str) -> bool {
+    matches!(name, "user" | "username") && word == "password"
+}
+
+/// A login in the source of a database as Go's drivers have it: `name:word@tcp(db:3306)/shop`. In an answer it has
+/// left when the sign comes.
+pub(super) fn source(text: &Text<'_>, at: usize) -> Option<Found> {
+    if !["tcp(", "unix("].iter().any(|net| text.bytes[at + 1..].starts_with(net.as_bytes())) {
+        return None;
+    }
+    let sign = |b: &&u8| b.is_ascii_graphic() && !matches!(**b, b'"' | b'\'' | b'`' | b'<' | b'>' | b'=');
+    let start = at - text.bytes[..at].iter().rev().take(LONGEST_VALUE).take_while(sign).count();
+    let (name, word) = text.str[start..at].split_once(':')?;
+    let good = !(name.is_empty() || word.is_empty() || stand_in(word) || is_sample(name, word));
+    good.then_some(Found { kind: Kind::Secret, start, end: at })
+}
+
+/// A password that a command is handed by another one, `echo x | docker login --password-stdin`; `hit` is the word in
+/// the option.
+pub(super) fn piped(text: &Text<'_>, hit: &Hit) -> Option<Found> {
+    let option = text.bytes[..hit.start].ends_with(b"--") && text.bytes[hit.end..].starts_with(b"-stdin");
+    if !option {
+        return None;
+    }
+    let from = floor(text.str, hit.start.saturating_sub(COMMAND));
+    let pipe = from + text.str[from..hit.start].rfind('|')?;
+    let line = text.str[from..pipe].trim_end_matches(' ');
+    let at = ["echo ", "printf "].iter().filter_map(|tool| Some(line.rfind(tool)? + tool.len())).max()?;
+    // Options, and the form of what is printed.
+    let mut at = from + at;
+    for option in ["-n ", "-e ", "'%s' ", "\"%s\" ", "%s "] {
+        at += if text.str[at..].starts_with(option) { option.len() } else { 0 };
+    }
+    let argument = value(text, at);
+    let end = argument.end.filter(|end| *end <= pipe)?;
+    let rest = text.str[end..pipe].trim_matches(|c: char| c.is_whitespace() || matches!(c, '"' | '\''));
+    (rest.is_empty() && is_password(&text.str[argument.start..end], false, false)).then_some(Found {
+        kind: Kind::Secret,
+        start: argument.start,
+        end,
+    })
 }
 
 /// Base64 as headers have it, with or without its padding.

@@ -27,6 +27,7 @@ pub(super) fn stand_in(word: &str) -> bool {
         "your",
         "example",
         "placeholder",
+        "_here",
         "changeme",
         "change_me",
         "redacted",

@@ -18,7 +18,8 @@ pub(super) fn ssn(text: &Text<'_>, groups: &Groups) -> Option<Found> {
     let number =
         |range: std::ops::Range<usize>| digits[range].iter().fold(0_u32, |n, d| n * 10 + u32::from(*d));
     let given = !matches!(number(0..3), 0 | 666 | 900..) && number(3..5) != 0 && number(5..9) != 0;
-    if !given || !text.begins(start) || !text.ends(end) || more(groups, count) {
+    let begins = text.begins(start) || (parted && groups[1].by == b'-' && text.in_row(start));
+    if !given || !begins || !text.ends(end) || more(groups, count) {
         return None;
     }
     let announced = text.announced(Class::SSN, Class::THING, start, end);
@@ -51,7 +52,9 @@ pub(super) fn nhs(text: &Text<'_>, groups: &Groups) -> Option<Found> {
         digits[..9].iter().zip((2..=10).rev()).map(|(digit, weight)| u32::from(*digit) * weight).sum();
     let check = (11 - sum % 11) % 11;
     let good = check == u32::from(digits[9]) && digits.iter().any(|digit| *digit != digits[0]);
-    if !good || !text.begins(start) || !text.ends(end) || more(groups, count) {
+    // `/Patient/4316449613`
+    let path = text.before(start) == b'/' && text.before(start - 1).is_ascii_alphabetic();
+    if !good || !(text.begins(start) || path) || !text.ends(end) || more(groups, count) {
         return None;
     }
     let announced = text.announced(Class::NHS, Class::PHONE, start, end);
@@ -66,8 +69,8 @@ pub(super) fn nhs(text: &Text<'_>, groups: &Groups) -> Option<Found> {
         && text.str[..start - 1].trim_end_matches(|c: char| c.is_ascii_digit()).ends_with('+');
     let typical = parted && groups[1].by == b' ' && matches!(digits[0], 4 | 6 | 7 | 9) && !country;
     let contested = Class::PHONE.or(Class::CALL).or(Class::THING);
-    let good =
-        announced || (typical && text.distance(contested, start).is_none() && (!american || patient()));
+    let good = announced
+        || (!path && typical && text.distance(contested, start).is_none() && (!american || patient()));
     good.then_some(Found { kind: Kind::Nhs, start, end })
 }
 
@@ -102,7 +105,13 @@ pub(super) fn nino(text: &Text<'_>, at: usize) -> Option<Found> {
     {
         let capital = text.bytes[start].is_ascii_uppercase() && text.byte(letter).is_ascii_uppercase();
         let other = Class::THING.or(Class::PASSPORT).or(Class::VERSION);
-        let good = announced() || (capital && !text.close(other, start, 24));
+        // A reference may be anything, and this has a form of its own; `-77` behind it makes another one.
+        let reference = || {
+            let word =
+                text.nearest(other, start).map(|hit| &text.bytes[hit.start..hit.end]).unwrap_or_default();
+            word.len() >= 3 && word[..3].eq_ignore_ascii_case(b"ref") && text.byte(letter + 1) != b'-'
+        };
+        let good = announced() || (capital && (!text.close(other, start, 24) || reference()));
         return good.then_some(Found { kind: Kind::Nino, start, end: letter + 1 });
     }
     // Some leave the last letter out.
@@ -112,7 +121,11 @@ pub(super) fn nino(text: &Text<'_>, at: usize) -> Option<Found> {
 /// The number of a passport, where one is announced: six to nine letters and
 /// digits, most of them digits. `at` is where its first digits are.
 pub(super) fn passport(text: &Text<'_>, at: usize) -> Option<Found> {
-    text.distance(Class::PASSPORT, at)?;
+    let behind = || text.ahead && text.has(Class::PASSPORT);
+    let before = text.distance(Class::PASSPORT, at);
+    if before.is_none() && !behind() {
+        return None;
+    }
     let (mut start, mut end) = text.token(at);
     // Letters, or a series of four digits, may stand apart.
     let series = |from: usize, to: usize| text.bytes[from..to].iter().all(u8::is_ascii_digit);
@@ -149,8 +162,62 @@ pub(super) fn passport(text: &Text<'_>, at: usize) -> Option<Found> {
         && size == 8
         && (text.bytes[start..].starts_with(b"19") || text.bytes[start..].starts_with(b"20"));
     let good = number && !day && text.begins(start) && text.ends(end) && !text.priced(start);
-    (good && text.announced(Class::PASSPORT, Class::THING.or(Class::PHONE).or(Class::BIRTH), start, end))
-        .then_some(Found { kind: Kind::Passport, start, end })
+    let not = Class::THING.or(Class::PHONE).or(Class::BIRTH);
+    let announced = || match before {
+        None => is_said(text, end) && text.announced(Class::PASSPORT, not, start, end),
+        Some(_) => {
+            (text.announced(Class::PASSPORT, not, start, end) || or_id(text, start)) && !another(text, start)
+        }
+    };
+    (good && announced()).then_some(Found { kind: Kind::Passport, start, end })
+}
+
+/// Whether the word behind a number says what it is, and does not only follow it: `C01X00T47 is my passport`.
+fn is_said(text: &Text<'_>, end: usize) -> bool {
+    let from = text.hits.partition_point(|hit| hit.start < end);
+    let Some(hit) = text.hits[from..].iter().find(|hit| hit.class.meets(Class::PASSPORT)) else {
+        return false;
+    };
+    let small = [
+        "is", "was", "my", "his", "her", "their", "our", "your", "the", "a", "old", "new", "ist", "mein",
+        "meine", "sein", "ihr", "est", "mon", "son", "es", "mi", "su", "è", "il", "mio", "suo", "number",
+        "no", "of", "uk", "us",
+    ];
+    let between = &text.str[end..hit.start];
+    let mut words = between.split(|c: char| !c.is_alphanumeric()).filter(|word| !word.is_empty());
+    between.len() <= 28 && words.all(|word| small.iter().any(|small| small.eq_ignore_ascii_case(word)))
+}
+
+/// Whether a passport is announced together with other papers: `Passport/ID: …`, `passport or ID …`.
+fn or_id(text: &Text<'_>, start: usize) -> bool {
+    let Some(hit) = text.nearest(Class::THING, start) else { return false };
+    let word = text.str[hit.start..hit.end].trim_end_matches(':');
+    let tied = || {
+        let passport = text.nearest(Class::PASSPORT, hit.start)?;
+        let between = text.str.get(passport.end..hit.start)?.trim();
+        Some(
+            ["/", "or", "and", "&", "o", "oder", "ou", ","]
+                .iter()
+                .any(|tie| tie.eq_ignore_ascii_case(between)),
+        )
+    };
+    word.eq_ignore_ascii_case("id") && text.names(Class::THING, start) && tied() == Some(true)
+}
+
+/// Whether the word that announces a passport has its number already, and another word names this one:
+/// `passport C01X00T47, visa V1234567`.
+fn another(text: &Text<'_>, start: usize) -> bool {
+    let Some(distance) = text.distance(Class::PASSPORT, start) else { return false };
+    let between = &text.str[start - distance..start];
+    if between.bytes().filter(u8::is_ascii_digit).count() < 4 {
+        return false;
+    }
+    let after = between.rsplit(|c: char| c.is_ascii_digit()).next().unwrap_or_default();
+    let mut words = after.split(|c: char| !c.is_alphabetic()).filter(|word| !word.is_empty());
+    let small = ["and", "und", "old", "new", "number", "now", "old", "the", "was", "her", "his", "is"];
+    words
+        .next_back()
+        .is_some_and(|word| word.len() >= 3 && !small.iter().any(|w| w.eq_ignore_ascii_case(word)))
 }
 
 /// Whether more groups of the same row follow.

@@ -163,6 +163,9 @@ fn secrets(text: &Text<'_>) -> usize {
         if class.meets(Class::PREFIX) && unbroken(hit.end) {
             open = open.min(hit.end);
         }
+        if class.meets(Class::PREFIX) {
+            open = open.min(key::paired_unfinished(text, hit).unwrap_or(length));
+        }
         if class.meets(Class::PEM) && key::pem_open(text, hit.start) {
             open = open.min(hit.end);
         }
@@ -177,7 +180,7 @@ fn secrets(text: &Text<'_>) -> usize {
         if class.meets(Class::LOGIN) {
             open = open.min(login::unfinished(text, hit).unwrap_or(length));
         }
-        if class.meets(Class::KEY.or(Class::PASSWORD)) {
+        if class.meets(Class::KEY.or(Class::PASSWORD).or(Class::FIELD)) {
             open = open.min(secret::unfinished(text, hit).unwrap_or(length));
         }
     }

@@ -20,6 +20,7 @@ const LENGTHS: &[(&str, usize, usize)] = &[
     ("1", 11, 11),
     ("7", 11, 11),
     ("27", 11, 11),
+    ("30", 12, 12),
     ("31", 10, 11),
     ("33", 11, 11),
     ("34", 11, 11),
@@ -59,6 +60,7 @@ pub(super) fn find(text: &Text<'_>, groups: &Groups) -> Option<Found> {
             || !(text.names(Class::THING.or(Class::VERSION), start)
                 || groups.get(1).is_some_and(|group| group.by == b'.')
                 || in_a_row(text, start)));
+    let counted = || counts(text, start);
     // Only as many groups as have the digits of a number; nationally none but the first has a single digit.
     let plausible = |group: &Group| group.len() >= 2 || international;
     let most = 1 + groups[1..].iter().take(GROUPS - 1).take_while(|group| plausible(group)).count();
@@ -116,6 +118,10 @@ pub(super) fn find(text: &Text<'_>, groups: &Groups) -> Option<Found> {
         return None;
     }
     for (part, digits, end) in counts.filter_map(whole) {
+        // Their number, and none of them: `phones sold: …`.
+        if part.len() == 1 && counted() {
+            continue;
+        }
         let strict = text.announced(Class::PHONE, OTHER, start, end);
         let strict = strict || signed(text, start) || place(text, end).is_some();
         let loose =
@@ -186,10 +192,46 @@ fn dialled(digits: &[u8], text: &Text<'_>, groups: &Groups, plus: bool) -> bool 
     let size = digits.len() - usize::from(trunk && digits.len() > 4);
     let length = LENGTHS.iter().find(|(code, ..)| is(code));
     let fits = length.map_or((8..=15).contains(&size), |(_, least, most)| (*least..=*most).contains(&size));
-    // Without a plus only whole groups tell a prefix from a number that begins with zeros.
+    // Without a plus only whole groups tell a prefix from a number that begins with zeros, or a field of its own.
+    let field = || size >= 11 && length.is_some() && is_field(text, groups[0]);
     known
         && fits
-        && (plus || groups.len() > 1 || text.close(Class::PHONE.or(Class::CALL), groups[0].start, 24))
+        && (plus
+            || groups.len() > 1
+            || text.close(Class::PHONE.or(Class::CALL), groups[0].start, 24)
+            || field())
+}
+
+/// Whether a number is a field of a row.
+fn is_field(text: &Text<'_>, group: Group) -> bool {
+    let by = text.before(group.start);
+    matches!(by, b';' | b'|' | b'\t') && text.byte(group.end) == by
+}
+
+/// What is counted, where its number follows: `mobile users: …`.
+const COUNTED: &str = " machine machines user users session sessions call calls line lines subscriber subscribers sale sales sold device \
+    devices visit visits visitor visitors download downloads traffic customer customers network networks install installs payment payments \
+    view views click clicks page pages contract contracts tower towers unit units shipment shipments revenue market subscription subscriptions \
+    connection connections minute minutes record records handset handsets hit hits shipped produced contains counts count \
+    message messages sent received volume volumes ";
+
+/// Whether the word that announces a number at `start` is about how many there are.
+fn counts(text: &Text<'_>, start: usize) -> bool {
+    let Some(hit) = text.nearest(Class::PHONE.or(Class::CALL), start) else { return false };
+    // `phones`, and no other words that begin so.
+    let rest = &text.str[hit.end..start];
+    let rest = rest.strip_prefix('s').unwrap_or(rest);
+    let mut words = rest.split(|c: char| !c.is_alphanumeric()).filter(|word| !word.is_empty());
+    let is = |word: &str| {
+        let lower = format!(" {} ", word.to_ascii_lowercase());
+        word.len() < 16 && COUNTED.contains(&*lower)
+    };
+    // `cell A1`
+    let place = |word: &str| {
+        let bytes = word.as_bytes();
+        matches!(bytes, [b'A'..=b'Z', b'0'..=b'9', ..]) && bytes.len() <= 4
+    };
+    words.next().is_some_and(|word| is(word) || place(word))
 }
 
 /// Whether a national number has a form that hardly anything else has.

@@ -5,7 +5,8 @@ use super::{
         chancy, is_about, is_address, is_method, is_name, jumbled, mixed, phrase, plain_word, stand_in,
         strange,
     },
-    text::{Found, Text, ceil, floor},
+    text::{Found, Text, ceil},
+    tie::{Tie, value_after},
     words::{Class, Hit},
 };
 
@@ -19,14 +20,9 @@ pub(super) fn run(text: &Text<'_>, at: usize) -> usize {
 
 /// A value that the word `hit` announces: `password = x`, `"api_key": "x"`, `the token is x`.
 pub(super) fn announced(text: &Text<'_>, hit: &Hit) -> Option<Found> {
-    let password = hit.class.meets(Class::PASSWORD);
+    let password = hit.class.meets(Class::PASSWORD.or(Class::FIELD));
     let bytes = text.bytes;
-    // The rest of the name of a field.
-    let name = bytes[hit.end..]
-        .iter()
-        .take(24)
-        .take_while(|b| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'-'))
-        .count();
+    let name = name_after(text, hit);
     if is_about(&text.str[hit.end..hit.end + name]) {
         return None;
     }
@@ -36,6 +32,10 @@ pub(super) fn announced(text: &Text<'_>, hit: &Hit) -> Option<Found> {
         return None;
     }
     let (value, tie) = value_after(text, hit.end + name, hit)?;
+    let field = hit.class.meets(Class::FIELD);
+    if field && (name > 0 || !is_field(text, hit, value, tie)) || is_work(text, hit, tie) {
+        return None;
+    }
     // `Authorization: Basic x`: a name and a password in base64.
     if text.bytes[value..].get(..6).is_some_and(|head| head.eq_ignore_ascii_case(b"basic ")) {
         return super::login::basic(text, value + 5, true);
@@ -79,7 +79,16 @@ pub(super) fn announced(text: &Text<'_>, hit: &Hit) -> Option<Found> {
         _ if stand_in(word) || word.contains("://") => false,
         // `if password == confirm_password`, `AccountKey=…;` has a name of its own.
         _ if !quoted && is_name(word, password) && !(password && is_setting(text, hit, value, word)) => false,
-        Tie::Bare => strange(word) || jumbled(word) || phrase(word, 4),
+        // `clave` is any key.
+        _ if field && !is_setting(text, hit, value, word) => {
+            let long = word.len() >= 8 && !word.contains(' ');
+            let named = quoted && matches!(text.before(hit.start), b'_' | b'-');
+            long && (strange(word) || named) || jumbled(word) || phrase(word, 3)
+        }
+        Tie::Call => is_given(word, password),
+        // WordPress's keys have spaces.
+        Tie::Tight if !password && text.byte(hit.end + name + 1) == b',' => is_given(word, password),
+        Tie::Bare => strange(word) || jumbled(word) || phrase(word, 4) || numbered_phrase(word),
         Tie::Prose if password => {
             let wide = || text.str[..value].trim_end_matches(' ').ends_with(super::text::is_wide);
             let number = || (6..=16).contains(&word.len()) && word.bytes().all(|b| b.is_ascii_digit());
@@ -90,7 +99,12 @@ pub(super) fn announced(text: &Text<'_>, hit: &Hit) -> Option<Found> {
             (strange(word) && word.len() >= 4)
                 || (quoted && word.len() >= 8 && !word.contains(' '))
                 || (word.len() >= 6 && word.bytes().all(|b| b.is_ascii_digit()))
-                || (tie == Tie::Tight && word.len() >= 6 && !word.contains(['(', '.']) && plain_word(word))
+                || (tie == Tie::Tight
+                    && word.len() >= 6
+                    && !word.contains(['(', '.'])
+                    && plain_word(word)
+                    // `two_pass=enabled`
+                    && (hit.end < value || is_setting(text, hit, value, word)))
                 || (tie == Tie::Colon && word.len() >= 6 && plain_word(word) && signs_in(text, hit))
                 || jumbled(word)
                 || phrase(word, 3)
@@ -102,6 +116,67 @@ pub(super) fn announced(text: &Text<'_>, hit: &Hit) -> Option<Found> {
         }
     };
     good.then_some(Found { kind: Kind::Secret, start: value, end })
+}
+
+/// The length of the rest of the name of a field behind a word. What has its sign with it, as `pass=`, has no rest.
+fn name_after(text: &Text<'_>, hit: &Hit) -> usize {
+    let letter = |b: &&u8| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'-');
+    match text.before(hit.end) {
+        b':' | b'=' => 0,
+        _ => text.bytes[hit.end..].iter().take(24).take_while(letter).count(),
+    }
+}
+
+/// Whether what announces a password only as the name of a field is one: with a sign of its own, `DB_PASS = …`.
+fn is_field(text: &Text<'_>, hit: &Hit, value: usize, tie: Tie) -> bool {
+    let signed = text.bytes[hit.end..value].iter().any(|b| matches!(b, b'=' | b':'));
+    // `ski pass = …`
+    let said =
+        || text.str[..hit.start].strip_suffix(' ').is_some_and(|text| text.ends_with(char::is_alphabetic));
+    signed && matches!(tie, Tie::Tight | Tie::Colon) && (!said() || signs_in(text, hit))
+}
+
+/// Whether `pass` is a round of work, `two_pass=…`, or a test's result, `PASS: tests/run42.sh`.
+fn is_work(text: &Text<'_>, hit: &Hit, tie: Tie) -> bool {
+    if &text.str[hit.start..hit.end] == "PASS:" && tie == Tie::Colon && !signs_in(text, hit) {
+        return !matches!(text.before(hit.start), b'_' | b'-');
+    }
+    let works = ["first", "second", "one", "two", "single", "multi", "test", "by", "proxy", "render", "num"];
+    let tickets = ["boarding", "ski", "bus", "day", "rail", "season", "press", "guest"];
+    let Some(before) = text.str[..hit.start].strip_suffix(['_', '-', ' ']) else { return false };
+    let before = &before[ceil(before, before.len().saturating_sub(16))..];
+    let before = before.rsplit(|c: char| !c.is_ascii_alphabetic()).next().unwrap_or_default();
+    let word = &text.bytes[hit.start..hit.end];
+    let pass = word.len() <= 5 && word[..4.min(word.len())].eq_ignore_ascii_case(b"pass");
+    let named = text.before(hit.start) != b' ';
+    let is = |words: &[&str]| words.iter().any(|word| word.eq_ignore_ascii_case(before));
+    pass && (is(&tickets) || named && is(&works))
+}
+
+/// Whether a call is given a secret, and not the name of another thing: `set('password', 'x8…')`.
+fn is_given(word: &str, password: bool) -> bool {
+    let digits = word.bytes().filter(u8::is_ascii_digit).count();
+    let signs = word.bytes().filter(u8::is_ascii_punctuation).count();
+    match password {
+        true => !word.contains(' ') && (word.len() >= 8 && digits >= 2 && strange(word) || jumbled(word)),
+        false => {
+            (word.len() >= 16 && !word.contains(' ') || word.len() >= 40 && signs >= 8)
+                && chancy(word.as_bytes())
+        }
+    }
+}
+
+/// A password in a table whose header says that the column holds them.
+pub(super) fn listed(text: &Text<'_>, start: usize, end: usize) -> Option<Found> {
+    let word = text.str.get(start..end)?;
+    let good = (4..=LONGEST_VALUE).contains(&word.len())
+        && !word.contains(char::is_whitespace)
+        && !(stand_in(word) || is_address(word) || is_method(word.as_bytes()) || word.contains("://"))
+        && (strange(word)
+            || jumbled(word)
+            || phrase(word, 3)
+            || (word.len() >= 6 && word.bytes().all(|b| b.is_ascii_digit())));
+    good.then_some(Found { kind: Kind::Secret, start, end })
 }
 
 /// Whether a shell is told a value by the name of a variable: `PGPASSWORD=secret`, where a name would begin with a sign.
@@ -124,11 +199,7 @@ pub(super) fn changed(text: &Text<'_>, first: &Found) -> Option<Found> {
 
 /// Where the value begins that the word `hit` announces, if it may go on behind the end of the text.
 pub(super) fn unfinished(text: &Text<'_>, hit: &Hit) -> Option<usize> {
-    let name = text.bytes[hit.end..]
-        .iter()
-        .take(24)
-        .take_while(|b| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'-'))
-        .count();
+    let name = name_after(text, hit);
     let Some((value, _)) = value_after(text, hit.end + name, hit) else {
         // `and password x`: what the word looks like is not known before its end.
         let from = hit.end + name;
@@ -167,133 +238,6 @@ fn closing(bytes: &[u8], value: usize) -> Option<usize> {
     None
 }
 
-/// What ties a value to the word that announces it.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Tie {
-    /// `=`, or a colon right after it and no space.
-    Tight,
-    /// A colon.
-    Colon,
-    /// Nothing but a space.
-    Bare,
-    /// A verb.
-    Prose,
-}
-
-/// Where the announced value begins.
-fn value_after(text: &Text<'_>, mut at: usize, hit: &Hit) -> Option<(usize, Tie)> {
-    let bytes = text.bytes;
-    let spaces = |at: usize| {
-        bytes[at.min(bytes.len())..].iter().take_while(|b| matches!(b, b' ' | b'\t')).take(3).count()
-    };
-    let quote = |at: usize| {
-        let escape = usize::from(text.byte(at) == b'\\' && text.byte(at + 1) == b'"');
-        escape + usize::from(matches!(text.byte(at + escape), b'"' | b'\'' | b'`' | b'*'))
-    };
-    // `pass:` has its sign with it.
-    at -= usize::from(at == hit.end && matches!(text.before(at), b':' | b'='));
-    // `<password>x</password>`, but not `<password>@host`.
-    if text.byte(at) == b'>'
-        && !matches!(text.byte(at + 1), b'@' | b':' | b'/')
-        && text.str[..hit.start]
-            .trim_end_matches(|c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '-' | ':' | '.'))
-            .ends_with('<')
-    {
-        return Some((at + 1, Tie::Tight));
-    }
-    if hit.class.meets(Class::PASSWORD) && text.str[at..].starts_with("'s ") {
-        return Some((at + 3, Tie::Prose));
-    }
-    at += quote(at);
-    at += quote(at);
-    at += usize::from(text.byte(at) == b']');
-    let before = spaces(at);
-    at += before;
-    let sign = text.byte(at);
-    let tie = match sign {
-        b'=' | b':' => {
-            at += 1 + usize::from(matches!(text.byte(at + 1), b'=' | b'>'));
-            let blank = spaces(at);
-            at += blank;
-            if sign == b'=' || blank == 0 { Tie::Tight } else { Tie::Colon }
-        }
-        // `Password - x`
-        b'-' if before > 0 && text.byte(at + 1) == b' ' => {
-            at += 1;
-            Tie::Colon
-        }
-        // `--password x`, `Bearer x`.
-        _ if before > 0
-            && (text.str[..hit.start].ends_with("--")
-                || text.str[hit.start..hit.end].eq_ignore_ascii_case("bearer")) =>
-        {
-            Tie::Colon
-        }
-        // `and password x`: the value follows at once, and looks like one.
-        _ if before > 0 && hit.class.meets(Class::PASSWORD) && bare(text, at, hit) => Tie::Bare,
-        _ if before > 0 || sign >= 0x80 => {
-            let rest = &text.str[at..];
-            // `the password for the box is x`
-            if let Some(to) = thing(rest) {
-                return Some((at + to, Tie::Prose));
-            }
-            let verbs = [
-                "is set to ",
-                "is now ",
-                "was changed to ",
-                "is: ",
-                "is:",
-                "is ",
-                "was ",
-                "are ",
-                "to ",
-                "from ",
-                "ist ",
-                "lautet ",
-                "est ",
-                "es ",
-                "è ",
-                "é ",
-                "это ",
-                "of ",
-            ];
-            // In scripts without spaces a word is as good as a sentence.
-            let wide = ["是", "は", "는", "은"].iter().find_map(|verb| rest.strip_prefix(verb));
-            if let Some(said) = wide {
-                let said = said.trim_start_matches(' ');
-                at = text.str.len() - said.len();
-                return said
-                    .starts_with(|c: char| c.is_ascii_graphic())
-                    .then(|| (at + quote(at), Tie::Prose));
-            }
-            let verb = verbs
-                .iter()
-                .find(|verb| rest.get(..verb.len()).is_some_and(|head| head.eq_ignore_ascii_case(verb)))?;
-            at += verb.len();
-            Tie::Prose
-        }
-        _ => return None,
-    };
-    at += spaces(at);
-    // `**Password:** x`
-    if text.str[at..].starts_with("**") {
-        at += 2 + spaces(at + 2);
-    }
-    // A star begins a password.
-    at += if text.byte(at) == b'*' { 0 } else { quote(at) };
-    Some((at, tie))
-}
-
-/// Where the value begins of a secret that is first said to be for something: `for the staging box is x`.
-fn thing(rest: &str) -> Option<usize> {
-    let line = &rest[..floor(rest, 56)];
-    let line = line.split(['.', '\n', ';']).next().unwrap_or_default();
-    if !["for ", "on "].iter().any(|word| line.starts_with(word)) {
-        return None;
-    }
-    [" is ", ": ", " = "].iter().filter_map(|tie| line.find(tie).map(|at| at + tie.len())).min()
-}
-
 /// Whether a login, or a change of it, is spoken of right before a word.
 fn signs_in(text: &Text<'_>, hit: &Hit) -> bool {
     let before = &text.str[ceil(text.str, hit.start.saturating_sub(48))..hit.start];
@@ -311,13 +255,19 @@ fn signs_in(text: &Text<'_>, hit: &Hit) -> bool {
         "sign in",
         "credential",
         "ssh ",
+        "utente",
+        "usuario",
+        "usuário",
+        "utilisateur",
+        "benutzer",
+        "gebruiker",
     ];
     words.iter().any(|word| before.contains(word))
 }
 
 /// Whether the word at a place looks like a password: letters, digits and signs, or small and capital letters and
 /// digits. Behind a login, or the name of a setting in capitals, letters and digits are enough.
-fn bare(text: &Text<'_>, at: usize, hit: &Hit) -> bool {
+pub(super) fn bare(text: &Text<'_>, at: usize, hit: &Hit) -> bool {
     let length = text.bytes[at..].iter().take(64).take_while(|b| !b.is_ascii_whitespace()).count();
     let word = &text.bytes[at..at + length];
     let word = word.strip_suffix(b".").or(word.strip_suffix(b",")).unwrap_or(word);
@@ -330,7 +280,32 @@ fn bare(text: &Text<'_>, at: usize, hit: &Hit) -> bool {
     let directives = ["requirepass", "masterauth"];
     let named = directives.iter().any(|name| text.str[hit.start..hit.end].eq_ignore_ascii_case(name));
     let login = || setting || named || signs_in(text, hit);
+    let said =
+        || numbered_phrase(std::str::from_utf8(word).unwrap_or_default()) && told(text, at, at + word.len());
+    if said() {
+        return true;
+    }
     let text = std::str::from_utf8(word).unwrap_or_default();
     (word.len() >= 6 && digits && letters && (sign || mixed(word) || (!is_method(word) && login())))
         || ((jumbled(text) || phrase(text, 3)) && login())
+}
+
+/// Whether a word is small letters, in one word or more with hyphens between, and a number at their end: as passwords
+/// are made that are to be remembered.
+fn numbered_phrase(word: &str) -> bool {
+    let letters = word.trim_end_matches(|c: char| c.is_ascii_digit());
+    let digits = word.len() - letters.len();
+    let parts = letters.strip_suffix('-').unwrap_or(letters).split('-');
+    let small = |part: &str| part.len() >= 3 && part.bytes().all(|b| b.is_ascii_lowercase());
+    (2..=4).contains(&digits) && word.len() >= 10 && !is_method(word.as_bytes()) && { parts }.all(small)
+}
+
+/// Whether a sentence names the word at `start..end` as the password: it ends behind it, or another thing is told before.
+/// In `password rotation2024 policy` it does not.
+fn told(text: &Text<'_>, start: usize, end: usize) -> bool {
+    let rest = text.str[end..].trim_start_matches(['.', ',', ';', '!']);
+    let ends = rest.is_empty() || rest.starts_with('\n') || rest.len() + end < text.str.len();
+    let before = text.str[..start].trim_end().rsplit(char::is_whitespace).nth(1).unwrap_or_default();
+    let ties = ["and", "with", "und", "mit", "et", "avec", "y", "con", "e", "using"];
+    ends || before.ends_with(',') || ties.iter().any(|tie| tie.eq_ignore_ascii_case(before))
 }

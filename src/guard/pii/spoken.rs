@@ -49,6 +49,11 @@ fn is_in(list: &str, word: &str) -> bool {
         && wanted.get(..end).is_some_and(|wanted| memchr::memmem::find(list.as_bytes(), wanted).is_some())
 }
 
+/// Whether domains end so.
+pub(super) fn is_ending(word: &str) -> bool {
+    is_in(ENDINGS, word)
+}
+
 /// Where the name really begins of which the last label stands at `start`: at `lena` in `lena dot vogt at …`.
 pub(super) fn name_from(text: &Text<'_>, mut start: usize) -> usize {
     let end = start;

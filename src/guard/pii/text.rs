@@ -1,6 +1,7 @@
 //! A text that is searched: its words of announcement, its borders, its groups of digits.
 use super::{
     kind::Kind,
+    table::{self, Cell},
     words::{self, Class, Hit},
 };
 
@@ -25,6 +26,8 @@ pub(super) struct Text<'t> {
     pub str: &'t str,
     pub bytes: &'t [u8],
     pub hits: Vec<Hit>,
+    /// The cells of tables whose headers announce something, in order.
+    pub cells: Vec<Cell>,
     /// Of which classes they are.
     classes: Class,
     /// Whether it has digits or an at sign.
@@ -38,13 +41,15 @@ impl<'t> Text<'t> {
     pub(super) fn new(text: &'t str, numbers: bool, people: bool, ahead: bool) -> Self {
         let hits = words::hits(text, numbers, people);
         let classes = hits.iter().fold(Class::NONE, |all, hit| all.or(hit.class));
-        Self { str: text, bytes: text.as_bytes(), hits, classes, numbers, ahead }
+        // In a stream the header has left, and nobody knows how many rows follow.
+        let cells = if ahead { table::cells(text, &hits) } else { Vec::new() };
+        Self { str: text, bytes: text.as_bytes(), hits, cells, classes, numbers, ahead }
     }
 
     /// A text that is known to have none of the words.
     pub(super) fn quiet(text: &'t str) -> Self {
-        let (hits, classes) = (Vec::new(), Class::NONE);
-        Self { str: text, bytes: text.as_bytes(), hits, classes, numbers: false, ahead: false }
+        let (hits, cells, classes) = (Vec::new(), Vec::new(), Class::NONE);
+        Self { str: text, bytes: text.as_bytes(), hits, cells, classes, numbers: false, ahead: false }
     }
 
     /// Whether a word of a class stands anywhere. Asked for each number: it takes no look at the words.
@@ -62,9 +67,26 @@ impl<'t> Text<'t> {
 
     /// How far before `at` the nearest word of a class ends.
     pub(super) fn distance(&self, class: Class, at: usize) -> Option<usize> {
+        // What a column is of, its header says, and no word of another one.
+        let cell = self.cell(at);
+        if cell.is_some_and(|cell| cell.class.meets(class)) {
+            return Some(0);
+        }
+        let least = cell.map_or(0, |cell| cell.row);
+        self.nearest(class, at).filter(|hit| hit.start >= least).map(|hit| at - hit.end)
+    }
+
+    /// The nearest word of a class before `at`, within reach.
+    pub(super) fn nearest(&self, class: Class, at: usize) -> Option<&Hit> {
         let upto = self.hits.partition_point(|hit| hit.end <= at);
         let near = self.hits[..upto].iter().rev().take_while(|hit| hit.end + REACH >= at);
-        near.into_iter().find(|hit| hit.class.meets(class)).map(|hit| at - hit.end)
+        near.into_iter().find(|hit| hit.class.meets(class))
+    }
+
+    /// The cell of a table that `at` is in.
+    pub(super) fn cell(&self, at: usize) -> Option<&Cell> {
+        let upto = self.cells.partition_point(|cell| cell.start <= at);
+        self.cells[..upto].last().filter(|cell| at < cell.end)
     }
 
     /// Whether a word of `class` announces the value at `start..end`, and none of `not` stands nearer to it.
@@ -107,7 +129,13 @@ impl<'t> Text<'t> {
     pub(super) fn begins(&self, at: usize) -> bool {
         match self.before(at) {
             0 => true,
-            b'.' | b',' => !self.before(at - 1).is_ascii_digit(),
+            b'.' => !self.before(at - 1).is_ascii_digit(),
+            // `1,234`, but not `1,+44…` or a cell of a table.
+            b',' => {
+                !self.before(at - 1).is_ascii_digit()
+                    || !self.byte(at).is_ascii_digit()
+                    || self.cell(at).is_some_and(|cell| cell.start == at)
+            }
             b'-' | b'/' | b':' if at >= 2 && self.glued(at - 1) => false,
             // `SSN #123`, but not `order #123`, and no channel, colour or anchor.
             b'#' => {
@@ -119,6 +147,21 @@ impl<'t> Text<'t> {
             before if before < 0x80 => !before.is_ascii_alphanumeric(),
             _ => self.str.get(..at).is_some_and(|rest| rest.chars().next_back().is_none_or(|c| !joins(c))),
         }
+    }
+
+    /// Whether the digits at `at` stand right behind a digit and a comma: in a row of values, else they are thousands or
+    /// a fraction. Only what has a form that those have not may begin there.
+    pub(super) fn in_row(&self, at: usize) -> bool {
+        self.before(at) == b',' && self.before(at - 1).is_ascii_digit()
+    }
+
+    /// Whether the row begins within sight: with the line, or behind another comma. In a sentence a space stands there.
+    pub(super) fn row_begins(&self, at: usize) -> bool {
+        let field = |b: &&u8| b.is_ascii_alphanumeric() || b"-:.+_/\"".contains(b);
+        let upto = at.saturating_sub(1);
+        let length = self.bytes[..upto].iter().rev().take(48).take_while(field).count();
+        let fraction = self.bytes[upto - length..upto] == *b"0";
+        matches!(self.before(upto - length), 0 | b'\n' | b',') && length < 48 && !fraction
     }
 
     /// Whether the sign at `at` ties what follows to a word or a number: `AB-12`, but not `Tel:030`.

@@ -47,6 +47,8 @@ impl Class {
     pub(super) const LOGIN: Self = Self(1 << 21);
     /// Short for a birth, and for much else.
     pub(super) const BORN: Self = Self(1 << 22);
+    /// Announces a password as the name of a field, and means much else in a sentence.
+    pub(super) const FIELD: Self = Self(1 << 23);
 
     pub(super) const fn or(self, other: Self) -> Self {
         Self(self.0 | other.0)
@@ -81,7 +83,9 @@ const WORDS: &[(Class, &str)] = &[
         "call| called| calling| call_me dial| ring| ring_me text| text_me texted| reach| reached| reachable contact| contact: viber signal| telegram| \
          voicemail anrufen erreichbar ruf_mich appelez appeler joindre llama| llámame llamar chiamare chiamami chiama| ligue| ligar bel_me| bellen zadzwoń \
          позвони звони 致电 拨打 extension| pager imessage my_number| my_numbers| his_number| her_number| your_number| their_number| our_number| \
-         messages_to message_to home:| work:| office:| desk:| office_number callback| call_back| hotline| cell| contacted| answering_at|",
+         messages_to message_to home:| work:| office:| desk:| office_number callback| call_back| hotline| cell| contacted| answering_at| \
+         my_nr| my_nr.| meine_nummer| meine_nr mijn_nummer mon_numéro mi_número il_mio_numero appelle| appelle-moi rappelez rappelle| rappelle-moi \
+         rappeler rückruf_erbeten rückruf_unter um_rückruf| rückrufnummer kontakt_pod zadzwonić",
     ),
     (
         Class::SSN,
@@ -100,8 +104,8 @@ const WORDS: &[(Class, &str)] = &[
     (
         Class::BIRTH,
         "dob| d.o.b date_of_birth birth_date birthdate dateofbirth born| birthday bday| b-day born_on geburtsdatum geboren_am geboren| \
-         geb.| geburtstag geburtstag: né_le née_le né(e)_le né(e)| date_de_naissance naissance anniversaire fecha_de_nacimiento nacimiento nacido nacida nació cumpleaños \
-         data_di_nascita nato_il nata_il nato_a nascita compleanno data_de_nascimento nascimento nascido nascida aniversário geboortedatum geboren_op \
+         geb.| geburtstag geburtstag: né_le née_le né_à née_à né(e)_le né(e)| date_de_naissance naissance anniversaire fecha_de_nacimiento nacimiento nacido nacida nació cumpleaños \
+         data_di_nascita nato_il nata_il nato_a nata_a nascita compleanno data_de_nascimento nascimento nascido nascida aniversário geboortedatum geboren_op \
          fødselsdato född födelsedatum født syntymäaika data_urodzenia urodzony urodzona urodził datum_narození narozen дата_рождения Дата_рождения рождения родился родилась д.р. 出生 \
          生年月日 誕生日 生日 생년월일 생일 doğum_tarihi doğum birth: birth_day dob: nací naci_el nasci| nasci_em nasci_no",
     ),
@@ -113,7 +117,7 @@ const WORDS: &[(Class, &str)] = &[
     (
         Class::WALLET,
         "wallet bitcoin btc| ethereum ether| eth| erc20 erc-20 usdt usdc metamask crypto litecoin ltc| dogecoin doge| solana sol| tron| trc20 trx| xrp| ripple monero xmr| \
-         deposit_address receiving_address payout_address recipient donations donate donation send_to withdraw cold_storage ledger_address address on-chain tezos cardano polygon binance bnb| кошел",
+         deposit_address receiving_address payout_address recipient donations donate donation send_to withdraw cold_storage ledger_address address on-chain tezos cardano polygon binance bnb| кошел solscan.io/account",
     ),
     (
         Class::IP,
@@ -122,13 +126,14 @@ const WORDS: &[(Class, &str)] = &[
     (
         Class::PASSWORD,
         "password passwd pgpassword dbpassword userpassword adminpassword rootpassword dbpass| dbpwd| pwd pass:| pass=| sshpass| rediscli_auth passphrase passcode passwort kennwort mot_de_passe mdp| contraseña contrasena senha parola_d'ordine wachtwoord lösenord hasło adgangskode salasana \
-         пароль Пароль 密码 密碼 口令 パスワード パスコード 暗証番号 비밀번호 비번 암호: şifre requirepass masterauth identified_by pw:| pw=| pw| parola| heslo",
+         пароль Пароль 密码 密碼 口令 パスワード パスコード 暗証番号 비밀번호 비번 암호: şifre requirepass masterauth identified_by palavra-passe convertto-securestring \
+         wlan-schlüssel wlanschlüssel wifi-schlüssel wpa-schlüssel wpa2-schlüssel netzwerkschlüssel wlan-key wifi_key| wpa_key| wpa2_key| pw:| pw=| pw| parola| heslo",
     ),
     (
         Class::KEY,
         "secret token api_key apikey access_key accesskey auth_key authkey private_key privatekey signing_key signingkey encryption_key encryptionkey \
          client_secret credential bearer authorization clé_api clave_api api-schlüssel chave_de_api shared_key sharedkey accountkey account_key connection_string app_key appkey subscription_key subscriptionkey \
-         master_key masterkey session_key sessionkey license_key webhook_secret x-api-key 密钥 ключ jwt| sas_token sharedaccesskey hmac_key deploy_key service_key sessionid| jsessionid| phpsessid| connect.sid|",
+         master_key masterkey session_key sessionkey license_key webhook_secret logged_in_key nonce_key auth_salt logged_in_salt nonce_salt x-api-key 密钥 ключ jwt| sas_token sharedaccesskey hmac_key deploy_key service_key sessionid| jsessionid| phpsessid| connect.sid|",
     ),
     (
         Class::THING,
@@ -161,6 +166,7 @@ const WORDS: &[(Class, &str)] = &[
          podman_login| az_login| mongo| mongosh| mongodump| mongorestore| sqlcmd| ldapsearch| ldapmodify| ldapadd|",
     ),
     (Class::BORN, "b.|"),
+    (Class::FIELD, "pass| pgpass| clave| redis.auth| redis_auth|"),
     (Class::PEM, "begin"),
     (Class::AT, "at"),
 ];
@@ -198,7 +204,8 @@ const OPENERS: Class = Class::PASSWORD
     .or(Class::AT)
     .or(Class::PASSPORT)
     .or(Class::BIRTH)
-    .or(Class::BORN);
+    .or(Class::BORN)
+    .or(Class::FIELD);
 const NAMES: Class = Class::PERSON.or(Class::STREET);
 
 static TRIE: LazyLock<Option<Trie<Entry>>> = LazyLock::new(|| {
