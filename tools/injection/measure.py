@@ -3,6 +3,7 @@
 import collections
 import json
 import math
+import pathlib
 import subprocess
 
 import codes
@@ -36,8 +37,15 @@ TABLE = "| 95 % interval |\n| --- | --- | --- | --- |"
 def tables(sluice, public, show):
     plain(sluice, "Our own test families", texts.held_out(), show)
     plain(sluice, "Families of unseen.py", unseen.rows(), show)
+    plain(sluice, "Nineteen languages", abroad(), show)
     plain(sluice, "Public collections", public, show)
     hidden(sluice, show)
+
+
+def abroad():
+    """Plain attacks and harmless texts in nineteen languages, written before the training's of tongues.py."""
+    lines = (pathlib.Path(__file__).parent / "abroad.jsonl").read_text().splitlines()
+    return [json.loads(line) for line in lines]
 
 
 def plain(sluice, title, rows, show):

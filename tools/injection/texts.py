@@ -14,8 +14,9 @@ import random
 import re
 
 import more
+import tongues
 
-LISTS = more.LISTS | {
+LISTS = more.LISTS | tongues.LISTS | {
     "ignore": "(ignore|disregard|forget|discard|override|do not follow|stop following|set aside|pay no attention to|bypass|throw out|never mind)",
     "prior": "(all |all of |)(the |your |)(previous|prior|above|earlier|preceding|existing|original|initial|former)",
     "rules": "(instructions|prompts|rules|guidelines|directives|instructions and rules|system instructions|constraints|programming|orders|context)",
@@ -836,7 +837,7 @@ def texts(seed, attacks, indirect, benign, many):
 
 
 def training(seed=4):
-    return texts(seed, ATTACKS, INDIRECT, BENIGN, 260)
+    return texts(seed, ATTACKS, INDIRECT, BENIGN, 260) + tongues.rows(expand, random.Random(seed))
 
 
 def held_out(seed=44):

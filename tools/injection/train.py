@@ -37,12 +37,14 @@ import texts
 HERE = pathlib.Path(__file__).parent
 ROOT = HERE.parent.parent
 MODULE = ROOT / "src/guard/injection"
-BUCKETS = 1 << 16
+BUCKETS = 1 << 17
 # A slot counts as this much of a feature: the larger, the less it is held back.
 SLOT = 1.0
 STRENGTH = 4.0
 # An attack that most people try counts as this many.
-OFTEN = 2.0
+OFTEN = 3.0
+# A harmless text in another language than English counts as this many: they are few beside the English ones.
+RARE = 6.0
 # The share of harmless texts of families not trained on that may score above the threshold.
 FALSE_ALARMS = 0.0065
 
@@ -50,6 +52,7 @@ FALSE_ALARMS = 0.0065
 INPUTS = [
     "tools/injection/more.py",
     "tools/injection/texts.py",
+    "tools/injection/tongues.py",
     "tools/injection/train.py",
     "src/guard/injection/decode.rs",
     "src/guard/injection/decode/codes.rs",
@@ -65,6 +68,7 @@ INPUTS = [
     "src/guard/injection/model.rs",
     "src/guard/injection/rules.rs",
     "src/guard/injection/tokens.rs",
+    "src/guard/injection/tongues.txt",
 ]
 
 
@@ -182,6 +186,13 @@ def hidden_only(rows, found):
     return numpy.array(allowed)
 
 
+def counts_as(row):
+    """As how many texts one counts."""
+    if not row["attack"]:
+        return RARE if row["family"].startswith("m_") else 1.0
+    return OFTEN if re.search("override|leak|^m_[ol]_", row["family"]) else 1.0
+
+
 def group(family):
     """What is left out together: harmless texts of a code with the attacks in it."""
     return family.removeprefix("carrier_ok_").replace("_ok_", "_")
@@ -214,7 +225,7 @@ def fit(windows, starts, labels, allowed, counts, rounds=3, most=6):
         take = numpy.concatenate([attacks, hard])
         target = numpy.concatenate([numpy.ones(len(attacks)), numpy.zeros(len(hard))])
         model = LogisticRegression(C=STRENGTH, max_iter=200)
-        model.fit(windows[take], target, sample_weight=numpy.concatenate([counts[labels], numpy.ones(len(hard))]))
+        model.fit(windows[take], target, sample_weight=numpy.concatenate([counts[labels], counts[owner[hard]]]))
         scores = model.decision_function(windows)
     return model
 
@@ -243,7 +254,7 @@ def main():
     groups = numpy.array([group(r["family"]) for r in rows])
     allowed = hidden_only(rows, found)
     away = numpy.zeros(len(rows))
-    counts = numpy.array([OFTEN if re.search("override|leak", r["family"]) else 1.0 for r in rows])
+    counts = numpy.array([counts_as(r) for r in rows])
     for learn, check in GroupKFold(3).split(labels, labels, groups):
         picked = numpy.concatenate([numpy.arange(starts[i], starts[i + 1]) for i in learn])
         model = fit(windows[picked], numpy.concatenate([[0], numpy.cumsum(starts[learn + 1] - starts[learn])]), labels[learn], allowed[picked], counts[learn], rounds=2)

@@ -110,16 +110,35 @@ fn spell(letter: char, out: &mut String) {
         '\u{1f1e6}'..='\u{1f1ff}' => out.push((b'a' + (letter as u32 - 0x1f1e6) as u8) as char),
         '\u{1f150}'..='\u{1f169}' => out.push((b'a' + (letter as u32 - 0x1f150) as u8) as char),
         '\u{1f170}'..='\u{1f189}' => out.push((b'a' + (letter as u32 - 0x1f170) as u8) as char),
+        // A syllable of Korean stays one letter: words are known by their syllables, not by the signs in them.
+        '\u{ac00}'..='\u{d7a3}' => out.push(letter),
         _ => {
             let parts = std::iter::once(letter).nfkd().filter(|part| !is_combining_mark(*part));
             for part in parts.take(MOST_PARTS) {
-                match dressed(part) {
+                match dressed(part).or_else(|| syllable(part, out)) {
                     Some(plain) => out.push(plain),
                     None => out.extend(part.to_lowercase().filter(|part| !is_combining_mark(*part))),
                 }
             }
         }
     }
+}
+
+/// The syllable of Korean that a sign makes with what a text ends with, which is taken off for it: who writes the
+/// signs apart means the syllable.
+fn syllable(sign: char, out: &mut String) -> Option<char> {
+    let of_last = |last: char| match sign {
+        '\u{1161}'..='\u{1175}' if matches!(last, '\u{1100}'..='\u{1112}') => {
+            Some(0xac00 + ((last as u32 - 0x1100) * 21 + (sign as u32 - 0x1161)) * 28)
+        }
+        '\u{11a8}'..='\u{11c2}' if matches!(last, '\u{ac00}'..='\u{d7a3}') => {
+            (last as u32 - 0xac00).is_multiple_of(28).then(|| last as u32 + (sign as u32 - 0x11a7))
+        }
+        _ => None,
+    };
+    let whole = char::from_u32(of_last(out.chars().next_back()?)?)?;
+    out.pop();
+    Some(whole)
 }
 
 /// Letters that are Latin ones in another dress, and do not decompose: small
@@ -248,6 +267,7 @@ mod tests {
             ("ÉCOLE Straße", "ecole strase"),
             ("ᴅᴇʙᴜɢ", "debug"),
             ("ｉｇｎｏｒｅ 𝐚𝐥𝐥", "ignore all"),
+            ("무시하고 \u{1106}\u{116e}\u{1109}\u{1175}, \u{1100}\u{1161}\u{11a8}", "무시하고 무시, 각"),
         ] {
             assert_eq!(super::plain(text), plain);
         }

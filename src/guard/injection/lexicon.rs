@@ -1,4 +1,4 @@
-//! What words do in a sentence: `lexicon.txt`, read once.
+//! What words do in a sentence: `lexicon.txt` and `tongues.txt`, read once.
 use std::{ops::BitOrAssign, sync::LazyLock};
 
 use super::{
@@ -17,6 +17,10 @@ impl Classes {
         self.0 & other.0 != 0
     }
 }
+
+/// What a word has besides its classes that only another language than English has: what a rule says of such words is
+/// learned apart, so that neither spoils what was learned of the other.
+pub(super) const FOREIGN: Classes = Classes(1 << 63);
 
 impl BitOrAssign for Classes {
     fn bitor_assign(&mut self, other: Self) {
@@ -42,7 +46,8 @@ pub(super) struct Lexicon {
     pub(super) about: Classes,
 }
 
-static LEXICON: LazyLock<Lexicon> = LazyLock::new(|| Lexicon::read(include_str!("lexicon.txt")));
+static LEXICON: LazyLock<Lexicon> =
+    LazyLock::new(|| Lexicon::read(include_str!("lexicon.txt"), include_str!("tongues.txt")));
 
 /// Classes whose words decoders look for in text that is turned, shifted or torn apart.
 const TELLING: &[&str] = &[
@@ -78,7 +83,8 @@ impl Lexicon {
         &LEXICON
     }
 
-    fn read(text: &'static str) -> Self {
+    /// Reads the classes with their words, and further words of them that decoders need not look for.
+    fn read(text: &'static str, further: &'static str) -> Self {
         let mut lexicon = Self::default();
         // Words are cut without knowing any.
         let none = Self::default();
@@ -91,7 +97,22 @@ impl Lexicon {
                 }
                 None => line,
             };
-            in_line.split_whitespace().for_each(|word| words.extend(lexicon.add(word, &none)));
+            for word in in_line.split_whitespace() {
+                let Some((folded, hash)) = lexicon.add(word, &none) else { continue };
+                words.push((hash, 1 << (lexicon.names.len() - 1)));
+                let telling = lexicon.names.last().is_some_and(|name| TELLING.contains(name));
+                if telling && folded.len() >= 5 && folded.bytes().all(|b| b.is_ascii_lowercase()) {
+                    lexicon.telling.push(folded);
+                }
+            }
+        }
+        let known = Table::new(&words, |one, other| one | other);
+        for line in further.lines().filter(|line| !line.starts_with('#')) {
+            let Some((name, in_line)) = line.split_once(':') else { continue };
+            let Some(class) = lexicon.set(name) else { continue };
+            let added = in_line.split_whitespace().filter_map(|word| lexicon.add(word, &none));
+            let foreign = |hash| if known.get(hash) == 0 { FOREIGN.0 } else { 0 };
+            words.extend(added.map(|(_, hash)| (hash, class.0 | foreign(hash))));
         }
         lexicon.words = Table::new(&words, |one, other| one | other);
         lexicon.address = lexicon.set("target").unwrap_or_default();
@@ -103,20 +124,16 @@ impl Lexicon {
         lexicon
     }
 
-    /// Takes in a word or an expression; gives back its hash, and a bit for its class.
-    fn add(&mut self, word: &str, none: &Self) -> Option<(u64, u64)> {
+    /// Takes in a word or an expression; gives back what it is folded to, and its hash.
+    fn add(&mut self, word: &str, none: &Self) -> Option<(String, u64)> {
         let folded = fold::plain(&word.replace('_', " "));
         let hashes: Vec<u64> = tokens::cut(&folded, none).iter().map(|token| token.hash).collect();
         let (last, before) = hashes.split_last()?;
         if !before.is_empty() {
             self.ends.insert(*last);
         }
-        let telling = self.names.last().is_some_and(|name| TELLING.contains(name));
-        if telling && folded.len() >= 5 && folded.bytes().all(|b| b.is_ascii_lowercase()) {
-            self.telling.push(folded);
-        }
         let hash = before.iter().rev().fold(*last, |phrase, before| tokens::join(*before, phrase));
-        Some((hash, 1 << (self.names.len() - 1)))
+        Some((folded, hash))
     }
 
     /// The classes of a word or of an expression.
@@ -134,5 +151,33 @@ impl Lexicon {
         names.split('|').try_fold(Classes::default(), |set, name| {
             self.names.iter().position(|known| *known == name).map(|at| Classes(set.0 | 1 << at))
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn further_words_are_of_known_classes() {
+        let further = include_str!("tongues.txt");
+        let lines = || further.lines().filter(|line| !line.is_empty() && !line.starts_with('#'));
+        assert!(lines().count() > 400);
+        for line in lines() {
+            let (name, words) = line.split_once(": ").unwrap();
+            assert!(Lexicon::get().set(name).is_some() && !words.is_empty(), "{line}");
+            // Of longer ones only the end would be known: of three words before another, none.
+            let cut =
+                |word: &str| tokens::cut(&fold::plain(&word.replace('_', " ")), &Lexicon::default()).len();
+            for word in words.split(' ') {
+                assert!((1..=4).contains(&cut(word)), "{word} of {name} has {} words", cut(word));
+            }
+        }
+    }
+
+    #[test]
+    fn a_word_that_english_has_is_not_foreign() {
+        let of = |word: &str| Lexicon::get().classes(tokens::hash(fold::plain(word).as_bytes()));
+        assert!(of("zapomeň").any(FOREIGN) && !of("ignore").any(FOREIGN) && !of("prompt").any(FOREIGN));
     }
 }

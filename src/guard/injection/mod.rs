@@ -112,7 +112,7 @@ fn judge_piece(text: &str, trust: Trust) -> Judgement {
         decode::each_view(&text, tokens, |view, tokens| {
             apply(&view.text, tokens, telling, hits);
             let mut found = model::judge(&view.text, tokens, hits, trust == Trust::Document, model);
-            if is_bare_order(&view.text, tokens, hits) {
+            if is_bare_order(&view.text, tokens, hits, trust) {
                 found.logit = found.logit.max(BARE_ORDER);
             }
             if found.logit > best.0 {
@@ -147,14 +147,19 @@ static ORDER: LazyLock<Classes> = LazyLock::new(|| {
     Lexicon::get().set("override|prior|everything|said|yours|instr|instrw|prompt").unwrap_or_default()
 });
 
-/// Whether a reading says nothing but that earlier instructions do not count, and means it.
-fn is_bare_order(text: &str, tokens: &[tokens::Token], hits: &[rules::Hit]) -> bool {
+/// Whether a reading says nothing but that earlier instructions do not count, and means it. In other languages than
+/// English a document that says so is mostly a notice: the old rules of the car park no longer apply.
+fn is_bare_order(text: &str, tokens: &[tokens::Token], hits: &[rules::Hit], trust: Trust) -> bool {
     let words = || tokens.iter().filter(|token| token.is_word());
     let filler = |token: &tokens::Token| {
         let word = &text[token.start..token.end];
         word.len() <= 3 || FILLERS.contains(&word)
     };
-    hits.iter().any(|hit| rules::slot_name(hit.slot) == ("override_prior", false))
+    let orders = |hit: &rules::Hit| {
+        rules::slot_name(hit.slot) == ("override_prior", false)
+            && (trust == Trust::User || !rules::is_foreign(hit.slot))
+    };
+    hits.iter().any(orders)
         && words().count() <= BARE_WORDS
         && words().all(|token| token.classes.any(*ORDER) || filler(token))
 }
@@ -206,7 +211,8 @@ pub fn weights_version() -> String {
 pub fn slot_names() -> Vec<String> {
     let rules = (0..rules::SLOTS).map(|slot| {
         let (name, about) = rules::slot_name(slot);
-        format!("{name}{}", if about { " (mentioned)" } else { "" })
+        let foreign = if rules::is_foreign(slot) { " (foreign)" } else { "" };
+        format!("{name}{}{foreign}", if about { " (mentioned)" } else { "" })
     });
     rules.chain(model::MARKS.iter().map(|mark| (*mark).to_owned())).collect()
 }

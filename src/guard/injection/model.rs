@@ -11,7 +11,8 @@ use super::{
 };
 
 /// How many weights there are; a feature's hash is cut to this.
-pub(super) const BUCKETS: usize = 1 << 16;
+pub(super) const BUCKETS: usize = 1 << BITS;
+const BITS: u32 = 17;
 /// A window, in tokens.
 const WINDOW: usize = 72;
 /// How far the window moves.
@@ -99,7 +100,7 @@ pub(super) fn judge(text: &str, tokens: &[Token], hits: &[Hit], document: bool, 
     sums.push((0, 0));
     for index in 0..tokens.len() {
         features(text, tokens, index, |bucket| {
-            sum += i32::from(weights.words[usize::from(bucket)]);
+            sum += i32::from(weights.words[bucket]);
             count += 1;
         });
         sums.push((sum, count));
@@ -165,9 +166,9 @@ pub(super) fn slots(hits: &[Hit], window: &Range<usize>, document: bool, on: &mu
 const SPREAD: u64 = 0xd6e8_feb8_6659_fd93;
 
 /// The buckets of a token: the word, with the one and two before it, and its pieces of four letters.
-pub(super) fn features(text: &str, tokens: &[Token], index: usize, mut each: impl FnMut(u16)) {
+pub(super) fn features(text: &str, tokens: &[Token], index: usize, mut each: impl FnMut(usize)) {
     // The highest bits of a product are mixed enough.
-    let bucket = |hash: u64, kind: u64| ((hash ^ kind << 56).wrapping_mul(SPREAD) >> 48) as u16;
+    let bucket = |hash: u64, kind: u64| ((hash ^ kind << 56).wrapping_mul(SPREAD) >> (64 - BITS)) as usize;
     let token = tokens[index];
     let begins = index.saturating_sub(2);
     let before = &tokens[begins..index];

@@ -5,7 +5,7 @@ use std::sync::LazyLock;
 use memchr::memmem::Finder;
 
 use super::{
-    lexicon::{Classes, Lexicon},
+    lexicon::{Classes, FOREIGN, Lexicon},
     tokens::Token,
 };
 
@@ -54,7 +54,7 @@ const RULES: &[(&str, &str, u32, bool)] = &[
     ("no_refusal", "neg refuse", 4, true),
     ("no_refusals", "neg refuse yours", 8, false),
     ("to_the_model", "ai address", 4, false),
-    ("model_is_told", "ai address override|show|send|hide|instr", 14, false),
+    ("model_is_told", "ai address override|show|send|hide|instr|praise|only", 14, false),
     ("hidden_from_user", "neg hide user", 6, true),
     ("in_secret", "stealth", 1, false),
     ("send_away", "send data target", 16, false),
@@ -76,6 +76,7 @@ const RULES: &[(&str, &str, u32, bool)] = &[
     ("instructions_between_us", "instr|prompt given", 4, false),
     ("prior_notice", "prior notice", 6, false),
     ("leak_question", "asks secret yours prompt", 9, false),
+    ("leak_asked", "asks yours prompt", 6, false),
     ("leak_told", "asks yours said|instr|authority", 7, false),
     ("leak_secret", "show|asks secret data|words|decode", 6, false),
     ("others_data", "show|send|asks others", 9, false),
@@ -89,6 +90,8 @@ const RULES: &[(&str, &str, u32, bool)] = &[
     ("how_to_harm", "howto harm", 7, true),
     ("asks_harm_freely", "howto harm refuse|limits|unbound|stealth", 24, false),
     ("obeys_me", "obey|follow iam|only|authority", 5, false),
+    ("limits_without", "limits without", 4, true),
+    ("credential", "show credential", 6, false),
     ("concat_pieces", "concat variable obey", 16, false),
 ];
 
@@ -176,12 +179,19 @@ static COMPILED: LazyLock<Vec<Rule>> = LazyLock::new(|| {
     RULES.iter().filter_map(compile).collect()
 });
 
-/// How many slots a text's hits take: each rule once for plain speech, once for speech about attacks.
-pub(super) const SLOTS: usize = (RULES.len() + FURTHER.len()) * 2;
+/// How many slots the hits of one language take: each rule once for plain speech, once for speech about attacks.
+const EACH: usize = (RULES.len() + FURTHER.len()) * 2;
+/// All slots of hits: those of words that English has, and of others.
+pub(super) const SLOTS: usize = EACH * 2;
+
+/// Whether a slot is one for words that English does not have.
+pub(super) fn is_foreign(slot: usize) -> bool {
+    (EACH..SLOTS).contains(&slot)
+}
 
 /// The name of a slot's rule, and whether the slot is the one for mentions.
 pub(super) fn slot_name(slot: usize) -> (&'static str, bool) {
-    let rule = slot / 2;
+    let rule = slot % EACH / 2;
     let name = RULES.get(rule).map(|rule| rule.0).or_else(|| FURTHER.get(rule - RULES.len()).copied());
     (name.unwrap_or("?"), slot % 2 == 1)
 }
@@ -222,7 +232,11 @@ pub(super) fn hits(text: &str, tokens: &[Token], telling: &mut Vec<Telling>, hit
         for (index, last) in telling.iter().enumerate() {
             if last.classes & rule.ends != 0 && hits.len() < MOST && rule.applies(last, &telling[..index]) {
                 let about = is_mention(text, tokens, last.token, discussing);
-                hits.push(Hit { slot: number * 2 + usize::from(about), token: last.token });
+                // `prompt` is English everywhere: the words before it tell.
+                let near = &telling[index.saturating_sub(2)..=index];
+                let foreign = near.iter().any(|word| word.classes & FOREIGN.0 != 0);
+                let language = if foreign { EACH } else { 0 };
+                hits.push(Hit { slot: language + number * 2 + usize::from(about), token: last.token });
             }
         }
     }

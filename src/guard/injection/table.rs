@@ -6,7 +6,7 @@
 pub(super) struct Sieve(Vec<u64>);
 
 /// How many words of bits a sieve has.
-const SIEVE: usize = 1024;
+const SIEVE: usize = 2048;
 
 impl Sieve {
     pub(super) fn insert(&mut self, hash: u64) {
