@@ -134,15 +134,14 @@ pub async fn model(
         let running = app.running();
         let table = &running.table;
         let route = table.canonical(&name);
-        let row = match rows.iter().find(|row| row.id == route) {
-            Some(row) => *row,
-            // One that no list has, as its provider takes it by a pattern.
-            None => {
-                let lender = table.lender(route).filter(|_| !table.has(route) && table.allows(caller, route));
-                let unknown = || Error::UnknownModel(running.pii.masker().mask(&name).into_owned());
-                Row { id: route, owned_by: lender.ok_or_else(unknown)?, created: app.began_at() }
-            }
+        let listed = rows.iter().find(|row| row.id == route).copied();
+        // One that no list has, as its provider takes it by a pattern.
+        let lent = || {
+            let lender = table.lender(route).filter(|_| !table.has(route) && table.allows(caller, route))?;
+            Some(Row { id: route, owned_by: lender, created: app.began_at() })
         };
+        let unknown = || Error::UnknownModel(running.pii.masker().mask(&name).into_owned());
+        let row = listed.or_else(lent).ok_or_else(unknown)?;
         Ok(if anthropic { anthropic::models::model(&row) } else { openai::models::model(&row) })
     })
 }
