@@ -7,12 +7,7 @@ use sluice::{
     guard::pii::{Numbering, Pii, Settings, Survey, Vault},
 };
 
-use super::{masking, streamed};
-
-fn found(pii: &Pii, text: &str) -> Vec<String> {
-    let found = pii.in_question(text).into_iter();
-    found.map(|found| format!("{} {}", pii.name(found.kind), &text[found.range])).collect()
-}
+use super::{found, masking, same_at_each_cut, streamed};
 
 #[test]
 fn what_is_spelled_out_is_found() {
@@ -299,14 +294,7 @@ fn hidden_values_are_judged_in_streams_as_in_the_whole_text() {
         "paid in 2024 4111 1111 1111 1111, by 4111 1111 1111 1111 2024 or 4111 1111 1111 1111 20245 then",
         "code 1234 4111111111111111 and 4111 1111 1111 1111 4111 ok 4111 1111 1111 1111 2024 4111",
     ] {
-        let whole = streamed(&pii, &[text]);
-        for cut in (1..text.len()).filter(|at| text.is_char_boundary(*at)) {
-            let (one, two) = text.split_at(cut);
-            assert_eq!(streamed(&pii, &[one, two]), whole, "cut at {cut}: {one:?} | {two:?}");
-        }
-        let singles: Vec<String> = text.chars().map(String::from).collect();
-        let singles: Vec<&str> = singles.iter().map(String::as_str).collect();
-        assert_eq!(streamed(&pii, &singles), whole, "in single characters: {text:?}");
+        same_at_each_cut(&pii, text);
     }
 }
 

@@ -288,6 +288,24 @@ fn a_word_full_of_beginnings_takes_hardly_longer_than_another() {
     assert!(full < plain * 12, "{full:?}, {plain:?}");
 }
 
+/// What is found of a text, in its order: each value by its type.
+fn found(pii: &Pii, text: &str) -> Vec<String> {
+    let found = pii.in_question(text).into_iter();
+    found.map(|found| format!("{} {}", pii.name(found.kind), &text[found.range])).collect()
+}
+
+/// A stream of a text is judged as the whole is, wherever it is cut in two, and in single characters.
+fn same_at_each_cut(pii: &Arc<Pii>, text: &str) {
+    let whole = streamed(pii, &[text]);
+    for cut in (1..text.len()).filter(|at| text.is_char_boundary(*at)) {
+        let (one, two) = text.split_at(cut);
+        assert_eq!(streamed(pii, &[one, two]), whole, "cut at {cut}: {one:?} | {two:?}");
+    }
+    let singles: Vec<String> = text.chars().map(String::from).collect();
+    let singles: Vec<&str> = singles.iter().map(String::as_str).collect();
+    assert_eq!(streamed(pii, &singles), whole, "in single characters: {text:?}");
+}
+
 /// Every type is masked.
 fn masking() -> Output {
     let kinds = [

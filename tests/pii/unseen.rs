@@ -3,13 +3,7 @@ use std::sync::Arc;
 
 use sluice::guard::pii::{Pii, Settings};
 
-use super::{masking, streamed};
-
-/// What is found of a text, in its order: each value by its type.
-fn found(pii: &Pii, text: &str) -> Vec<String> {
-    let found = pii.in_question(text).into_iter();
-    found.map(|found| format!("{} {}", pii.name(found.kind), &text[found.range])).collect()
-}
+use super::{found, masking, same_at_each_cut};
 
 fn check(cases: &[(&str, &[&str])]) {
     let pii = Pii::new(&Settings::default()).unwrap();
@@ -319,13 +313,6 @@ fn a_stream_of_them_is_judged_as_the_whole_text_wherever_it_is_cut() {
         "pasaporte PAC898279, vuelo IB2346 and 815158593 is my passport number. Passport/ID: 471563291, Passport or ID: GA226783 x",
         "appelle-moi au 0616271530; 9078;00306916956303;gold; my nr is 0031614403709, phone calls: 54959025, cell A1 contains 253307389",
     ] {
-        let whole = streamed(&pii, &[text]);
-        for cut in (1..text.len()).filter(|at| text.is_char_boundary(*at)) {
-            let (one, two) = text.split_at(cut);
-            assert_eq!(streamed(&pii, &[one, two]), whole, "cut at {cut}: {one:?} | {two:?}");
-        }
-        let singles: Vec<String> = text.chars().map(String::from).collect();
-        let singles: Vec<&str> = singles.iter().map(String::as_str).collect();
-        assert_eq!(streamed(&pii, &singles), whole, "in single characters: {text:?}");
+        same_at_each_cut(&pii, text);
     }
 }

@@ -24,13 +24,14 @@ pub(super) struct Piece<'a> {
     function: Function<'a>,
 }
 
+/// What is called, whole or a piece of it.
 #[derive(Default, Deserialize)]
 #[serde(default)]
-struct Function<'a> {
+pub(super) struct Function<'a> {
     #[serde(borrow)]
-    name: Text<'a>,
+    pub(super) name: Text<'a>,
     #[serde(borrow)]
-    arguments: Text<'a>,
+    pub(super) arguments: Text<'a>,
 }
 
 /// The calls of one answer, in the order in which they began. How many there may be is for others to say.

@@ -8,6 +8,7 @@ use serde::{
 };
 use serde_json::value::RawValue;
 
+use super::calls::Function;
 use crate::{
     chat::{self, Completion, ToolCall},
     error::{Error, Result},
@@ -69,15 +70,6 @@ struct Call<'a> {
     id: Text<'a>,
     #[serde(borrow, default, deserialize_with = "nullable")]
     function: Function<'a>,
-}
-
-#[derive(Default, Deserialize)]
-#[serde(default)]
-struct Function<'a> {
-    #[serde(borrow)]
-    name: Text<'a>,
-    #[serde(borrow)]
-    arguments: Text<'a>,
 }
 
 /// Reads the body of `/chat/completions`.
