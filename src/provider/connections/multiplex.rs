@@ -21,6 +21,8 @@ use super::{Sent, Stream};
 
 /// Answers under way on one connection, even where its server takes more: they share one TCP window, and one core reads them.
 const MOST_STREAMS: usize = 100;
+/// The same before its server has said how many it takes. More might be refused, or cost all of them their connection.
+const UNTOLD: usize = 1;
 /// What is taken of an answer that nobody reads, in bytes. Over a tenth of a second's way it lets 5 MB through a second.
 const WINDOW: u32 = 512 << 10;
 /// The room of a connection, in bytes: that of all its answers, or those that nobody reads would hold up the others.
@@ -78,12 +80,12 @@ impl Shared {
             .timer(TokioTimer::new())
             .initial_stream_window_size(WINDOW)
             .initial_connection_window_size(ROOM)
-            .initial_max_send_streams(MOST_STREAMS)
+            .initial_max_send_streams(UNTOLD)
             .keep_alive_interval(Duration::from_secs(30))
             .keep_alive_timeout(Duration::from_secs(10))
             .handshake(stream);
         let (sender, driver) = made.await?;
-        let most = Arc::new(AtomicUsize::new(MOST_STREAMS));
+        let most = Arc::new(AtomicUsize::new(UNTOLD));
         let told = most.clone();
         // It ends with its connection, which ends when nobody holds a sender.
         task::spawn(async move {

@@ -4,7 +4,8 @@
 //! index, all calls the same one (Ollama), begin with 1, or repeat id and name with every piece, the id even as a new
 //! one each time (vLLM). What leaves is as the API has it: calls are numbered from 0 as they begin, which is what SDKs
 //! put them together by.
-use serde::Deserialize;
+use serde::{Deserialize, Deserializer, de::Error as _};
+use serde_json::value::RawValue;
 
 use crate::{
     chat::Event,
@@ -30,8 +31,24 @@ pub(super) struct Piece<'a> {
 pub(super) struct Function<'a> {
     #[serde(borrow)]
     pub(super) name: Text<'a>,
-    #[serde(borrow)]
+    #[serde(borrow, deserialize_with = "arguments")]
     pub(super) arguments: Text<'a>,
+}
+
+/// Arguments are JSON within a text. Some servers send the JSON itself.
+fn arguments<'de: 'a, 'a, D: Deserializer<'de>>(deserializer: D) -> std::result::Result<Text<'a>, D::Error> {
+    let read = <&'a RawValue>::deserialize(deserializer)?.get();
+    match read.as_bytes().first() {
+        Some(b'{' | b'[') => Ok(Text(read.into())),
+        _ => serde_json::from_str(read).map_err(D::Error::custom),
+    }
+}
+
+impl<'a> From<Function<'a>> for Piece<'a> {
+    /// A `function_call`, as it was before there were `tool_calls`.
+    fn from(function: Function<'a>) -> Self {
+        Self { index: None, id: Text::default(), function }
+    }
 }
 
 /// The calls of one answer, in the order in which they began. How many there may be is for others to say.
@@ -87,8 +104,13 @@ impl Calls {
     fn find(&self, piece: &Piece<'_>) -> Option<usize> {
         let id = &*piece.id.0;
         let at = match piece.index {
-            // The last one of that index, as others before it may have been given the same.
-            Some(index) => self.0.iter().rposition(|begun| begun.index == index)?,
+            // The one of that id, else the last of that index: others before it may have been given the same.
+            Some(index) => {
+                let known = |begun: &Begun| begun.index == index;
+                let by_id = |begun: &Begun| known(begun) && begun.id.as_deref() == Some(id);
+                let named = || self.0.iter().rposition(by_id).filter(|_| !id.is_empty());
+                named().or_else(|| self.0.iter().rposition(known))?
+            }
             None if id.is_empty() => self.0.len().checked_sub(1)?,
             None => self.0.iter().rposition(|begun| begun.id.as_deref() == Some(id))?,
         };
@@ -207,6 +229,32 @@ mod tests {
         ];
         assert_eq!(told(&pieces), ["a f {} ", "b f {} "]);
         assert_eq!(told(&[piece(None, "", "f", "{}"), piece(None, "", "f", "{}")]), [" f {}", " f {}"]);
+    }
+
+    #[test]
+    fn pieces_in_turns_belong_to_the_call_of_their_id() {
+        let pieces = [
+            piece(0, "a", "f", ""),
+            piece(0, "b", "g", ""),
+            piece(0, "a", "", "{\"x\":"),
+            piece(0, "b", "", "[2,"),
+            piece(0, "a", "", "1}"),
+            piece(0, "b", "", "3]"),
+        ];
+        assert_eq!(told(&pieces), ["a f {\"x\":1}", "b g [2,3]"]);
+    }
+
+    #[test]
+    fn arguments_may_be_no_text() {
+        for (arguments, read) in [
+            (json!({"x": [1]}), r#"{"x":[1]}"#),
+            (json!([]), "[]"),
+            (json!("{\"x\": \"\\n\"}"), r#"{"x": "\n"}"#),
+            (json!(null), ""),
+        ] {
+            let piece = json!({"index": 0, "id": "a", "function": {"name": "f", "arguments": arguments}});
+            assert_eq!(told(&[piece]), [format!("a f {read}")]);
+        }
     }
 
     #[test]

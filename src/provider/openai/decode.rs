@@ -62,6 +62,9 @@ struct Message<'a> {
     /// A list of [`Call`].
     #[serde(borrow)]
     tool_calls: Option<&'a RawValue>,
+    /// What there was before them.
+    #[serde(borrow)]
+    function_call: Option<Function<'a>>,
 }
 
 #[derive(Deserialize)]
@@ -99,6 +102,7 @@ pub(super) fn chat(body: &[u8]) -> Result<(Head, Completion)> {
 fn choice(read: Choice<'_>, room: &mut usize) -> Result<chat::Choice> {
     let message = read.message;
     let calls = bounds::within(message.tool_calls, room)?.into_iter();
+    let calls = calls.chain(message.function_call.map(|function| Call { id: Text::default(), function }));
     let tool_calls: Vec<_> = calls.map(call).collect::<Result<_>>()?;
     let reasoning = message.reasoning_content.filled().or_else(|| message.reasoning.filled());
     let finish = match read.finish_reason.0.as_ref() {

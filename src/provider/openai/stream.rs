@@ -2,7 +2,7 @@
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
-use super::calls::{Calls, Piece};
+use super::calls::{Calls, Function, Piece};
 use crate::{
     chat::{Event, Finish},
     error::{Error, Result},
@@ -60,6 +60,9 @@ struct Choice<'a> {
     index: u32,
     #[serde(borrow, default, deserialize_with = "nullable")]
     delta: Delta<'a>,
+    /// Some servers call it by the name that it has in a whole answer.
+    #[serde(borrow, default, deserialize_with = "nullable")]
+    message: Delta<'a>,
     #[serde(borrow, default)]
     finish_reason: Text<'a>,
     #[serde(borrow, default)]
@@ -80,6 +83,18 @@ struct Delta<'a> {
     /// A list of [`Piece`].
     #[serde(borrow)]
     tool_calls: Option<&'a RawValue>,
+    /// What there was before them.
+    #[serde(borrow)]
+    function_call: Option<Function<'a>>,
+}
+
+impl Delta<'_> {
+    fn is_silent(&self) -> bool {
+        let Self { content, reasoning_content, reasoning, refusal, tool_calls, function_call } = self;
+        [content, reasoning_content, reasoning, refusal].into_iter().all(|text| text.0.is_empty())
+            && tool_calls.is_none()
+            && function_call.is_none()
+    }
 }
 
 impl Decoder for Stream {
@@ -158,7 +173,8 @@ impl Stream {
         if self.choices.len() <= at {
             self.choices.resize_with(at + 1, Progress::default);
         }
-        let (progress, delta, before) = (&mut self.choices[at], read.delta, out.len());
+        let delta = if read.delta.is_silent() { read.message } else { read.delta };
+        let (progress, before) = (&mut self.choices[at], out.len());
         // vLLM sends both names with the same thought while it changes from one to the other.
         let thought = delta.reasoning_content.filled().or_else(|| delta.reasoning.filled());
         if let Some(text) = thought {
@@ -166,7 +182,8 @@ impl Stream {
         }
         out.extend(delta.content.filled().map(|text| Event::Text { choice, text }));
         out.extend(delta.refusal.filled().map(|text| Event::Refusal { choice, text }));
-        for piece in bounds::within::<Piece<'_>>(delta.tool_calls, room)? {
+        let pieces = bounds::within::<Piece<'_>>(delta.tool_calls, room)?.into_iter();
+        for piece in pieces.chain(delta.function_call.map(Piece::from)) {
             let begun = progress.calls.len();
             let event = progress.calls.piece(choice, piece)?;
             self.calls += progress.calls.len() - begun;
@@ -359,6 +376,21 @@ mod tests {
         .unwrap();
         assert_eq!(read[..3], [Event::text("a"), Event::finish(Finish::Stop), Event::text("b")]);
         assert!(matches!(&read[3..], [Event::ToolCall { name: Some(_), .. }]), "{read:?}");
+    }
+
+    #[test]
+    fn what_is_called_by_an_older_name_is_read() {
+        let chunk = |choice: Value| json!({"choices": [choice]});
+        let said = chunk(json!({"message": {"role": "assistant", "content": "a"}, "delta": null}));
+        assert_eq!(events(&[said]).unwrap(), [Event::text("a")]);
+        let begun = chunk(json!({"delta": {"function_call": {"name": "f", "arguments": ""}}}));
+        let piece = chunk(json!({"delta": {"function_call": {"arguments": "{}"}}}));
+        let read = events(&[begun, piece, chunk(json!({"finish_reason": "function_call"}))]).unwrap();
+        let [Event::ToolCall { name, .. }, Event::ToolCall { arguments, .. }, end] = &read[..] else {
+            panic!("{read:?}")
+        };
+        assert_eq!((name.as_deref(), arguments.as_str()), (Some("f"), "{}"));
+        assert_eq!(*end, Event::finish(Finish::ToolCalls));
     }
 
     #[test]
