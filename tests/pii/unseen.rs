@@ -316,3 +316,35 @@ fn a_stream_of_them_is_judged_as_the_whole_text_wherever_it_is_cut() {
         same_at_each_cut(&pii, text);
     }
 }
+
+#[test]
+fn a_table_goes_on_behind_a_ruler_and_odd_lines() {
+    let pii = Pii::new(&Settings::default()).unwrap();
+    let secrets = |text: &str| found(&pii, text).into_iter().filter(|one| one.starts_with("secret")).count();
+    for (text, many) in [
+        (
+            " id | name | dob | password\n----+------+-----+----------\n  1 | Ann | 1984-05-14 | Rocket6915\n",
+            1,
+        ),
+        (
+            "+----+----------+\n| id | password |\n+----+----------+\n|  1 | Rocket6915 |\n|  2 | Harbor2244 |\n+----+----------+\n",
+            2,
+        ),
+        ("user,password\nann,Rocket6915,late\nbob,Harbor2244\n", 2),
+        (
+            "user,password,city\nann,Rocket6915,Bonn\n# two more\n\nbob,Harbor2244,Ulm\ntotal,3\neve,Tulip9931,Rom\n",
+            3,
+        ),
+        ("user,api_key\nann,q1062132737121319Xy\nbob,tokens\n", 1),
+        ("user,token_count\nann,1062132737\n", 0),
+        ("user,tokens\nann,106213273712\n", 0),
+        (
+            "user,password\nann,Rocket6915\n\nWe went out, then home.\nAnd so on, and on.\nAsk me, Winter2244\n",
+            1,
+        ),
+    ] {
+        assert_eq!(secrets(text), many, "{text}: {:?}", found(&pii, text));
+    }
+    let next = "a,dob\nAnn,1984-05-14\nid,name,dob\n7,Bob,1985-06-15\n";
+    assert_eq!(found(&pii, next), ["birth 1984-05-14", "birth 1985-06-15"]);
+}

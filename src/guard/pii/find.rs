@@ -259,8 +259,11 @@ fn words(text: &Text<'_>, wanted: Wanted, found: &mut Vec<Found>) {
 
 /// Passwords in the columns that a header says hold them.
 fn columns(text: &Text<'_>, found: &mut Vec<Found>) {
-    let cells = text.cells.iter().filter(|cell| cell.class.meets(Class::PASSWORD.or(Class::FIELD)));
-    found.extend(cells.filter_map(|cell| secret::listed(text, cell.start, cell.end)));
+    let kinds = Class::PASSWORD.or(Class::FIELD).or(Class::KEY);
+    let cells = text.cells.iter().filter(|cell| cell.class.meets(kinds));
+    found.extend(cells.filter_map(|cell| {
+        secret::listed(text, cell.start, cell.end, cell.class.meets(Class::PASSWORD.or(Class::FIELD)))
+    }));
 }
 
 /// In an answer the beginning by which a secret is known is no part of it.

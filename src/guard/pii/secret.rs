@@ -166,9 +166,13 @@ fn is_given(word: &str, password: bool) -> bool {
     }
 }
 
-/// A password in a table whose header says that the column holds them.
-pub(super) fn listed(text: &Text<'_>, start: usize, end: usize) -> Option<Found> {
+/// A password, or another secret, in a table whose header says that the column holds them.
+pub(super) fn listed(text: &Text<'_>, start: usize, end: usize, password: bool) -> Option<Found> {
     let word = text.str.get(start..end)?;
+    let digits = word.bytes().filter(u8::is_ascii_digit).count();
+    if !password && (word.len() < 12 || digits < 2 || digits == word.len()) {
+        return None;
+    }
     let good = (4..=LONGEST_VALUE).contains(&word.len())
         && !word.contains(char::is_whitespace)
         && !(stand_in(word) || is_address(word) || is_method(word.as_bytes()) || word.contains("://"))

@@ -24,16 +24,19 @@ const COLUMNS: Class = Class::PHONE
     .or(Class::NINO)
     .or(Class::PASSPORT)
     .or(Class::FIELD)
+    .or(Class::KEY)
     .or(Class::VERSION)
     .or(Class::IP);
 
 /// The longest row that is read, in bytes, and the most columns.
 const LONGEST_ROW: usize = 2048;
 const MOST_COLUMNS: usize = 64;
+/// Lines that are no rows, one behind the other, which a table goes on behind: a comment, a blank, a sum.
+const MOST_ODD: usize = 2;
 /// The longest name of a column, in bytes.
 const LONGEST_NAME: usize = 40;
 
-/// The cells below headers that announce something. Each line is read at most twice: what is a row is no header.
+/// The cells below headers that announce something. Each line is read a few times at most: what is a row is no header.
 pub(super) fn cells(text: &str, hits: &[Hit]) -> Vec<Cell> {
     let (mut cells, mut done) = (Vec::new(), 0);
     for hit in hits.iter().filter(|hit| hit.class.meets(COLUMNS)) {
@@ -82,19 +85,39 @@ fn table(text: &str, hit: &Hit, hits: &[Hit], cells: &mut Vec<Cell>) -> usize {
     if classes.iter().all(|class| *class == Class::NONE) {
         return end;
     }
-    let mut at = end + 1;
+    let (mut at, mut known, mut odd) = (end + 1, end + 1, 0);
     let last = |at: usize| (bytes.len() <= at + LONGEST_ROW).then_some(bytes.len());
-    while let Some(end) = line_end(bytes, at).or_else(|| last(at)) {
+    while let Some(end) = line_end(bytes, at).or_else(|| last(at)).filter(|_| at < bytes.len()) {
         let row = || Row { bytes, at, end, by };
-        if at >= end || row().count() != columns.len() {
-            break;
+        let line = &text[at..end];
+        let count = row().count();
+        // One with more cells has its own in their places, unless it is the header of the next table, or a sentence.
+        let from = hits.partition_point(|hit| hit.start < at);
+        let header =
+            || hits[from..].iter().take_while(|hit| hit.end <= end).any(|hit| hit.class.meets(COLUMNS));
+        let longer = || count > columns.len() && count <= MOST_COLUMNS && !header() && !line.contains(", ");
+        // Behind a line that is none a sentence may have as many commas as a row.
+        let equal = || count == columns.len() && (odd == 0 || by != b',' || prose || !line.contains(", "));
+        if equal() || longer() {
+            let values =
+                row().zip(&classes).map(|((start, end), class)| Cell { start, end, row: at, class: *class });
+            cells.extend(values);
+            (known, odd) = (end + 1, 0);
+        } else if !is_ruler(line) {
+            odd += 1;
+            if odd > MOST_ODD || header() {
+                break;
+            }
         }
-        let values =
-            row().zip(&classes).map(|((start, end), class)| Cell { start, end, row: at, class: *class });
-        cells.extend(values);
         at = end + 1;
     }
-    at.min(bytes.len())
+    known.min(bytes.len())
+}
+
+/// Whether a line only parts those above it from those below.
+fn is_ruler(line: &str) -> bool {
+    let sign = |c: char| matches!(c, '-' | '+' | '=' | '|' | ':' | ' ' | '\r' | '\u{2500}'..='\u{257f}');
+    line.contains(['-', '=', '\u{2500}', '\u{2550}']) && line.chars().all(sign)
 }
 
 /// Where the line that begins at `at` ends, if it is no longer than a row.
