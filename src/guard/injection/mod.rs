@@ -63,8 +63,30 @@ const PIECE: usize = 32 << 10;
 /// How much of it comes again, in bytes.
 const AGAIN: usize = 1 << 10;
 
+/// The signs that a text may stand between.
+const QUOTES: [(char, char); 6] = [('"', '"'), ('“', '”'), ('„', '“'), ('«', '»'), ('`', '`'), ('\'', '\'')];
+
+/// What is said by a text that is nothing but a quotation. To quote within a text is to mention, which weighs less;
+/// who quotes and says nothing else has said it.
+fn said(text: &str) -> &str {
+    let whole = text.trim();
+    let inner = |(open, close): (char, char)| {
+        let inner = whole.strip_prefix(open)?.strip_suffix(close)?;
+        // Several of them, and not an apostrophe.
+        let letter = |c: Option<char>| c.is_some_and(char::is_alphabetic);
+        let ends = |(at, sign): (usize, &str)| {
+            let (before, after) = (&inner[..at], &inner[at + sign.len()..]);
+            !(letter(before.chars().next_back()) && letter(after.chars().next()))
+        };
+        let several = inner.match_indices([open, close]).any(ends);
+        (!several && !inner.is_empty()).then_some(inner)
+    };
+    QUOTES.into_iter().find_map(inner).unwrap_or(text)
+}
+
 /// Judges a text.
 pub fn judge(text: &str, trust: Trust) -> Judgement {
+    let text = said(text);
     let mut best = Judgement { score: -1.0, ..Judgement::default() };
     let mut from = 0;
     loop {
