@@ -11,6 +11,8 @@ mod rows;
 mod run;
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod tongues;
 
 use std::{
     ops::Range,
