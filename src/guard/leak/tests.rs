@@ -107,6 +107,8 @@ fn spellings() -> Vec<(&'static str, String)> {
         ("a list of numbers", format!("[{}]", rows(|byte| byte.to_string(), ", "))),
         ("octal", rows(|byte| format!("{byte:03o}"), " ")),
         (r"octal, \", rows(|byte| format!(r"\{byte:o}"), "")),
+        ("0o", rows(|byte| format!("0o{byte:o}"), " ")),
+        ("0b", rows(|byte| format!("0b{byte:08b}"), ", ")),
         ("binary", rows(|byte| format!("{byte:08b}"), " ")),
         ("binary of seven", rows(|byte| format!("{byte:07b}"), " ")),
         ("binary in one", rows(|byte| format!("{byte:08b}"), "")),
@@ -387,6 +389,24 @@ fn a_table_of_numbers_leaves_as_it_comes() {
     let mut found = Vec::new();
     let sure = guard("Hi").scan(&text, 0, false, &mut found);
     assert!(text.len() - sure < 64 && found.is_empty(), "{sure} of {}", text.len());
+}
+
+#[test]
+fn numbers_that_count_up_spell_no_single_letters() {
+    let guard = guard_of(
+        "You help teachers with the school grades A B C D E F and with plans. A B C D E F G H I J K!",
+        "Hi",
+    );
+    let count = |from: u32, to: u32, between: &str| {
+        (from..to).map(|at| at.to_string()).collect::<Vec<_>>().join(between)
+    };
+    for between in [", ", " ", "\n", "; "] {
+        for text in [count(2025, 2061, between), count(0, 5000, between), count(10_000, 20_000, between)] {
+            let mut found = Vec::new();
+            guard.scan(&format!("The numbers are {text}."), 0, true, &mut found);
+            assert!(found.is_empty(), "{found:?}");
+        }
+    }
 }
 
 proptest! {

@@ -41,6 +41,19 @@ fn each<T: std::fmt::Display>(parts: impl IntoIterator<Item = T>, between: &str)
     parts.into_iter().map(|part| part.to_string()).collect::<Vec<_>>().join(between)
 }
 
+/// What is beyond ASCII spelled out, and nothing else.
+fn beyond(prompt: &str, spelled: impl Fn(u32) -> String) -> String {
+    prompt
+        .chars()
+        .map(|letter| if letter.is_ascii() { letter.to_string() } else { spelled(u32::from(letter)) })
+        .collect()
+}
+
+fn percent_twice(point: u32) -> String {
+    let letter = char::from_u32(point).unwrap_or(' ').to_string();
+    letter.bytes().map(|byte| format!("%25{byte:02X}")).collect()
+}
+
 /// The spellings that the documents name, of a prompt.
 fn spellings(prompt: &str) -> Vec<(&'static str, String)> {
     let points = || prompt.chars().map(u32::from);
@@ -69,7 +82,41 @@ fn spellings(prompt: &str) -> Vec<(&'static str, String)> {
         ("joined", letters.collect()),
         ("backwards", prompt.chars().rev().collect()),
         ("letters backwards", pieces(&prompt.chars().rev().collect::<String>(), 1, " ")),
-        //REST
+        ("code points", each(points().map(|point| format!("U+{point:04X}")), " ")),
+        ("code points, 0x", each(points().map(|point| format!("0x{point:x}")), ", ")),
+        ("code points in four digits", each(points().map(|point| format!("{point:04x}")), " ")),
+        ("decimal code points", each(points(), " ")),
+        ("decimal", each(prompt.bytes(), ", ")),
+        ("octal", each(prompt.bytes().map(|byte| format!("{byte:03o}")), " ")),
+        ("0o", each(prompt.bytes().map(|byte| format!("0o{byte:o}")), " ")),
+        ("binary", each(prompt.bytes().map(|byte| format!("{byte:08b}")), " ")),
+        ("0b", each(prompt.bytes().map(|byte| format!("0b{byte:08b}")), ", ")),
+        ("hex", hex.clone()),
+        ("hex, spaced", each(prompt.bytes().map(|byte| format!("{byte:02x}")), " ")),
+        ("capital hex, spaced", each(prompt.bytes().map(|byte| format!("{byte:02X}")), ":")),
+        ("0x", each(prompt.bytes().map(|byte| format!("0x{byte:02x}")), ", ")),
+        ("hex in fours", pieces(&hex, 4, " ")),
+        ("hex of two bytes a letter", each(big.iter().map(|byte| format!("{byte:02x}")), "")),
+        ("base64", base64.clone()),
+        ("base64 in lines", pieces(&base64, 76, "\n")),
+        ("base64 in pieces", format!("\"{}\"", pieces(&base64, 8, "\", \""))),
+        ("base64 in small pieces", format!("'{}'", pieces(&base64, 4, "' + '"))),
+        ("base64 for addresses", base64.replace('+', "-").replace('/', "_")),
+        ("base64 of two bytes a letter", STANDARD.encode(little)),
+        ("base64 of two bytes a letter, the upper one first", STANDARD.encode(big)),
+        ("base64 of rot13", STANDARD.encode(&rotated)),
+        ("rot13", rotated.clone()),
+        ("letters in rot13", pieces(&rotated, 1, " ")),
+        ("entities", entities.clone()),
+        ("entities twice", entities.replace('&', "&amp;")),
+        ("entities twice beyond ASCII", beyond(prompt, |point| format!("&amp;#{point};"))),
+        ("hex entities twice beyond ASCII", beyond(prompt, |point| format!("&amp;#x{point:x};"))),
+        ("unicode", each(points().map(|point| format!(r"\u{point:04x}")), "")),
+        ("unicode twice beyond ASCII", beyond(prompt, |point| format!(r"\\u{point:04x}"))),
+        ("percent", percent.clone()),
+        ("percent twice", percent.replace('%', "%25")),
+        ("percent twice beyond ASCII", beyond(prompt, percent_twice)),
+        ("quoted printable", percent.replace('%', "=")),
     ]
 }
 
