@@ -62,7 +62,19 @@ impl Leak {
             ways.word(word, before.is_none());
             before = Some(word);
         }
-        ways.verdict(ended)
+        let mut verdict = ways.verdict(ended);
+        // What is cut before or within its digits is read as something else.
+        let within = |word: &&Word, open| (word.start..=word.start + 2).contains(&open) && word.end > open;
+        if let Some(open) = verdict.open
+            && let Some(word) = row.iter().find(|word| within(word, open))
+            && matches!(
+                text.as_bytes()[word.start..word.end],
+                [b'0', b'x' | b'X' | b'o' | b'O' | b'b' | b'B', ..]
+            )
+        {
+            verdict.open = Some(word.start);
+        }
+        verdict
     }
 }
 
@@ -235,6 +247,8 @@ impl Numbers<'_> {
             (16, [b'u' | b'U']) => return,
             (16, [b'0', b'x' | b'X', ..]) | (8, [b'0', b'o' | b'O', ..]) => &plain[2..],
             (16, [b'u' | b'U' | b'x' | b'X', ..]) => &plain[1..],
+            // Most numbers are decimal.
+            (16, _) if plain.len() % 2 == 1 => "",
             (..) => plain,
         };
         let number = u32::from_str_radix(digits, self.base).ok().filter(|_| digits.len() > 1);
