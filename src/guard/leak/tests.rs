@@ -246,7 +246,7 @@ fn ordinary() -> Vec<(&'static str, String, usize)> {
         ("base64 of another text", STANDARD.encode(other), 90),
         ("numbers", (0..900).map(|at| format!("{}, ", at * 37 % 250)).collect(), 64),
         ("numbers that might be letters", (0..900).map(|at| format!("{} ", 97 + at * 7 % 26)).collect(), 64),
-        ("years", (1900..2030).map(|year| format!("{year} ")).collect(), 80),
+        ("years", (1900..2030).map(|year| format!("{year} ")).collect(), 128),
         (
             "digests",
             noise
