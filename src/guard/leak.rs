@@ -9,8 +9,11 @@ mod grams;
 mod read;
 mod rows;
 mod run;
+mod said;
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod tongues;
 
 use std::{
     ops::Range,
@@ -22,8 +25,8 @@ use serde::{Deserialize, Serialize};
 
 use self::{
     grams::Grams,
-    read::{Word, Words, shingle, with},
-    run::{Known, Run, Shingles},
+    read::{Letters, Word, Words, shingle, with},
+    run::{Enough, Known, Run, Shingles},
 };
 use super::{
     hold::{Act, Found, Guard},
@@ -72,8 +75,8 @@ pub struct Leak {
     secret: Secret,
     /// Only for answers in which something is spelled letter by letter.
     grams: OnceLock<Grams>,
-    /// Words in a row that give it away.
-    run: usize,
+    /// What of it gives it away.
+    run: Enough,
     blocks: bool,
     what: Arc<str>,
 }
@@ -109,9 +112,10 @@ pub fn of(settings: &Settings, chat: &Arc<Request>, own: &Arc<str>) -> Option<Ar
         return None;
     }
     let secret = Secret { chat: chat.clone(), own: own.clone() };
-    let (mut known, mut words, mut letters) = (Known::default(), Spellings::default(), Vec::new());
+    let (mut known, mut words, mut letters) = (Known::default(), Spellings::default(), Letters::default());
     let mut most = 0;
     for text in secret.texts(true) {
+        known.beyond |= !text.is_ascii();
         let from = words.plain.len();
         let mut read = Words::new(&text, 0, true);
         while let Some(word) = read.next_to(&mut letters).filter(|_| words.plain.len() < MOST_WORDS) {
@@ -119,7 +123,7 @@ pub fn of(settings: &Settings, chat: &Arc<Request>, own: &Arc<str>) -> Option<Ar
                 words.add(&word, &letters);
                 known.longest = known.longest.max(word.letters);
             }
-            letters.clear();
+            letters.truncate(0);
         }
         if words.plain.len() - from >= FEWEST {
             most = most.max(words.plain.len() - from);
@@ -129,7 +133,7 @@ pub fn of(settings: &Settings, chat: &Arc<Request>, own: &Arc<str>) -> Option<Ar
     if known.shingles.is_empty() {
         return None;
     }
-    known.learn(&[words.plain, words.turned, words.rotated]);
+    known.learn(&[words.plain, words.turned, words.rotated, words.bare]);
     let mut said = Vec::new();
     for text in secret.texts(false) {
         said.clear();
@@ -139,30 +143,35 @@ pub fn of(settings: &Settings, chat: &Arc<Request>, own: &Arc<str>) -> Option<Ar
             known.shingles.remove(&shingle(four.iter().copied()));
         }
     }
-    let (run, blocks) = (settings.words.min(most).max(FEWEST), settings.mode == Mode::Block);
+    let run = Enough { words: settings.words.min(most).max(FEWEST), letters: 0 };
+    let blocks = settings.mode == Mode::Block;
     let (grams, what) = (OnceLock::new(), "system_prompt".into());
     Some(Arc::new(Leak { known, secret, grams, run, blocks, what }))
 }
 
-/// The words of a text, by their hashes: as they are, each spelled backwards, and in rot13.
+/// The words of a text, by their hashes: as they are, each spelled backwards, and in rot13, also without accents.
 #[derive(Default)]
 struct Spellings {
     plain: Vec<u64>,
     turned: Vec<u64>,
     rotated: Vec<u64>,
+    bare: Vec<u64>,
 }
 
 impl Spellings {
-    fn add(&mut self, word: &Word, letters: &[char]) {
+    fn add(&mut self, word: &Word, letters: &Letters) {
+        let hash = |letters: &[char]| letters.iter().fold(0, |hash, letter| with(hash, *letter));
         self.plain.push(word.hash);
-        self.turned.push(letters.iter().rev().fold(0, |hash, letter| with(hash, *letter)));
-        self.rotated.push(letters.iter().fold(0, |hash, letter| with(hash, rot13(*letter))));
+        self.turned.push(letters.plain.iter().rev().fold(0, |hash, letter| with(hash, *letter)));
+        self.rotated.push(hash(&letters.rotated));
+        self.bare.push(hash(&letters.bare));
     }
 
     /// Adds the shingles of the words from one on.
     fn shingles(&self, from: usize, into: &mut Shingles) {
         into.reserve(4 * (self.plain.len() - from));
-        for words in [&self.plain, &self.turned, &self.rotated] {
+        let bare = (self.bare[from..] != self.rotated[from..]).then_some(&self.bare);
+        for words in [&self.plain, &self.turned, &self.rotated].into_iter().chain(bare) {
             into.extend(words[from..].windows(SHINGLE).map(|four| shingle(four.iter().copied())));
         }
         // The whole text backwards.
@@ -216,7 +225,7 @@ impl Guard for Leak {
                 continue;
             }
             at.end = word.end;
-            if let Some(begins) = at.run.word(word.hash, word.start, &self.known, self.run) {
+            if let Some(begins) = at.run.word((word.hash, word.letters), word.start, &self.known, self.run) {
                 self.tell(begins..word.end, &mut at, found);
                 at.row.clear();
             }

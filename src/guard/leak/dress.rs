@@ -9,14 +9,23 @@ use unicode_normalization::{UnicodeNormalization, char::is_combining_mark};
 pub(super) fn bare(letter: char) -> Option<char> {
     let small = match letter {
         // Most of what is not Latin, and has nothing to take off.
-        'а'..='я' | '\u{4e00}'..='\u{9fff}' => letter,
+        'а'..='и' | 'к'..='я' | '\u{4e00}'..='\u{9fff}' => letter,
         _ if is_hidden(letter) => return None,
         _ => {
-            let part = std::iter::once(letter).nfkd().find(|part| !is_combining_mark(*part))?;
-            part.to_lowercase().next().unwrap_or(part)
+            let part = std::iter::once(small(letter)).nfkd().find(|part| !is_combining_mark(*part))?;
+            small(part)
         }
     };
     Some(latin_like(small).unwrap_or(small))
+}
+
+/// The small letter of a capital one. The Greek letter that has two of them is the one within words.
+fn small(letter: char) -> char {
+    match letter.to_lowercase().next() {
+        Some('ς') => 'σ',
+        Some(small) => small,
+        None => letter,
+    }
 }
 
 fn is_hidden(letter: char) -> bool {
@@ -57,6 +66,18 @@ fn latin_like(letter: char) -> Option<char> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_capital_letter_is_what_its_small_one_is() {
+        for small in ('\u{80}'..='\u{2ff}').chain('\u{370}'..='\u{52f}').chain('\u{1e00}'..='\u{1eff}') {
+            let mut capitals = small.to_uppercase();
+            if let (Some(capital), None) = (capitals.next(), capitals.next())
+                && capital > '\u{7f}'
+            {
+                assert_eq!(bare(capital), bare(small), "{capital} {small}");
+            }
+        }
+    }
 
     #[test]
     fn a_letter_is_what_it_looks_like() {

@@ -4,7 +4,10 @@ use std::{
     ops::Range,
 };
 
-use super::{FEWEST, MOST_WORDS, Secret, read::Words};
+use super::{
+    FEWEST, MOST_WORDS, Secret,
+    read::{Letters, Words},
+};
 
 /// So many letters are looked up together.
 pub(super) const GRAM: usize = 16;
@@ -58,24 +61,26 @@ impl Grams {
     pub(super) fn of(secret: &Secret) -> Self {
         let mut grams = Self::default();
         for text in secret.texts(true) {
-            let (letters, ends) = letters(&text);
+            let (Letters { plain: letters, rotated, bare }, ends) = letters(&text);
             if ends.len() < FEWEST {
                 continue;
             }
             let words = || ends.iter().scan(0, |from, end| Some(std::mem::replace(from, *end)..*end));
             let turned: Vec<char> = words().flat_map(|word| letters[word].iter().rev().copied()).collect();
             let backwards: Vec<char> = letters.iter().rev().copied().collect();
-            let rotated: Vec<char> = letters.iter().copied().map(super::rot13).collect();
             let from_behind: Vec<usize> =
                 ends.iter().rev().skip(1).map(|end| letters.len() - end).chain([letters.len()]).collect();
             grams.learn(&letters, &ends);
             grams.learn(&turned, &ends);
             grams.learn(&rotated, &ends);
+            if bare != rotated {
+                grams.learn(&bare, &ends);
+            }
             grams.learn(&backwards, &from_behind);
         }
         for text in secret.texts(false) {
             let mut window = Window::new();
-            for letter in letters(&text).0 {
+            for letter in letters(&text).0.plain {
                 if let Some(gram) = window.push(letter, ()) {
                     grams.0.remove(&gram);
                 }
@@ -97,8 +102,8 @@ impl Grams {
 }
 
 /// The letters of a text, and where its words end among them. Numbers are none of either.
-fn letters(text: &str) -> (Vec<char>, Vec<usize>) {
-    let (mut letters, mut ends) = (Vec::new(), Vec::new());
+fn letters(text: &str) -> (Letters, Vec<usize>) {
+    let (mut letters, mut ends) = (Letters::default(), Vec::new());
     let mut words = Words::new(text, 0, true);
     let mut from = 0;
     for _ in 0..MOST_WORDS {
@@ -107,7 +112,7 @@ fn letters(text: &str) -> (Vec<char>, Vec<usize>) {
             letters.truncate(from);
             continue;
         }
-        from = letters.len();
+        from = letters.plain.len();
         ends.push(from);
     }
     (letters, ends)

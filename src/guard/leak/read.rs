@@ -3,7 +3,7 @@
 //! What HTML, JSON, URLs and programs spell out (`&#89;`, `\u0059`, `\x59`, `%59`, `=59`) is what it stands for, a tag
 //! is a blank, and what nobody sees is nothing. The prompt is read by the same rules, so that what they get wrong they
 //! get wrong on both sides.
-use super::dress::bare;
+use super::{dress::bare, rot13};
 
 /// A word is a row of letters and digits. What is in it, one bit each.
 pub(super) mod looks {
@@ -65,16 +65,36 @@ impl Word {
 
 /// Is told the letters of words.
 pub(super) trait Sink {
-    fn letter(&mut self, letter: char);
+    /// `ascii`: it is one as it stands there.
+    fn letter(&mut self, letter: char, ascii: bool);
 }
 
 impl Sink for () {
-    fn letter(&mut self, _: char) {}
+    fn letter(&mut self, _: char, _: bool) {}
 }
 
-impl Sink for Vec<char> {
-    fn letter(&mut self, letter: char) {
-        self.push(letter);
+/// The letters of words, and in rot13: of those beyond ASCII, it shifts none, or what they look like.
+#[derive(Default)]
+pub(super) struct Letters {
+    pub(super) plain: Vec<char>,
+    pub(super) rotated: Vec<char>,
+    pub(super) bare: Vec<char>,
+}
+
+impl Letters {
+    pub(super) fn truncate(&mut self, length: usize) {
+        for letters in [&mut self.plain, &mut self.rotated, &mut self.bare] {
+            letters.truncate(length);
+        }
+    }
+}
+
+impl Sink for Letters {
+    fn letter(&mut self, letter: char, ascii: bool) {
+        let rotated = rot13(letter);
+        self.plain.push(letter);
+        self.rotated.push(if ascii { rotated } else { letter });
+        self.bare.push(rotated);
     }
 }
 
@@ -149,7 +169,7 @@ impl<'a> Words<'a> {
             if word.letters == 0 {
                 word.start = at;
             }
-            sink.letter(letter);
+            sink.letter(letter, looks & looks::OTHER == 0);
             word.hash = with(word.hash, letter);
             word.letters += 1;
             word.length += 1;
@@ -177,6 +197,21 @@ pub(super) enum Sign {
     Open,
 }
 
+impl Sign {
+    /// With so many more bytes before it.
+    fn after(self, many: usize) -> Self {
+        match self {
+            Self::Letter(letter, length) => Self::Letter(letter, length + many),
+            Self::Unseen(length) => Self::Unseen(length + many),
+            Self::Blank(length) => Self::Blank(length + many),
+            Self::Open => Self::Open,
+        }
+    }
+}
+
+/// What is escaped more often is not read.
+const MOST_ESCAPED: usize = 3;
+
 /// A character that is so long in the text.
 pub(super) fn of(letter: char, length: usize) -> Sign {
     match letter {
@@ -195,10 +230,10 @@ pub(super) fn of(letter: char, length: usize) -> Sign {
 pub(super) fn sign(text: &str, at: usize, ended: bool) -> Sign {
     let rest = &text.as_bytes()[at..];
     let read = match rest[0] {
-        b'&' => entity(rest),
-        b'\\' => backslash(rest),
-        b'%' => Bytes { before: b"%", capitals: false }.read(rest),
-        b'=' => Bytes { before: b"=", capitals: true }.read(rest),
+        b'&' => entity(rest, ended),
+        b'\\' => backslash(rest, ended),
+        b'%' => Bytes { before: b"%", twice: b"25", capitals: false }.read(rest, ended),
+        b'=' => Bytes { before: b"=", twice: b"", capitals: true }.read(rest, ended),
         b'<' => tag(rest),
         _ => match text[at..].chars().next() {
             Some(letter) => of(letter, letter.len_utf8()),
@@ -219,8 +254,19 @@ fn number(digits: &[u8], base: u32) -> Option<char> {
     u32::from_str_radix(digits, base).ok().and_then(char::from_u32)
 }
 
-/// `&#89;`, `&#x59;`, `&eacute;`, `&nbsp;`; a browser reads a number also without its end.
-fn entity(bytes: &[u8]) -> Sign {
+/// An entity, or one that is escaped itself: `&amp;#89;`.
+fn entity(bytes: &[u8], ended: bool) -> Sign {
+    let escaped = bytes[1..].chunks(4).take(MOST_ESCAPED).take_while(|part| *part == b"amp;").count();
+    match entity_once(&bytes[4 * escaped..]) {
+        Sign::Open if ended => Sign::Blank(1),
+        read => read,
+    }
+    .after(4 * escaped)
+}
+
+/// `&#89;`, `&#x59;`, `&eacute;`, `&nbsp;`; a browser reads a number also without its end. The first byte is whatever
+/// ends the escape before it.
+fn entity_once(bytes: &[u8]) -> Sign {
     let (from, base) = match bytes {
         [_, b'#', b'x' | b'X', ..] => (3, 16),
         [_, b'#', ..] => (2, 10),
@@ -252,20 +298,15 @@ fn named(bytes: &[u8]) -> Sign {
 }
 
 /// `\u0059`, `\u{59}`, `\U00000059`, `\x59`, `\n`; in a text within a text with several backslashes.
-fn backslash(bytes: &[u8]) -> Sign {
+fn backslash(bytes: &[u8], ended: bool) -> Sign {
     let many = bytes.iter().take(8).take_while(|byte| **byte == b'\\').count();
     let rest = &bytes[many..];
     let (from, count) = match rest {
         [] => return Sign::Open,
         [b'n' | b'r' | b't', ..] => return Sign::Blank(many + 1),
         [b'x', ..] => {
-            let read = Bytes { before: br"\x", capitals: false }.read(&bytes[many - 1..]);
-            return match read {
-                Sign::Letter(letter, length) => Sign::Letter(letter, length + many - 1),
-                Sign::Unseen(length) => Sign::Unseen(length + many - 1),
-                Sign::Blank(length) => Sign::Blank(length + many - 1),
-                Sign::Open => Sign::Open,
-            };
+            let bytes = &bytes[many - 1..];
+            return Bytes { before: br"\x", twice: b"", capitals: false }.read(bytes, ended).after(many - 1);
         }
         [b'u'] => return Sign::Open,
         [b'u', b'{', digits @ ..] => {
@@ -293,14 +334,18 @@ fn backslash(bytes: &[u8]) -> Sign {
 /// Characters of which each byte is spelled: `%C3%A9`.
 struct Bytes {
     before: &'static [u8],
+    /// What stands behind it where it is escaped itself: `%25C3%25A9`.
+    twice: &'static [u8],
     /// Whether only digits beyond 9 that are capitals count.
     capitals: bool,
 }
 
 impl Bytes {
-    fn read(&self, bytes: &[u8]) -> Sign {
-        let Some(first) = self.byte(bytes) else { return self.none(bytes) };
-        let size = self.before.len() + 2;
+    fn read(&self, bytes: &[u8], ended: bool) -> Sign {
+        let (first, size) = match self.byte(bytes, ended) {
+            Ok(byte) => byte,
+            Err(sign) => return sign,
+        };
         let more = match first {
             0..=0x7f => return of(char::from(first), size),
             0xc2..=0xdf => 1,
@@ -308,17 +353,16 @@ impl Bytes {
             0xf0..=0xf4 => 3,
             _ => return Sign::Blank(size),
         };
-        let mut all = [first, 0, 0, 0];
-        for (part, at) in all[1..=more].iter_mut().zip((size..).step_by(size)) {
-            let rest = bytes.get(at..).unwrap_or_default();
-            match self.byte(rest) {
-                Some(byte) => *part = byte,
-                None if self.none(rest) == Sign::Open => return Sign::Open,
-                None => return Sign::Blank(size),
+        let (mut all, mut length) = ([first, 0, 0, 0], size);
+        for part in &mut all[1..=more] {
+            match self.byte(bytes.get(length..).unwrap_or_default(), ended) {
+                Ok((byte, size)) => (*part, length) = (byte, length + size),
+                Err(Sign::Open) => return Sign::Open,
+                Err(_) => return Sign::Blank(size),
             }
         }
         match std::str::from_utf8(&all[..=more]).ok().and_then(|text| text.chars().next()) {
-            Some(letter) => of(letter, size * (more + 1)),
+            Some(letter) => of(letter, length),
             None => Sign::Blank(size),
         }
     }
@@ -327,18 +371,25 @@ impl Bytes {
         byte.is_ascii_hexdigit() && !(self.capitals && byte.is_ascii_lowercase())
     }
 
-    fn byte(&self, bytes: &[u8]) -> Option<u8> {
-        let two = bytes.strip_prefix(self.before)?.get(..2)?;
-        let two = two.iter().all(|byte| self.is_digit(*byte)).then_some(two)?;
-        u8::from_str_radix(std::str::from_utf8(two).ok()?, 16).ok()
-    }
-
-    /// Where no byte is spelled: none will be, or the text ends before that is known.
-    fn none(&self, bytes: &[u8]) -> Sign {
-        let begun = bytes.len() <= self.before.len() && self.before.starts_with(bytes);
-        let one = bytes.strip_prefix(self.before);
-        let one = one.is_some_and(|rest| rest.len() == 1 && self.is_digit(rest[0]));
-        if begun || one { Sign::Open } else { Sign::Blank(1) }
+    /// The byte that is spelled, and in how many others. Otherwise none will be, or the text ends before that is known.
+    fn byte(&self, bytes: &[u8], ended: bool) -> Result<(u8, usize), Sign> {
+        let Some(rest) = bytes.strip_prefix(self.before) else {
+            return Err(if self.before.starts_with(bytes) { Sign::Open } else { Sign::Blank(1) });
+        };
+        let escaped = rest.chunks(2).take(MOST_ESCAPED).take_while(|two| *two == self.twice).count();
+        for escaped in (0..=escaped).rev() {
+            let two = &rest[2 * escaped..];
+            let digits = two.iter().take(2).take_while(|byte| self.is_digit(**byte)).count();
+            if digits == 2 {
+                let number =
+                    std::str::from_utf8(&two[..2]).ok().and_then(|two| u8::from_str_radix(two, 16).ok());
+                return number.map(|byte| (byte, self.before.len() + 2 * escaped + 2)).ok_or(Sign::Blank(1));
+            }
+            if digits == two.len() && !ended {
+                return Err(Sign::Open);
+            }
+        }
+        Err(Sign::Blank(1))
     }
 }
 
@@ -369,10 +420,10 @@ mod tests {
         let mut words = Words::new(text, 0, ended);
         let mut all = Vec::new();
         loop {
-            let mut letters = Vec::new();
+            let mut letters = Letters::default();
             match words.next_to(&mut letters) {
                 Some(word) if ended || !word.open => {
-                    all.push((letters.into_iter().collect(), word.start, word.end));
+                    all.push((letters.plain.into_iter().collect(), word.start, word.end));
                 }
                 _ => return all,
             }
@@ -394,6 +445,8 @@ mod tests {
             ("You=20are=20th=C3=A9 x=3 a==b", "you are the x 3 a b"),
             ("<b>You</b> are<br/>the a<b and b>a", "you are the a b and b a"),
             ("Y\u{200b}o\u{ad}u Ａrе thé", "you are the"),
+            ("you&amp;#32;ar&amp;#x65; &amp;amp;eacute;a &amp; b&amp;", "you are ea b"),
+            ("you%2520ar%2565 %25C3%25A9a 100%25 %2525, %25", "you are ea 100"),
             ("100%, R&D, C:\\x, 5 < 6, \\, &, a=", "100 r d c x 5 6 a"),
             ("", ""),
         ] {
@@ -404,7 +457,7 @@ mod tests {
     proptest! {
         /// Cut anywhere, the words that are whole are those of the whole text.
         #[test]
-        fn a_word_that_is_read_stays_what_it_is(text in r"([&\\#%=<>/xu{}0-6a-dN; ]|&#64;|\\u0041|%C3%A9|=C3=A9|\\xc3\\xa9|<b>|&eacute;|é|\u{200b}){0,14}") {
+        fn a_word_that_is_read_stays_what_it_is(text in r"([&\\#%=<>/xu{}0-6a-dN; ]|&#64;|&amp;#64;|&amp;|%25|%25C3%25A9|\\u0041|%C3%A9|=C3=A9|\\xc3\\xa9|<b>|&eacute;|é|\u{200b}){0,14}") {
             let whole = read(&text, true);
             for at in (0..=text.len()).filter(|at| text.is_char_boundary(*at)) {
                 let begun = read(&text[..at], false);

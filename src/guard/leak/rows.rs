@@ -5,10 +5,10 @@
 use std::ops::Range;
 
 use super::{
-    BETWEEN, CODE, FEWEST, Leak,
+    BETWEEN, CODE, Leak,
     grams::Spelled,
-    read::{self, Sign, Word, looks, sign},
-    run::{Known, Run},
+    read::{Sign, Word, looks, sign},
+    said::{Said, Texts},
 };
 
 /// What so few letters and digits say is no matter.
@@ -18,7 +18,10 @@ const FEW: usize = 16;
 pub(super) fn may_be(word: &Word, text: &str, from: usize) -> bool {
     let both = |one, other| word.looks & one != 0 && word.looks & other != 0;
     let before = || text[..word.start].bytes().next_back();
+    // Bytes and letters of which no digit is below ten, as `ce bc`.
+    let hex = || word.looks & (looks::BEYOND | looks::OTHER) == 0 && matches!(word.letters, 2 | 4 | 6 | 8);
     word.letters == 1
+        || hex()
         || word.looks == looks::DIGIT
         || both(looks::LOWER, looks::CAMEL)
         || both(looks::DIGIT, looks::LOWER | looks::UPPER)
@@ -53,11 +56,25 @@ impl Leak {
         let mut ways = Ways::new(text, row, self, &grams);
         let mut before: Option<&Word> = None;
         for word in row {
-            ways.gap(&text[before.map_or(word.start, |before| before.end)..word.start], word.start);
+            let signs = || text[..word.start].trim_end_matches(['+', '/', '-', '_']).len();
+            let gap = before.map_or_else(signs, |before| before.end);
+            ways.gap(&text[gap.max(word.start.saturating_sub(BETWEEN))..word.start], word.start);
             ways.word(word, before.is_none());
             before = Some(word);
         }
-        ways.verdict(ended)
+        let mut verdict = ways.verdict(ended);
+        // What is cut before or within its digits is read as something else.
+        let within = |word: &&Word, open| (word.start..=word.start + 2).contains(&open) && word.end > open;
+        if let Some(open) = verdict.open
+            && let Some(word) = row.iter().find(|word| within(word, open))
+            && matches!(
+                text.as_bytes()[word.start..word.end],
+                [b'0', b'x' | b'X' | b'o' | b'O' | b'b' | b'B', ..]
+            )
+        {
+            verdict.open = Some(word.start);
+        }
+        verdict
     }
 }
 
@@ -69,14 +86,14 @@ struct Ways<'a> {
     hex: Option<Bits<'a, 4>>,
     base64: Option<Bits<'a, 6>>,
     binary: Option<Bits<'a, 1>>,
-    /// A number for each byte, to these bases.
-    numbers: Option<[(u32, Said<'a>); 2]>,
+    numbers: Option<[Numbers<'a>; 3]>,
 }
 
 impl<'a> Ways<'a> {
     fn new(text: &'a str, row: &[Word], leak: &'a Leak, grams: &'a dyn Fn() -> &'a super::Grams) -> Self {
         let any = row.iter().fold(0, |all, word| all | word.looks);
-        let said = || Said::new(&leak.known);
+        let said = || Texts::new(&leak.known);
+        let numbers = |base| Numbers { base, bytes: Said::new(&leak.known), points: Said::new(&leak.known) };
         let digits = any & looks::DIGIT != 0;
         Self {
             text,
@@ -85,24 +102,24 @@ impl<'a> Ways<'a> {
             hex: digits.then(|| Bits::new(said)),
             base64: (any & (looks::LOWER | looks::UPPER) != 0).then(|| Bits::new(said)),
             binary: digits.then(|| Bits::new(said)),
-            numbers: digits.then(|| [(10, said()), (8, said())]),
+            numbers: digits.then(|| [numbers(10), numbers(8), numbers(16)]),
         }
     }
 
-    /// What stands between two words of a row: signs of base64 do, if nothing else does.
+    /// What stands between two words of a row: signs of base64 do, next to either of them.
     fn gap(&mut self, gap: &str, end: usize) {
         let Some(base64) = &mut self.base64 else { return };
-        let signs = gap.trim_start_matches('=');
-        for _ in signs.len()..gap.len() {
-            base64.pad();
-        }
         // Within JSON a slash has a backslash before it.
-        if signs.bytes().all(|byte| matches!(byte, b'+' | b'/' | b'-' | b'_' | b'\\')) {
-            let start = end - signs.len();
-            for (at, byte) in signs.bytes().enumerate() {
-                if let Some(value) = sextet(byte) {
-                    base64.symbol(value, start + at..start + at + 1, &mut self.found);
-                }
+        let is_sign = |sign: char| matches!(sign, '+' | '/' | '-' | '_' | '\\');
+        let before = gap.trim_start_matches(|sign| sign == '=' || is_sign(sign));
+        let from = gap.len() - before.len();
+        let behind = before.trim_end_matches(is_sign).len() + from;
+        for (at, byte) in gap.bytes().enumerate().filter(|(at, _)| *at < from || *at >= behind) {
+            let start = end - gap.len() + at;
+            if byte == b'=' {
+                base64.pad();
+            } else if let Some(value) = sextet(byte) {
+                base64.symbol(value, start..start + 1, &mut self.found);
             }
         }
     }
@@ -121,23 +138,21 @@ impl<'a> Ways<'a> {
             }
         }
         if let Some(binary) = &mut self.binary {
-            if !plain.is_empty() && plain.bytes().all(|byte| matches!(byte, b'0' | b'1')) {
-                if plain.len() == 7 {
-                    binary.symbol(0, word.start..word.start, found);
+            let digits = plain.strip_prefix("0b").or_else(|| plain.strip_prefix("0B")).unwrap_or(plain);
+            let start = word.end - digits.len().min(word.end);
+            if !digits.is_empty() && digits.bytes().all(|byte| matches!(byte, b'0' | b'1')) {
+                if digits.len() == 7 {
+                    binary.symbol(0, start..start, found);
                 }
-                for (at, byte) in (word.start..).zip(plain.bytes()) {
+                for (at, byte) in (start..).zip(digits.bytes()) {
                     binary.symbol(u32::from(byte - b'0'), at..at + 1, found);
                 }
             } else {
                 binary.clear();
             }
         }
-        for (base, said) in self.numbers.iter_mut().flatten() {
-            let number = u8::from_str_radix(plain, *base).ok().filter(|_| plain.len() > 1);
-            match number {
-                Some(byte) => found.extend(said.byte(byte, word.start..word.end)),
-                None => said.clear(),
-            }
+        for numbers in self.numbers.iter_mut().flatten() {
+            numbers.word(plain, word.start..word.end, found);
         }
     }
 
@@ -183,7 +198,7 @@ impl<'a> Ways<'a> {
     }
 
     fn verdict(mut self, ended: bool) -> Verdict {
-        let mut all: Vec<Said<'_>> = self.numbers.into_iter().flatten().map(|(_, said)| said).collect();
+        let mut all = Vec::new();
         let mut opens = vec![self.letters.open()];
         if let Some(hex) = self.hex {
             opens.push(hex.open());
@@ -197,11 +212,15 @@ impl<'a> Ways<'a> {
             opens.push(binary.open());
             all.extend(binary.said);
         }
+        let mut numbers: Vec<Said<'_>> =
+            self.numbers.into_iter().flatten().flat_map(|numbers| [numbers.bytes, numbers.points]).collect();
         let mut open = None;
         if ended {
-            self.found.extend(all.iter_mut().filter_map(Said::word));
+            all.iter_mut().for_each(|texts| texts.end(&mut self.found));
+            self.found.extend(numbers.iter_mut().filter_map(Said::word));
         } else {
-            open = opens.into_iter().chain(all.iter().map(Said::open)).flatten().min();
+            let numbers = numbers.iter().map(Said::open);
+            open = opens.into_iter().chain(all.iter().map(Texts::open)).chain(numbers).flatten().min();
         }
         self.found.sort_by_key(|range| (range.start, range.end));
         let mut upto = 0;
@@ -211,6 +230,36 @@ impl<'a> Ways<'a> {
             apart
         });
         Verdict { found: self.found, open }
+    }
+}
+
+/// A number for each byte or for each letter, to a base.
+struct Numbers<'a> {
+    base: u32,
+    bytes: Said<'a>,
+    points: Said<'a>,
+}
+
+impl Numbers<'_> {
+    fn word(&mut self, plain: &str, at: Range<usize>, found: &mut Vec<Range<usize>>) {
+        let digits = match (self.base, plain.as_bytes()) {
+            // `U+0059`.
+            (16, [b'u' | b'U']) => return,
+            (16, [b'0', b'x' | b'X', ..]) | (8, [b'0', b'o' | b'O', ..]) => &plain[2..],
+            (16, [b'u' | b'U' | b'x' | b'X', ..]) => &plain[1..],
+            // Most numbers are decimal.
+            (16, _) if plain.len() % 2 == 1 => "",
+            (..) => plain,
+        };
+        let number = u32::from_str_radix(digits, self.base).ok().filter(|_| digits.len() > 1);
+        match number.map(u8::try_from) {
+            Some(Ok(byte)) => found.extend(self.bytes.byte(byte, at.clone())),
+            _ => self.bytes.clear(),
+        }
+        match number {
+            Some(number) => found.extend(self.points.point(number, at)),
+            None => self.points.clear(),
+        }
     }
 }
 
@@ -234,14 +283,14 @@ struct Bits<'a, const WIDTH: usize> {
     /// Where the last symbols are.
     starts: [usize; 16],
     symbols: usize,
-    said: Vec<Said<'a>>,
+    said: Vec<Texts<'a>>,
 }
 
 impl<'a, const WIDTH: usize> Bits<'a, WIDTH> {
     /// Bytes begin at multiples of so many bits.
     const STEP: usize = if WIDTH == 6 { 2 } else { WIDTH };
 
-    fn new(said: impl Fn() -> Said<'a>) -> Self {
+    fn new(said: impl Fn() -> Texts<'a>) -> Self {
         let said = (0..8 / Self::STEP).map(|_| said()).collect();
         Self { buffer: 0, count: 0, starts: [0; 16], symbols: 0, said }
     }
@@ -260,7 +309,7 @@ impl<'a, const WIDTH: usize> Bits<'a, WIDTH> {
             let byte = (self.buffer >> (self.count - upto)) as u8;
             let start = self.back((self.count - upto + 8).div_ceil(WIDTH));
             let phase = bits % (8 / Self::STEP);
-            found.extend(self.said[phase].byte(byte, start..at.end));
+            self.said[phase].byte(byte, start..at.end, found);
         }
     }
 
@@ -280,114 +329,12 @@ impl<'a, const WIDTH: usize> Bits<'a, WIDTH> {
     fn clear(&mut self) {
         if self.symbols > 0 {
             (self.buffer, self.count, self.symbols) = (0, 0, 0);
-            self.said.iter_mut().for_each(Said::clear);
+            self.said.iter_mut().for_each(Texts::clear);
         }
     }
 
     /// Where the first symbol is that a byte to come may begin with.
     fn open(&self) -> Option<usize> {
         (self.symbols > 0).then(|| self.back(8 / WIDTH + 1))
-    }
-}
-
-/// A text that comes byte by byte, looked for in the prompt.
-#[derive(Clone)]
-struct Said<'a> {
-    known: &'a Known,
-    /// The word that is under way: its hash, its letters, where it is, and whether it is only digits.
-    hash: u64,
-    letters: usize,
-    at: Range<usize>,
-    number: bool,
-    /// How much stands behind the last word.
-    blank: usize,
-    run: Run,
-    /// A character under way, how many bytes of it are to come, and where it begins.
-    part: (u32, u8, usize),
-}
-
-impl<'a> Said<'a> {
-    fn new(known: &'a Known) -> Self {
-        let (run, part) = (Run::default(), (0, 0, 0));
-        Self { known, hash: 0, letters: 0, at: 0..0, number: true, blank: 0, run, part }
-    }
-
-    fn clear(&mut self) {
-        (self.hash, self.letters, self.blank, self.part.1) = (0, 0, 0, 0);
-        self.run.clear();
-    }
-
-    /// Takes the next byte. Tells where the prompt is that it ends.
-    fn byte(&mut self, byte: u8, at: Range<usize>) -> Option<Range<usize>> {
-        let value = u32::from(byte);
-        self.part = match (byte, self.part) {
-            (0x80..=0xbf, (code, left @ 1.., start)) => (code << 6 | value & 0x3f, left - 1, start),
-            (_, (_, 1.., _)) | (0x80..=0xc1 | 0xf5.., _) => {
-                self.clear();
-                return None;
-            }
-            (..0x80, _) => (value, 0, at.start),
-            (..0xe0, _) => (value & 0x1f, 1, at.start),
-            (..0xf0, _) => (value & 0x0f, 2, at.start),
-            _ => (value & 0x07, 3, at.start),
-        };
-        let (code, 0, start) = self.part else { return None };
-        match char::from_u32(code) {
-            // A text of two bytes a letter is full of it.
-            Some('\0') => None,
-            Some(letter) if letter.is_control() && !letter.is_ascii_whitespace() => {
-                self.clear();
-                None
-            }
-            Some(letter) => self.letter(letter, start..at.end),
-            None => {
-                self.clear();
-                None
-            }
-        }
-    }
-
-    fn letter(&mut self, letter: char, at: Range<usize>) -> Option<Range<usize>> {
-        match read::of(letter, 1) {
-            Sign::Letter(letter, _) => {
-                if self.letters == 0 {
-                    (self.at, self.number, self.blank) = (at, true, 0);
-                } else {
-                    self.at.end = at.end;
-                }
-                self.hash = read::with(self.hash, letter);
-                self.number &= letter.is_ascii_digit();
-                self.letters += 1;
-                if self.letters > self.known.longest {
-                    self.clear();
-                }
-                None
-            }
-            Sign::Unseen(_) => None,
-            Sign::Blank(_) | Sign::Open => {
-                let found = self.word();
-                self.blank += 1;
-                if self.blank > BETWEEN {
-                    self.clear();
-                }
-                found
-            }
-        }
-    }
-
-    /// Ends the word that is under way.
-    fn word(&mut self) -> Option<Range<usize>> {
-        let (hash, letters) = (std::mem::take(&mut self.hash), std::mem::take(&mut self.letters));
-        if letters == 0 || self.number {
-            return None;
-        }
-        let begins = self.run.word(hash, self.at.start, self.known, FEWEST)?;
-        Some(begins..self.at.end)
-    }
-
-    /// Where that begins which bytes to come may make a finding of.
-    fn open(&self) -> Option<usize> {
-        let part = (self.part.1 > 0).then_some(self.part.2);
-        self.run.open().or((self.letters > 0).then_some(self.at.start)).or(part)
     }
 }

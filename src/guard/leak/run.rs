@@ -13,6 +13,8 @@ pub(super) struct Known {
     /// A bit for each hash of a word, and for some of others: most words of ordinary answers are told from the prompt's
     /// at once, and not waited for.
     words: Vec<u64>,
+    /// Whether there is anything in them that is beyond ASCII.
+    pub(super) beyond: bool,
     /// Letters of the longest word.
     pub(super) longest: usize,
 }
@@ -41,19 +43,32 @@ impl Known {
     }
 }
 
+/// Of how many words and letters a run must be.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Enough {
+    pub(super) words: usize,
+    pub(super) letters: usize,
+}
+
 /// The last words of a text, and the run of the prompt's words that they end.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Run {
-    /// Hash and beginning, the oldest first.
-    last: [(u64, usize); SHINGLE],
+    /// Hash, letters and beginning, the oldest first.
+    last: [(u64, usize, usize); SHINGLE],
     many: usize,
-    /// Where it began, and how many words it has.
-    run: Option<(usize, usize)>,
+    /// Where it began, and what it has.
+    run: Option<(usize, Enough)>,
 }
 
 impl Run {
     /// Takes the next word. Gives back the run that it ends, if that has words enough.
-    pub(super) fn word(&mut self, hash: u64, start: usize, known: &Known, enough: usize) -> Option<usize> {
+    pub(super) fn word(
+        &mut self,
+        (hash, letters): (u64, usize),
+        start: usize,
+        known: &Known,
+        enough: Enough,
+    ) -> Option<usize> {
         if !known.may_be(hash) {
             self.clear();
             return None;
@@ -62,16 +77,20 @@ impl Run {
             self.last.rotate_left(1);
             self.many -= 1;
         }
-        self.last[self.many] = (hash, start);
+        self.last[self.many] = (hash, letters, start);
         self.many += 1;
-        if self.many < SHINGLE || !known.shingles.contains(&shingle(self.last.map(|(hash, _)| hash))) {
+        if self.many < SHINGLE || !known.shingles.contains(&shingle(self.last.map(|(hash, ..)| hash))) {
             self.run = None;
             return None;
         }
-        let (begins, length) =
-            self.run.map_or((self.last[0].1, SHINGLE), |(begins, length)| (begins, length + 1));
-        self.run = Some((begins, length));
-        if length < enough {
+        let first =
+            || Enough { words: SHINGLE, letters: self.last.iter().map(|(_, letters, _)| letters).sum() };
+        let (begins, has) = self.run.map_or_else(
+            || (self.last[0].2, first()),
+            |(begins, has)| (begins, Enough { words: has.words + 1, letters: has.letters + letters }),
+        );
+        self.run = Some((begins, has));
+        if has.words < enough.words || has.letters < enough.letters {
             return None;
         }
         self.clear();
@@ -83,8 +102,8 @@ impl Run {
         let oldest = match self.many {
             0 => return None,
             // The first of four is over, if they are no run.
-            SHINGLE => self.last[1].1,
-            _ => self.last[0].1,
+            SHINGLE => self.last[1].2,
+            _ => self.last[0].2,
         };
         Some(self.run.map_or(oldest, |(begins, _)| begins))
     }

@@ -14,7 +14,11 @@ const PROMPT: &str = "You are the assistant of Example Bank. Never quote interna
     The secret word of the week is marmalade, and refunds above ninety euros need a manager.";
 
 fn guard(question: &str) -> Arc<dyn Guard> {
-    let messages = vec![Message::new(Role::System, PROMPT), Message::new(Role::User, question)];
+    guard_of(PROMPT, question)
+}
+
+pub(super) fn guard_of(prompt: &str, question: &str) -> Arc<dyn Guard> {
+    let messages = vec![Message::new(Role::System, prompt), Message::new(Role::User, question)];
     let settings = Settings { mode: Mode::Block, ..Settings::default() };
     of(&settings, &Arc::new(Request { messages, ..Request::default() }), &Arc::default()).unwrap()
 }
@@ -51,7 +55,7 @@ fn rows(of: impl Fn(u8) -> String, between: &str) -> String {
     PROMPT.bytes().map(of).collect::<Vec<_>>().join(between)
 }
 
-fn pieces(text: &str, size: usize, between: &str) -> String {
+pub(super) fn pieces(text: &str, size: usize, between: &str) -> String {
     let letters: Vec<char> = text.chars().collect();
     letters.chunks(size).map(|piece| piece.iter().collect::<String>()).collect::<Vec<_>>().join(between)
 }
@@ -103,6 +107,8 @@ fn spellings() -> Vec<(&'static str, String)> {
         ("a list of numbers", format!("[{}]", rows(|byte| byte.to_string(), ", "))),
         ("octal", rows(|byte| format!("{byte:03o}"), " ")),
         (r"octal, \", rows(|byte| format!(r"\{byte:o}"), "")),
+        ("0o", rows(|byte| format!("0o{byte:o}"), " ")),
+        ("0b", rows(|byte| format!("0b{byte:08b}"), ", ")),
         ("binary", rows(|byte| format!("{byte:08b}"), " ")),
         ("binary of seven", rows(|byte| format!("{byte:07b}"), " ")),
         ("binary in one", rows(|byte| format!("{byte:08b}"), "")),
@@ -156,7 +162,11 @@ fn the_prompt_is_found_in_every_spelling() {
 }
 
 /// The text in pieces; up to where it had left before something was found, and what.
-fn in_pieces(guard: &dyn Guard, text: &str, cuts: impl Iterator<Item = usize>) -> (usize, Option<Found>) {
+pub(super) fn in_pieces(
+    guard: &dyn Guard,
+    text: &str,
+    cuts: impl Iterator<Item = usize>,
+) -> (usize, Option<Found>) {
     let (mut sure, mut found) = (0, Vec::new());
     for cut in cuts.filter(|cut| text.is_char_boundary(*cut)).chain([text.len()]) {
         let next = guard.scan(&text[..cut], sure, cut == text.len(), &mut found);
@@ -236,7 +246,7 @@ fn ordinary() -> Vec<(&'static str, String, usize)> {
         ("base64 of another text", STANDARD.encode(other), 90),
         ("numbers", (0..900).map(|at| format!("{}, ", at * 37 % 250)).collect(), 64),
         ("numbers that might be letters", (0..900).map(|at| format!("{} ", 97 + at * 7 % 26)).collect(), 64),
-        ("years", (1900..2030).map(|year| format!("{year} ")).collect(), 64),
+        ("years", (1900..2030).map(|year| format!("{year} ")).collect(), 128),
         (
             "digests",
             noise
@@ -379,6 +389,24 @@ fn a_table_of_numbers_leaves_as_it_comes() {
     let mut found = Vec::new();
     let sure = guard("Hi").scan(&text, 0, false, &mut found);
     assert!(text.len() - sure < 64 && found.is_empty(), "{sure} of {}", text.len());
+}
+
+#[test]
+fn numbers_that_count_up_spell_no_single_letters() {
+    let guard = guard_of(
+        "You help teachers with the school grades A B C D E F and with plans. A B C D E F G H I J K!",
+        "Hi",
+    );
+    let count = |from: u32, to: u32, between: &str| {
+        (from..to).map(|at| at.to_string()).collect::<Vec<_>>().join(between)
+    };
+    for between in [", ", " ", "\n", "; "] {
+        for text in [count(2025, 2061, between), count(0, 5000, between), count(10_000, 20_000, between)] {
+            let mut found = Vec::new();
+            guard.scan(&format!("The numbers are {text}."), 0, true, &mut found);
+            assert!(found.is_empty(), "{found:?}");
+        }
+    }
 }
 
 proptest! {
