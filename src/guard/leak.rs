@@ -66,6 +66,8 @@ const LONGEST_WORD: usize = 64;
 const BETWEEN: usize = 16;
 /// More than so many bytes between two words end a run.
 const FAR: usize = 256;
+/// No more waits than this, in bytes: a row may spell marks upon one letter for ever.
+const MOST_HELD: usize = 64 << 10;
 /// What tells of a place whether a word goes on there, in bytes.
 const BEHIND: usize = 8;
 
@@ -241,7 +243,8 @@ impl Guard for Leak {
         let near = begun.unwrap_or(text.len()) - at.end <= FAR;
         let run = at.run.open().filter(|_| near);
         let open = run.into_iter().chain(begun).chain(row.open).min();
-        border(text, open.unwrap_or(text.len()).max(at.sure))
+        let least = at.sure.max(text.len().saturating_sub(MOST_HELD));
+        border(text, open.unwrap_or(text.len()).max(least))
     }
 }
 

@@ -392,6 +392,13 @@ fn a_table_of_numbers_leaves_as_it_comes() {
 }
 
 #[test]
+fn a_row_that_spells_marks_for_ever_does_not_wait_for_ever() {
+    let row = format!("U+0059 {}", "U+0301 ".repeat(20_000));
+    let held = row.len() - guard("").scan(&row, 0, false, &mut Vec::new());
+    assert!(held <= 64 << 10, "{held}");
+}
+
+#[test]
 fn numbers_that_count_up_spell_no_single_letters() {
     let guard = guard_of(
         "You help teachers with the school grades A B C D E F and with plans. A B C D E F G H I J K!",
