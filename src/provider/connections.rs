@@ -198,7 +198,7 @@ fn connector(secure: bool, connect: Duration) -> Result<HttpsConnector<HttpConne
 
 /// An answer on a connection that is shared.
 fn shared(answered: hyper::Result<Response<Incoming>>, place: Place) -> Result<Response<Body>> {
-    let body = |incoming| Body { incoming, line: None, _place: Some(place) };
+    let body = |incoming| Body { incoming, line: None, place: Some(place) };
     Ok(answered.map_err(Error::broken)?.map(body))
 }
 
@@ -253,7 +253,7 @@ impl Line {
             }
             answer
         });
-        Ok(answered.await?.map(|incoming| Body { incoming, line: Some(self), _place: None }))
+        Ok(answered.await?.map(|incoming| Body { incoming, line: Some(self), place: None }))
     }
 
     /// The next piece of an answer.
@@ -295,7 +295,8 @@ impl Line {
 pub(super) struct Body {
     incoming: Incoming,
     line: Option<Line>,
-    _place: Option<Place>,
+    /// On a connection that is shared.
+    place: Option<Place>,
 }
 
 impl Body {
@@ -330,6 +331,7 @@ impl Body {
 
     /// After the end of the body, its connection can be used again.
     fn release(&mut self) {
+        self.place = None;
         if let Some(line) = self.line.take()
             && let Some(idle) = line.idle.upgrade()
         {

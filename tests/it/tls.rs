@@ -88,6 +88,20 @@ async fn calls_to_a_provider_that_speaks_http2_share_a_connection() {
 }
 
 #[tokio::test]
+async fn calls_share_a_new_connection_while_the_first_waits_for_its_answer() {
+    let upstream = Upstream::start(Act::default().after(ms(1500))).await;
+    let authority = Authority::new();
+    let front = authority.before_in_http2(upstream.address, 100).await;
+    let gateway = gateway(&authority, &front, &json!({})).await;
+    let ask = async |place: usize| {
+        soon(ms(5000), || upstream.busy() >= place).await;
+        gateway.post(CHAT, &chat(false)).await.expect(200)
+    };
+    join_all((0..5).map(ask)).await;
+    assert_eq!((upstream.asked(), front.accepted()), (5, 1));
+}
+
+#[tokio::test]
 async fn no_call_waits_for_a_place_on_an_http2_connection() {
     let upstream = Upstream::start(Act::default().hang_after(3)).await;
     let authority = Authority::new();

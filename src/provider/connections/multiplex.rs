@@ -2,12 +2,14 @@
 //!
 //! A server takes only so many answers at a time on a connection (`SETTINGS_MAX_CONCURRENT_STREAMS`, RFC 9113, section
 //! 5.1.2), often a hundred; one more would wait in silence for another to end. So there are as many connections as it
-//! takes: a call goes on the first with a place, and of those that nothing is under way on one is kept.
+//! takes: a call goes on the first with a place, and one that nothing is under way on is let go where another has a place.
 use std::{
+    pin::Pin,
     sync::{
         Arc, Weak,
         atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed},
     },
+    task::Poll,
     time::{Duration, Instant},
 };
 
@@ -40,12 +42,15 @@ impl std::fmt::Debug for Shared {
     }
 }
 
+/// What moves a connection; nothing once it has ended, so that its senders hear of it.
+type Driver = Mutex<Option<Pin<Box<http2::Connection<Stream, Sent, TokioExecutor>>>>>;
+
 /// One connection.
 struct Trunk {
     sender: http2::SendRequest<Sent>,
     under_way: AtomicUsize,
-    /// How many its server takes; known once it has said so.
-    most: Arc<AtomicUsize>,
+    /// Knows how many its server takes. Asked when a call looks for a place, as nobody is woken when the server says so.
+    driver: Arc<Driver>,
     used: Mutex<Instant>,
     /// It took a call no more, such as after a GOAWAY; answers may still be under way.
     given_up: AtomicBool,
@@ -58,7 +63,8 @@ impl Trunk {
     }
 
     fn has_place(&self) -> bool {
-        self.under_way.load(Relaxed) < self.most.load(Relaxed).min(MOST_STREAMS)
+        let most = self.driver.lock().as_ref().map_or(0, |driver| driver.current_max_send_streams());
+        self.under_way.load(Relaxed) < most.min(MOST_STREAMS)
     }
 }
 
@@ -85,21 +91,20 @@ impl Shared {
             .keep_alive_timeout(Duration::from_secs(10))
             .handshake(stream);
         let (sender, driver) = made.await?;
-        let most = Arc::new(AtomicUsize::new(UNTOLD));
-        let told = most.clone();
+        let driver: Arc<Driver> = Arc::new(Mutex::new(Some(Box::pin(driver))));
+        let shared = driver.clone();
         // It ends with its connection, which ends when nobody holds a sender.
-        task::spawn(async move {
-            let mut driver = std::pin::pin!(driver);
+        task::spawn(std::future::poll_fn(move |cx| {
+            let mut driver = shared.lock();
+            let end = driver.as_mut().map_or(Poll::Ready(Ok(())), |driver| driver.as_mut().poll(cx));
+            if end.is_ready() {
+                *driver = None;
+            }
             // Why it ended is told to those who wait for an answer.
-            let _ = std::future::poll_fn(|cx| {
-                let end = driver.as_mut().poll(cx);
-                told.store(driver.current_max_send_streams(), Relaxed);
-                end
-            })
-            .await;
-        });
+            end.map(drop)
+        }));
         let (under_way, used) = (AtomicUsize::new(0), Mutex::new(Instant::now()));
-        let trunk = Arc::new(Trunk { sender, under_way, most, used, given_up: AtomicBool::new(false) });
+        let trunk = Arc::new(Trunk { sender, under_way, driver, used, given_up: AtomicBool::new(false) });
         let mut trunks = self.0.lock();
         let place = Place::on(&trunk, self);
         trunks.push(trunk);
@@ -141,8 +146,10 @@ impl Drop for Place {
         *self.trunk.used.lock() = Instant::now();
         let Some(all) = self.all.upgrade() else { return };
         let mut trunks = all.0.lock();
-        if trunks.len() > 1 && self.trunk.under_way.load(Relaxed) == 0 {
-            trunks.retain(|trunk| !Arc::ptr_eq(trunk, &self.trunk));
+        let other = |trunk: &Arc<Trunk>| !Arc::ptr_eq(trunk, &self.trunk);
+        let spare = || trunks.iter().any(|trunk| other(trunk) && !trunk.is_over() && trunk.has_place());
+        if self.trunk.under_way.load(Relaxed) == 0 && spare() {
+            trunks.retain(other);
         }
     }
 }
