@@ -22,6 +22,7 @@ use tokio::{
     task::{JoinHandle, JoinSet},
 };
 use tokio_rustls::{TlsAcceptor, server::TlsStream};
+use tokio_util::io::InspectReader;
 
 /// An authority that nobody trusts who was not told to, and what it says of `localhost`.
 pub struct Authority {
@@ -78,9 +79,15 @@ impl Authority {
     /// Stands before `server` and speaks HTTP/2: at most `streams` requests at a time on a connection.
     pub async fn before_in_http2(&self, server: SocketAddr, streams: u32) -> Front {
         let (leave, leaving) = watch::channel(());
+        let settled = Arc::new(AtomicUsize::new(0));
+        let count = settled.clone();
         let mut front = Front::start(self.acceptor(b"h2"), move |stream| {
             let mut leaving = leaving.clone();
             leaving.mark_unchanged();
+            let count = count.clone();
+            let stream = InspectReader::new(stream, move |read| {
+                count.fetch_add(usize::from(read.windows(9).any(|frame| frame == SETTINGS_ACK)), SeqCst);
+            });
             async move {
                 let pass = service_fn(move |request| pass(request, server));
                 let mut http = hyper::server::conn::http2::Builder::new(TokioExecutor::new());
@@ -94,7 +101,7 @@ impl Authority {
             }
         })
         .await;
-        front.leave = Some(leave);
+        (front.leave, front.settled) = (Some(leave), settled);
         front
     }
 }
@@ -114,11 +121,15 @@ async fn pass(request: Request<Incoming>, server: SocketAddr) -> Result<Response
     Ok(sender.send_request(onwards).await.unwrap())
 }
 
+/// What a client answers to a server's settings (RFC 9113, section 6.5).
+const SETTINGS_ACK: [u8; 9] = [0, 0, 0, 4, 1, 0, 0, 0, 0];
+
 /// What listens before a server. Gone when dropped, with its connections.
 pub struct Front {
     pub address: SocketAddr,
     accepted: Arc<AtomicUsize>,
     connections: Arc<Mutex<JoinSet<()>>>,
+    settled: Arc<AtomicUsize>,
     task: JoinHandle<()>,
     leave: Option<watch::Sender<()>>,
 }
@@ -134,6 +145,7 @@ impl Front {
         let (count, all) = (accepted.clone(), connections.clone());
         let task = tokio::spawn(async move {
             while let Ok((socket, _)) = listener.accept().await {
+                socket.set_nodelay(true).unwrap();
                 let (acceptor, serve, count) = (acceptor.clone(), serve.clone(), count.clone());
                 all.lock().unwrap().spawn(async move {
                     if let Ok(stream) = acceptor.accept(socket).await {
@@ -143,12 +155,17 @@ impl Front {
                 });
             }
         });
-        Self { address, accepted, connections, task, leave: None }
+        Self { address, accepted, connections, settled: Arc::default(), task, leave: None }
     }
 
     /// How many connections there have been whose two sides trusted each other.
     pub fn accepted(&self) -> usize {
         self.accepted.load(SeqCst)
+    }
+
+    /// How many connections there have been whose client has said that it knows how many requests they take.
+    pub fn settled(&self) -> usize {
+        self.settled.load(SeqCst)
     }
 
     /// Closes all connections, without a word.
