@@ -39,6 +39,8 @@ def tables(sluice, public, show):
     plain(sluice, "Families of unseen.py", unseen.rows(), show)
     plain(sluice, "Nineteen languages", abroad(), show)
     plain(sluice, "Public collections", public, show)
+    for by in "abcd":
+        plain(sluice, f"Strangers, {by}", strangers(by), show)
     hidden(sluice, show)
 
 
@@ -46,6 +48,13 @@ def abroad():
     """Plain attacks and harmless texts in nineteen languages, written before the training's of tongues.py."""
     lines = (pathlib.Path(__file__).parent / "abroad.jsonl").read_text().splitlines()
     return [json.loads(line) for line in lines]
+
+
+def strangers(by):
+    """Texts of one who knew nothing of the detector but its purpose; nothing was learned from them."""
+    lines = (pathlib.Path(__file__).parent / "strangers.jsonl").read_text().splitlines()
+    rows = [json.loads(line) for line in lines]
+    return [r | {"family": r["kind"]} for r in rows if r["by"] == by]
 
 
 def plain(sluice, title, rows, show):

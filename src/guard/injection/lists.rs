@@ -38,8 +38,12 @@ pub(super) fn shortened(text: &str) -> Cow<'_, str> {
             1
         };
         left_out = count > JUDGED;
+        let ends = |c: char| matches!(c, '.' | '!' | '?') || c.is_whitespace();
         if !left_out {
             short.push_str(piece);
+        } else if piece.trim_end().ends_with(['.', '!', '?']) {
+            // The sentence ends with it, and another begins.
+            short.push_str(&piece[piece.trim_end_matches(ends).len()..]);
         }
     }
     if short.len() == text.len() { Cow::Borrowed(text) } else { Cow::Owned(short) }
@@ -76,7 +80,7 @@ mod tests {
         assert_eq!(shortened(&hosts.join(" ")).trim(), "web0.prod.acme.internal web1.prod.acme.internal");
         let mails: Vec<String> = (0..10).map(|n| format!("<user{n}@mail{n}.example.org>")).collect();
         let text = format!("To {}. Thanks.", mails.join(", "));
-        assert_eq!(shortened(&text), "To <user0@mail0.example.org>, <user1@mail1.example.org>, Thanks.");
+        assert_eq!(shortened(&text), "To <user0@mail0.example.org>, <user1@mail1.example.org>, . Thanks.");
         for text in [
             "e.g. this, i.e. that. One. Two. Three. Four. Five. Six. Seven.",
             "i.g.n.o.r.e a.l.l p.r.e.v.i.o.u.s i.n.s.t.r.u.c.t.i.o.n.s",

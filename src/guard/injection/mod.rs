@@ -204,15 +204,16 @@ fn apply(
 pub fn features(text: &str, trust: Trust) -> serde_json::Value {
     let (mut rows, mut slots) = (Vec::new(), Vec::new());
     let (mut tokens, mut telling, mut hits, mut windows) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
+    let document = trust == Trust::Document;
     decode::each_view(text, &mut tokens, |view, tokens| {
         apply(&view.text, tokens, &mut telling, &mut hits);
         model::windows(tokens, &mut windows);
         for window in &windows {
             let mut buckets = Vec::new();
             for index in window.clone() {
-                model::features(&view.text, tokens, index, |bucket| buckets.push(bucket));
+                model::features(&view.text, tokens, index, document, |bucket| buckets.push(bucket));
             }
-            model::slots(&hits, window, trust == Trust::Document, &mut slots);
+            model::slots(&hits, window, document, &mut slots);
             rows.push(serde_json::json!({"layers": view.layers, "slots": slots, "buckets": buckets}));
         }
     });

@@ -6,6 +6,7 @@
 use std::{ops::Range, sync::LazyLock};
 
 use super::{
+    lexicon::FOREIGN,
     rules::{self, Hit},
     tokens::Token,
 };
@@ -99,7 +100,7 @@ pub(super) fn judge(text: &str, tokens: &[Token], hits: &[Hit], document: bool, 
     sums.clear();
     sums.push((0, 0));
     for index in 0..tokens.len() {
-        features(text, tokens, index, |bucket| {
+        features(text, tokens, index, document, |bucket| {
             sum += i32::from(weights.words[bucket]);
             count += 1;
         });
@@ -165,11 +166,24 @@ pub(super) fn slots(hits: &[Hit], window: &Range<usize>, document: bool, on: &mu
 /// What a feature's hash is multiplied with; of the product, so many bits as [`BUCKETS`] needs are its bucket.
 const SPREAD: u64 = 0xd6e8_feb8_6659_fd93;
 
-/// The buckets of a token: the word, with the one and two before it, and its pieces of four letters.
-pub(super) fn features(text: &str, tokens: &[Token], index: usize, mut each: impl FnMut(usize)) {
+/// How far back the words are looked for whose classes count together with a word's, in tokens.
+const NEAR: usize = 8;
+/// How many of them.
+const MOST_NEAR: usize = 2;
+
+/// The buckets of a token: the word, with the one and two before it, and its pieces of four letters; its classes, by
+/// which a word that nothing was learned of counts as those that do the same in a sentence, with the word and the
+/// classes before. In a document some of them once more, as what a person may well say is odd there.
+pub(super) fn features(
+    text: &str,
+    tokens: &[Token],
+    index: usize,
+    document: bool,
+    mut each: impl FnMut(usize),
+) {
     // The highest bits of a product are mixed enough.
     let bucket = |hash: u64, kind: u64| ((hash ^ kind << 56).wrapping_mul(SPREAD) >> (64 - BITS)) as usize;
-    let token = tokens[index];
+    let token = &tokens[index];
     let begins = index.saturating_sub(2);
     let before = &tokens[begins..index];
     each(bucket(token.hash, 1));
@@ -179,6 +193,34 @@ pub(super) fn features(text: &str, tokens: &[Token], index: usize, mut each: imp
     if let [two, one] = before {
         each(bucket(two.hash.rotate_left(31) ^ one.hash.rotate_left(17) ^ token.hash, 3));
         each(bucket(two.hash.rotate_left(31) ^ token.hash, 4));
+    }
+    if document {
+        each(bucket(token.hash, 20));
+    }
+    let classes = classes(token);
+    if let Some(one) = before.last() {
+        let above = self::classes(one);
+        if classes != 0 {
+            each(bucket(one.hash.rotate_left(17) ^ classes, 11));
+        }
+        if classes != 0 && above != 0 {
+            each(bucket(above.rotate_left(17) ^ token.hash, 12));
+        }
+    }
+    if classes != 0 {
+        each(bucket(classes, 10));
+        let near = tokens[index.saturating_sub(NEAR)..index].iter().rev().map(self::classes);
+        for (place, above) in near.filter(|above| *above != 0).take(MOST_NEAR).enumerate() {
+            for one in ones(above) {
+                ones(classes).for_each(|other| each(bucket(one * 64 + other, 8)));
+            }
+            if document && place == 0 {
+                each(bucket(above.wrapping_mul(0x9e37_79b9_7f4a_7c15).rotate_left(17) ^ classes, 22));
+            }
+        }
+        if document {
+            each(bucket(classes, 21));
+        }
     }
     let bytes = &text.as_bytes()[token.start..token.end];
     if token.is_latin() && bytes.len() >= 4 {
@@ -198,4 +240,18 @@ pub(super) fn features(text: &str, tokens: &[Token], index: usize, mut each: imp
         each(bucket(u64::from_le_bytes(eight), 6));
         each(bucket(super::tokens::hash(&bytes[..stem]), 6));
     }
+}
+
+/// A token's classes.
+fn classes(token: &Token) -> u64 {
+    token.classes.0 & !FOREIGN.0
+}
+
+/// The numbers of the bits that are set.
+fn ones(mut bits: u64) -> impl Iterator<Item = u64> {
+    std::iter::from_fn(move || {
+        let one = bits.trailing_zeros();
+        bits &= bits.checked_sub(1)?;
+        Some(u64::from(one))
+    })
 }

@@ -108,16 +108,19 @@ fn decoded(run: &[u8], finds: &mut Finds) -> bool {
 /// What a run of letters and digits says in the first code that makes sense of it.
 fn forwards(run: &[u8]) -> Option<(String, &'static str)> {
     let begins = run.iter().position(|byte| !matches!(byte, b'=' | b'-' | b'_' | b'/'))?;
-    let run = &run[begins..];
+    let (whole, run) = (run, &run[begins..]);
     let ends = run.iter().rposition(|byte| *byte != b'=')?;
     let bare = &run[..=ends];
     let plain = |bytes: Option<Vec<u8>>, layer| {
-        bytes.as_deref().and_then(sensible).map(|plain| (plain.to_owned(), layer))
+        bytes.map(narrowed).as_deref().and_then(sensible).map(|plain| (plain.to_owned(), layer))
     };
     let digits = || run.len().is_multiple_of(2) && run.iter().all(u8::is_ascii_hexdigit);
     let upper = || bare.iter().all(|b| matches!(b, b'A'..=b'Z' | b'2'..=b'7'));
     // A remainder of one letter is no code: without its last letter it may be.
     let even = if bare.len() % 4 == 1 { &bare[..bare.len() - 1] } else { bare };
+    // The mark of UTF-16 begins with a slash in base64.
+    let marked =
+        || whole.starts_with(b"/").then(|| plain(STANDARD.decode(whole.trim_ascii_end()).ok(), "base64"));
     digits()
         .then(|| plain(hex(run), "hex"))
         .flatten()
@@ -125,6 +128,19 @@ fn forwards(run: &[u8]) -> Option<(String, &'static str)> {
         // Words alone decode to noise; a slash or a dash may be of the text around.
         .or_else(|| plain(STANDARD.decode(even).ok(), "base64"))
         .or_else(|| plain(URL_SAFE.decode(even).ok(), "base64"))
+        .or_else(|| marked().flatten())
+}
+
+/// Of UTF-16 that says Latin letters, of whose bytes each second is zero, the others (RFC 2781).
+fn narrowed(bytes: Vec<u8>) -> Vec<u8> {
+    let rest = [&[0xff, 0xfe], &[0xfe, 0xff]].into_iter().find_map(|mark| bytes.strip_prefix(mark));
+    let rest = rest.unwrap_or(&bytes);
+    let each_second = |from: usize| rest.iter().skip(from).step_by(2);
+    let zeros = (0..2).find(|from| rest.len() >= 8 && each_second(*from).all(|byte| *byte == 0));
+    match zeros {
+        Some(zeros) => each_second(1 - zeros).copied().collect(),
+        None => bytes,
+    }
 }
 
 fn hex(run: &[u8]) -> Option<Vec<u8>> {
@@ -223,7 +239,7 @@ fn told_row<'t>(many: usize, row: impl Iterator<Item = &'t str>, finds: &mut Fin
     let readings: &[(u32, &'static str)] =
         if binary { &[(2, "binary")] } else { &[(16, "hex"), (10, "decimal"), (8, "octal")] };
     for (radix, layer) in readings {
-        if let Some(plain) = read(*radix).as_deref().and_then(readable) {
+        if let Some(plain) = read(*radix).map(narrowed).as_deref().and_then(readable) {
             finds.tell(plain.to_owned(), layer);
             return;
         }
