@@ -169,21 +169,33 @@ static ORDER: LazyLock<Classes> = LazyLock::new(|| {
     Lexicon::get().set("override|prior|everything|said|yours|instr|instrw|prompt").unwrap_or_default()
 });
 
-/// Whether a reading says nothing but that earlier instructions do not count, and means it. In other languages than
-/// English a document that says so is mostly a notice: the old rules of the car park no longer apply.
+/// Whose instructions they are when they are the person's own, who may well take them back.
+const OWN: &[&str] = &["my", "our", "his", "her", "its", "me", "i", "we"];
+
+/// Whether a reading says nothing but that earlier instructions do not count, and means it; or, of a person, begins
+/// with a sentence that does. In other languages than English a document that says so is mostly a notice: the old rules
+/// of the car park no longer apply.
 fn is_bare_order(text: &str, tokens: &[tokens::Token], hits: &[rules::Hit], trust: Trust) -> bool {
-    let words = || tokens.iter().filter(|token| token.is_word());
-    let filler = |token: &tokens::Token| {
-        let word = &text[token.start..token.end];
-        word.len() <= 3 || FILLERS.contains(&word)
-    };
+    let said = |token: &tokens::Token| &text[token.start..token.end];
     let orders = |hit: &rules::Hit| {
         rules::slot_name(hit.slot) == ("override_prior", false)
             && (trust == Trust::User || !rules::is_foreign(hit.slot))
     };
-    hits.iter().any(orders)
-        && words().count() <= BARE_WORDS
-        && words().all(|token| token.classes.any(*ORDER) || filler(token))
+    let Some(first) = hits.iter().find(|hit| orders(hit)) else { return false };
+    let is_bare = |tokens: &[tokens::Token]| {
+        let words = || tokens.iter().filter(|token| token.is_word());
+        let filler = |token: &tokens::Token| said(token).len() <= 3 || FILLERS.contains(&said(token));
+        words().count() <= BARE_WORDS && words().all(|token| token.classes.any(*ORDER) || filler(token))
+    };
+    let begins = || {
+        let ends = (1..tokens.len()).find(|at| tokens[*at].breaks).unwrap_or(tokens.len());
+        let sentence = &tokens[..ends];
+        trust == Trust::User
+            && first.token < ends
+            && is_bare(sentence)
+            && !sentence.iter().any(|token| OWN.contains(&said(token)))
+    };
+    is_bare(tokens) || begins()
 }
 
 /// The rules that apply to a reading, in the order of their tokens. A reading is judged as if it had been written so:
