@@ -39,7 +39,7 @@ def tables(sluice, public, show):
     plain(sluice, "Families of unseen.py", unseen.rows(), show)
     plain(sluice, "Nineteen languages", abroad(), show)
     plain(sluice, "Public collections", public, show)
-    for by in "abcd":
+    for by in "abcde":
         plain(sluice, f"Strangers, {by}", strangers(by), show)
     hidden(sluice, show)
 

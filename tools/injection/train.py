@@ -48,9 +48,11 @@ RARE = 6.0
 # A text that somebody wrote counts as this many of those that a grammar or a script made: by its kind. Most of all
 # what everybody tries, and its harmless like.
 WRITTEN = collections.defaultdict(lambda: 8.0, {"classic": 60.0, "classic benign": 60.0, "override": 16.0, "leak": 12.0, "benign": 12.0})
+# An order of a person in a document counts as this many.
+QUOTED = 2.0
 # The share of the harmless texts of hands not trained on that may score above the threshold: those of
 # written.jsonl, which are harder than what people mostly ask.
-FALSE_ALARMS = 0.005
+FALSE_ALARMS = 0.006
 
 # What weights depend on: the test in src/guard/injection/tests.rs hashes the same files.
 INPUTS = [
@@ -90,7 +92,10 @@ def row(text, attack, family, trust="user"):
 def written():
     """Texts that were written one by one, by many hands: each is a family."""
     rows = [json.loads(line) for line in (HERE / "written.jsonl").read_text().splitlines()]
-    return [row(r["text"], r["attack"], f"by_{r['by']}", r["trust"]) | {"counts": WRITTEN[r["kind"]]} for r in rows]
+    learned = [row(r["text"], r["attack"], f"by_{r['by']}", r["trust"]) | {"counts": WRITTEN[r["kind"]]} for r in rows]
+    # What a person may not order a document may not either.
+    orders = [r for r in rows if r["kind"] in ("override", "leak", "classic") and r["trust"] == "user"]
+    return learned + [row(r["text"], True, f"by_{r['by']}", "document") | {"counts": QUOTED} for r in orders]
 
 
 TELLS = re.compile(r"unrestricted|do anything|\bDAN\b|illegal|moral|jailbre|refus|ethic|filter|openai|policy|policies|uncensor|restrict|ignore|developer mode", re.I)

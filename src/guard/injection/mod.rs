@@ -169,34 +169,59 @@ static ORDER: LazyLock<Classes> = LazyLock::new(|| {
     Lexicon::get().set("override|prior|everything|said|yours|instr|instrw|prompt").unwrap_or_default()
 });
 
+/// What no such order is without: a word that lifts something, and what it lifts.
+static NEEDED: LazyLock<[Classes; 2]> = LazyLock::new(|| {
+    ["override", "instr|instrw|prompt"].map(|names| Lexicon::get().set(names).unwrap_or_default())
+});
+
 /// Whose instructions they are when they are the person's own, who may well take them back.
 const OWN: &[&str] = &["my", "our", "his", "her", "its", "me", "i", "we"];
+/// What such an order has in a document besides where people are told which instructions they need not follow.
+const TOLD: &[&str] = &["the", "these", "those", "this", "that", "please", "kindly"];
+/// With what an order ends that goes on.
+const GOES_ON: &[&str] = &["and", "then", "instead", "but"];
 
 /// Whether a reading says nothing but that earlier instructions do not count, and means it; or, of a person, begins
-/// with a sentence that does. In other languages than English a document that says so is mostly a notice: the old rules
-/// of the car park no longer apply.
+/// with a sentence that does, or, of a document, has a sentence that begins so. In other languages than English a
+/// document that says so is mostly a notice: the old rules of the car park no longer apply.
 fn is_bare_order(text: &str, tokens: &[tokens::Token], hits: &[rules::Hit], trust: Trust) -> bool {
     let said = |token: &tokens::Token| &text[token.start..token.end];
-    let orders = |hit: &rules::Hit| {
-        rules::slot_name(hit.slot) == ("override_prior", false)
-            && (trust == Trust::User || !rules::is_foreign(hit.slot))
+    let person = trust == Trust::User;
+    let orders = |hit: &&rules::Hit| {
+        rules::slot_name(hit.slot) == ("override_prior", false) && (person || !rules::is_foreign(hit.slot))
     };
-    let Some(first) = hits.iter().find(|hit| orders(hit)) else { return false };
     let is_bare = |tokens: &[tokens::Token]| {
         let words = || tokens.iter().filter(|token| token.is_word());
         let filler = |token: &tokens::Token| said(token).len() <= 3 || FILLERS.contains(&said(token));
         words().count() <= BARE_WORDS && words().all(|token| token.classes.any(*ORDER) || filler(token))
     };
-    let begins = || {
-        let ends = (1..tokens.len()).find(|at| tokens[*at].breaks).unwrap_or(tokens.len());
-        let sentence = &tokens[..ends];
-        trust == Trust::User
-            && first.token < ends
-            && is_bare(sentence)
-            && !sentence.iter().any(|token| OWN.contains(&said(token)))
+    let has =
+        |tokens: &[tokens::Token], some: &[&str]| tokens.iter().any(|token| some.contains(&said(token)));
+    let is_whole = |tokens: &[tokens::Token]| {
+        tokens.len() > 2 && NEEDED.iter().all(|class| tokens.iter().any(|token| token.classes.any(*class)))
     };
-    is_bare(tokens) || begins()
+    let mut found = hits.iter().filter(orders).peekable();
+    if found.peek().is_some() && is_bare(tokens) {
+        return true;
+    }
+    found.take(MOST_ORDERS).any(|hit| {
+        let begins = (1..=hit.token).rev().find(|at| tokens[*at].breaks).unwrap_or(0);
+        let goes_on = |at: &usize| {
+            let token = &tokens[*at];
+            token.breaks || !person && (!token.is_word() || GOES_ON.contains(&said(token)))
+        };
+        let ends = (hit.token + 1..tokens.len()).find(goes_on).unwrap_or(tokens.len());
+        let order = &tokens[begins..ends];
+        (!person || begins == 0)
+            && is_whole(order)
+            && is_bare(order)
+            && !has(order, OWN)
+            && (person || !has(order, TOLD))
+    })
 }
+
+/// The most orders of a reading that are looked at.
+const MOST_ORDERS: usize = 8;
 
 /// The rules that apply to a reading, in the order of their tokens. A reading is judged as if it had been written so:
 /// what is hidden is no worse, and no better, than the same in plain words.
