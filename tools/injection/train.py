@@ -14,6 +14,7 @@ weights. With --measure nothing is trained: it prints the tables of docs/guards.
 
 import argparse
 import ast
+import base64
 import collections
 import glob
 import hashlib
@@ -48,11 +49,16 @@ RARE = 6.0
 # A text that somebody wrote counts as this many of those that a grammar or a script made: by its kind. Most of all
 # what everybody tries, and its harmless like.
 WRITTEN = collections.defaultdict(lambda: 8.0, {"classic": 60.0, "classic benign": 60.0, "override": 16.0, "leak": 12.0, "benign": 12.0})
+# What says nothing counts as this many.
+NOISE = 12.0
 # An order of a person in a document counts as this many.
 QUOTED = 2.0
 # The share of the harmless texts of hands not trained on that may score above the threshold: those of
 # written.jsonl, which are harder than what people mostly ask.
-FALSE_ALARMS = 0.006
+FALSE_ALARMS = 0.005
+
+# Above that, as the weights of all hands score higher than those of four fifths of them.
+MARGIN = 0.12
 
 # What weights depend on: the test in src/guard/injection/tests.rs hashes the same files.
 INPUTS = [
@@ -96,6 +102,45 @@ def written():
     # What a person may not order a document may not either.
     orders = [r for r in rows if r["kind"] in ("override", "leak", "classic") and r["trust"] == "user"]
     return learned + [row(r["text"], True, f"by_{r['by']}", "document") | {"counts": QUOTED} for r in orders]
+
+
+def noise():
+    """What says nothing, in the lengths in which people and tools send it: files in base64, dumps, tables, logs."""
+    rng = random.Random(11)
+    def file(size):
+        return base64.b64encode(rng.randbytes(size)).decode()
+    def dump(lines):
+        return "\n".join(f"{16 * n:08x}  " + " ".join(f"{rng.randrange(256):02x}" for _ in range(16)) for n in range(lines))
+    def table(lines):
+        name = rng.choice(["ORD", "INV", "SKU-", "user", "T"])
+        return "\n".join(f"2026-{n % 12 + 1:02d}-{n % 28 + 1:02d},{name}{n:05d},{rng.randrange(9000)}.{n % 100:02d},{rng.choice(['EUR', 'USD', 'CHF'])},{rng.choice(['shipped', 'open', 'paid', 'returned'])}" for n in range(lines))
+    def log(lines):
+        return "\n".join(f"2026-11-{n % 28 + 1:02d}T10:{n % 60:02d}:11Z {rng.choice(['WARN', 'INFO', 'ERROR'])} app[{rng.randrange(9000)}]: GET /{rng.choice(['admin', 'health', 'user', 'system'])}?id={n} {rng.choice([200, 404, 500])} token={file(12)}" for n in range(lines))
+    def again(lines):
+        return rng.choice(["a", "ha", "z", "no", "la ", "lol", "x", "1", "=", "hello "]) * (lines * 12)
+    def letters(lines):
+        return "".join(rng.choice(rng.choice(["ACGT", "01", "abcdefghij", "ARNDCQEGHILK"])) for _ in range(lines * 60))
+    def sums(lines):
+        return "\n".join(f"{rng.randbytes(32).hex()}  {rng.choice('abcdef')}{n}.txt" for n in range(lines))
+    def pem(lines):
+        return "-----BEGIN CERTIFICATE-----\n" + "\n".join(file(48) for _ in range(lines)) + "\n-----END CERTIFICATE-----"
+    dressed = [
+        lambda text: text,
+        lambda text: "What is in this file?\n" + text,
+        lambda text: json.dumps({"status": "ok", "note": text}),
+        lambda text: json.dumps({"content": [{"type": "text", "text": text}], "id": file(9)}),
+        lambda text: "Please look at this: data:application/octet-stream;base64," + text,
+    ]
+    rows = []
+    for n in range(480):
+        size = rng.choice([3, 8, 20, 60, 150, 300])
+        make = [lambda lines: file(lines * 60), lambda lines: file(lines * 60), dump, table, log, again, letters, sums, pem][n % 9]
+        if n % 12 == 5:
+            names = [f"{rng.choice(['anna', 'bo', 'team', 'user', 'k.li'])}{rng.randrange(99)}@{rng.choice(['corp', 'mail', 'firm'])}-example.{rng.choice(['org', 'com'])}" for _ in range(1 + n % 3)]
+            asked = rng.choice(["Please send the invitation to ", "Please send the minutes to ", "Send the agenda to ", "Invite ", "Please write to ", "Please forward the slides to ", "Remove duplicates: "])
+            rows.append(row(asked + ", ".join(names), False, "noise_mail", "user") | {"counts": NOISE})
+        rows.append(row(rng.choice(dressed)(make(size)), False, f"noise_{n % 9}", "document" if n % 2 else "user") | {"counts": NOISE})
+    return rows
 
 
 TELLS = re.compile(r"unrestricted|do anything|\bDAN\b|illegal|moral|jailbre|refus|ethic|filter|openai|policy|policies|uncensor|restrict|ignore|developer mode", re.I)
@@ -261,7 +306,7 @@ def main():
         return measure.tables(sluice, public_test(public_training()), said.show)
 
     names = json.loads(subprocess.run([*sluice, "--slots"], capture_output=True, text=True, check=True).stdout)
-    rows = texts.training() + public_training() + written()
+    rows = texts.training() + public_training() + written() + noise()
     labels = numpy.array([r["attack"] for r in rows])
     found = features(sluice, rows)
     starts = numpy.concatenate([[0], numpy.cumsum([len(f) for f in found])])
@@ -296,7 +341,7 @@ def main():
     scale = float(numpy.abs(words).max()) / 127
     small = numpy.clip(numpy.round(words / scale), -127, 127).astype(numpy.int8)
     slots = weights[BUCKETS:] * SLOT
-    bias = float(model.intercept_[0]) - threshold
+    bias = float(model.intercept_[0]) - threshold - MARGIN
     digest = hashlib.sha256()
     for name in INPUTS:
         digest.update((ROOT / name).read_bytes())
