@@ -256,6 +256,12 @@ pub enum Error {
     Internal(#[source] Cause),
 }
 
+/// A connection that broke under several answers, whose loss another of them has told already: it speaks no second time
+/// against its target.
+#[derive(Debug, thiserror::Error)]
+#[error(transparent)]
+pub struct LostWithOthers(pub Cause);
+
 /// The wrong fields in one sentence.
 fn told(fields: &[FieldError]) -> String {
     let told = fields.iter().map(|field| format!("`{}`: {}", field.field, field.message));
@@ -362,7 +368,12 @@ impl Error {
             Self::Timeout { .. } => row(S::GATEWAY_TIMEOUT, "server_error", "upstream_timeout", AGAIN),
             Self::DeadlineExceeded => row(S::GATEWAY_TIMEOUT, "server_error", "deadline_exceeded", NOTHING),
             Self::Unreachable(_) => row(S::BAD_GATEWAY, "server_error", "upstream_unreachable", AGAIN),
-            Self::Broken(_) => row(S::BAD_GATEWAY, "server_error", "upstream_broken", AGAIN),
+            Self::Broken(cause) => {
+                // Of a connection that was lost, one of those who shared it tells.
+                let (retry, failover, fault) = AGAIN;
+                let fault = fault && !cause.is::<LostWithOthers>();
+                row(S::BAD_GATEWAY, "server_error", "upstream_broken", (retry, failover, fault))
+            }
             Self::WrongForm(_) => row(S::BAD_GATEWAY, "server_error", "schema_mismatch", NOTHING),
             Self::UpstreamBusy { status: 503 | 529, .. } => {
                 row(S::SERVICE_UNAVAILABLE, "server_error", "upstream_overloaded", AGAIN)

@@ -51,6 +51,10 @@ const MOST_SWEEPS: u32 = 10;
 /// been at work on the answer: whether to ask again is for others to decide.
 const STALE: Duration = Duration::from_secs(2);
 
+/// How long it waits before it asks a server again that refused a request, each time.
+const REFUSALS: [Duration; 3] =
+    [Duration::from_millis(5), Duration::from_millis(25), Duration::from_millis(100)];
+
 /// The connections to one server.
 #[derive(Debug)]
 pub(super) struct Connections {
@@ -74,10 +78,32 @@ impl Connections {
     /// Sends a request whose address is whole, and reads the head of the answer.
     ///
     /// A connection that waited may be closed over there in the very moment in
-    /// which it is used: the request is made anew and sent on another.
+    /// which it is used: the request is made anew and sent on another. So is, a few times, what a server refused
+    /// before it did anything about it.
     pub(super) async fn send(&self, request: impl Fn() -> Request<Sent>) -> Result<Response<Body>> {
+        let answered = self.once(&request).await;
+        match answered {
+            Err(error) if was_refused(&error) => Box::pin(self.insist(error, &request)).await,
+            answered => answered,
+        }
+    }
+
+    /// Asks a server again that refused a request.
+    async fn insist(&self, mut error: Error, request: &impl Fn() -> Request<Sent>) -> Result<Response<Body>> {
+        for wait in REFUSALS {
+            time::sleep(wait).await;
+            match self.once(request).await {
+                Err(again) if was_refused(&again) => error = again,
+                answered => return answered,
+            }
+        }
+        Err(error)
+    }
+
+    /// Sends a request on a connection that is there, or else on a new one.
+    async fn once(&self, request: &impl Fn() -> Request<Sent>) -> Result<Response<Body>> {
         if let Some(place) = self.shared.place()
-            && let Some(answered) = Box::pin(self.onto(place, &request)).await
+            && let Some(answered) = Box::pin(self.onto(place, request)).await
         {
             return answered;
         }
@@ -198,8 +224,15 @@ fn connector(secure: bool, connect: Duration) -> Result<HttpsConnector<HttpConne
 
 /// An answer on a connection that is shared.
 fn shared(answered: hyper::Result<Response<Incoming>>, place: Place) -> Result<Response<Body>> {
-    let body = |incoming| Body { incoming, line: None, place: Some(place) };
-    Ok(answered.map_err(Error::broken)?.map(body))
+    match answered {
+        Ok(answered) => Ok(answered.map(|incoming| Body { incoming, line: None, place: Some(place) })),
+        Err(error) => Err(place.broke(error)),
+    }
+}
+
+/// Whether a server refused a request before it did anything about it.
+fn was_refused(error: &Error) -> bool {
+    matches!(error, Error::Broken(cause) if causes(&**cause).any(multiplex::refused))
 }
 
 /// Whether a connection was closed before any answer: its server had given it up.
@@ -301,12 +334,12 @@ pub(super) struct Body {
 
 impl Body {
     /// The next piece; `None` is the end.
-    pub(super) async fn chunk(&mut self) -> hyper::Result<Option<Bytes>> {
+    pub(super) async fn chunk(&mut self) -> Result<Option<Bytes>> {
         std::future::poll_fn(|cx| self.poll_chunk(cx)).await
     }
 
     /// The same, for whoever is polled.
-    pub(super) fn poll_chunk(&mut self, cx: &mut Context<'_>) -> Poll<hyper::Result<Option<Bytes>>> {
+    pub(super) fn poll_chunk(&mut self, cx: &mut Context<'_>) -> Poll<Result<Option<Bytes>>> {
         loop {
             let frame = match &mut self.line {
                 None => ready!(Pin::new(&mut self.incoming).poll_frame(cx)),
@@ -317,7 +350,7 @@ impl Body {
                     Poll::Pending => return Poll::Pending,
                 },
             };
-            match frame.transpose()?.map(Frame::into_data) {
+            match frame.transpose().map_err(|error| self.broke(error))?.map(Frame::into_data) {
                 Some(Ok(data)) => return Poll::Ready(Ok(Some(data))),
                 // What is no data is trailers, which say nothing here.
                 Some(Err(_)) => {}
@@ -326,6 +359,13 @@ impl Body {
                     return Poll::Ready(Ok(None));
                 }
             }
+        }
+    }
+
+    fn broke(&self, error: hyper::Error) -> Error {
+        match &self.place {
+            None => Error::broken(error),
+            Some(place) => place.broke(error),
         }
     }
 

@@ -51,7 +51,7 @@ impl Post {
         let read = async {
             let (head, mut body) = self.answer(body, more).await?.into_parts();
             let mut whole = Vec::new();
-            while let Some(piece) = body.chunk().await.map_err(Error::broken)? {
+            while let Some(piece) = body.chunk().await? {
                 if whole.len() + piece.len() > most {
                     return Err(Error::broken("its answer is too long"));
                 }

@@ -215,8 +215,8 @@ impl<D: Dialect> Remote<D> {
         if announced > most as u64 {
             return Err(too_large());
         }
-        let first = response.body_mut().chunk().await.map_err(Error::broken)?.unwrap_or_default();
-        let mut next = response.body_mut().chunk().await.map_err(Error::broken)?;
+        let first = response.body_mut().chunk().await?.unwrap_or_default();
+        let mut next = response.body_mut().chunk().await?;
         if next.is_none() && first.len() <= most {
             return Ok(first);
         }
@@ -227,7 +227,7 @@ impl<D: Dialect> Remote<D> {
                 return Err(too_large());
             }
             body.extend_from_slice(&chunk);
-            next = response.body_mut().chunk().await.map_err(Error::broken)?;
+            next = response.body_mut().chunk().await?;
         }
         if body.len() > most { Err(too_large()) } else { Ok(body.freeze()) }
     }
@@ -290,7 +290,7 @@ impl Streamed {
     fn poll_fill(&mut self, cx: &mut task::Context<'_>) -> Poll<Result<()>> {
         let Self { body, frames, decoder, ready, room, failed, ended, .. } = self;
         let read =
-            if let Some(chunk) = ready!(body.poll_chunk(cx)).map_err(Error::broken)? {
+            if let Some(chunk) = ready!(body.poll_chunk(cx))? {
                 let read = frames.push(&chunk, |name, data| {
                     if decoder.done() { Ok(()) } else { decoder.frame(name, data, ready) }
                 });

@@ -194,6 +194,52 @@ async fn a_server_that_goes_away_ends_what_is_under_way_and_gets_no_more() {
 }
 
 #[tokio::test]
+async fn what_a_server_refused_before_it_began_is_asked_again() {
+    let (upstream, authority) = (Upstream::answering().await, Authority::new());
+    let front = authority.before_in_http2(upstream.address, 100).await;
+    let once = json!({"retry": {"attempts": 1}});
+    let gateway = gateway(&authority, &front, &once).await;
+    said(&gateway).await;
+    for round in 2..12 {
+        front.refuse(3);
+        said(&gateway).await;
+        assert_eq!(upstream.asked(), 2 * round, "each is answered once");
+    }
+    // It is not asked forever.
+    front.refuse(1000);
+    assert_eq!(gateway.post(CHAT, &chat(false)).await.status, 502);
+    front.refuse(0);
+    said(&gateway).await;
+}
+
+#[tokio::test]
+async fn a_connection_that_is_lost_under_many_answers_is_one_failure() {
+    let upstream = Upstream::start(Act::default().hang_after(3)).await;
+    let authority = Authority::new();
+    let front = authority.before_in_http2(upstream.address, 100).await;
+    let once = json!({"retry": {"attempts": 1}, "breaker": {"failures": 3, "open_for": "60s"}});
+    let gateway = gateway(&authority, &front, &once).await;
+    for round in 0..2 {
+        let mut streams = Vec::new();
+        for _ in 0..10 {
+            let mut stream = gateway.stream(CHAT, &chat(true)).await;
+            assert!(stream.next().await.is_some());
+            streams.push(stream);
+        }
+        assert_eq!((upstream.busy(), front.accepted()), (10, round + 1), "they share one");
+        front.hang_up();
+        for mut stream in streams {
+            let (_, done) = stream.chunks().await;
+            assert!(!done, "it broke off");
+        }
+        assert!(soon(ms(5000), || upstream.busy() == 0).await);
+    }
+    upstream.set_default(Act::default());
+    said(&gateway).await;
+    assert!(!gateway.log().contains("Circuit breaker opened"), "{}", gateway.log());
+}
+
+#[tokio::test]
 async fn stores_are_reached_over_tls() {
     let (upstream, authority) = (Upstream::answering().await, Authority::new());
     let redis = Redis::start().await;

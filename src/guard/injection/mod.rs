@@ -13,6 +13,7 @@ mod model;
 mod rules;
 mod table;
 mod tokens;
+mod values;
 
 #[cfg(test)]
 mod tests;
@@ -86,7 +87,17 @@ fn said(text: &str) -> &str {
 
 /// Judges a text.
 pub fn judge(text: &str, trust: Trust) -> Judgement {
-    let text = said(text);
+    let best = judge_pieces(said(text), trust);
+    // Of what tools answer, each string by itself.
+    let values = if trust == Trust::Document { values::said(text) } else { None };
+    match values.map(|values| judge_pieces(&values, trust)) {
+        Some(found) if found.score > best.score => found,
+        _ => best,
+    }
+}
+
+/// Judges a text, however long.
+fn judge_pieces(text: &str, trust: Trust) -> Judgement {
     let mut best = Judgement { score: -1.0, ..Judgement::default() };
     let mut from = 0;
     loop {

@@ -19,7 +19,8 @@ use hyper_util::rt::{TokioExecutor, TokioTimer};
 use parking_lot::Mutex;
 use tokio::task;
 
-use super::{Sent, Stream};
+use super::{Sent, Stream, causes};
+use crate::error::{Error, LostWithOthers};
 
 /// Answers under way on one connection, even where its server takes more: they share one TCP window, and one core reads them.
 const MOST_STREAMS: usize = 100;
@@ -54,6 +55,8 @@ struct Trunk {
     used: Mutex<Instant>,
     /// It took a call no more, such as after a GOAWAY; answers may still be under way.
     given_up: AtomicBool,
+    /// That it broke has been told.
+    told: AtomicBool,
 }
 
 impl Trunk {
@@ -104,7 +107,14 @@ impl Shared {
             end.map(drop)
         }));
         let (under_way, used) = (AtomicUsize::new(0), Mutex::new(Instant::now()));
-        let trunk = Arc::new(Trunk { sender, under_way, driver, used, given_up: AtomicBool::new(false) });
+        let trunk = Arc::new(Trunk {
+            sender,
+            under_way,
+            driver,
+            used,
+            given_up: AtomicBool::new(false),
+            told: AtomicBool::new(false),
+        });
         let mut trunks = self.0.lock();
         let place = Place::on(&trunk, self);
         trunks.push(trunk);
@@ -130,6 +140,15 @@ impl Place {
         let mut sender = self.trunk.sender.clone();
         sender.ready().await?;
         sender.send_request(request).await
+    }
+
+    /// Why an answer broke off. That its connection was lost is the target's fault once, however many shared it.
+    pub(super) fn broke(&self, error: hyper::Error) -> Error {
+        let alone = causes(&error).filter_map(|cause| cause.downcast_ref()).any(h2::Error::is_reset);
+        if !alone && self.trunk.told.swap(true, Relaxed) {
+            return Error::broken(LostWithOthers(error.into()));
+        }
+        Error::broken(error)
     }
 
     /// No other call goes on this connection.

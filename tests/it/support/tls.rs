@@ -1,6 +1,5 @@
 //! Servers behind TLS, with certificates of an authority of the test's own.
 use std::{
-    convert::Infallible,
     net::SocketAddr,
     path::PathBuf,
     sync::{
@@ -81,15 +80,26 @@ impl Authority {
         let (leave, leaving) = watch::channel(());
         let settled = Arc::new(AtomicUsize::new(0));
         let count = settled.clone();
+        let refusing = Arc::new(AtomicUsize::new(0));
+        let refuse = refusing.clone();
         let mut front = Front::start(self.acceptor(b"h2"), move |stream| {
             let mut leaving = leaving.clone();
             leaving.mark_unchanged();
-            let count = count.clone();
+            let (count, refuse) = (count.clone(), refuse.clone());
             let stream = InspectReader::new(stream, move |read| {
                 count.fetch_add(usize::from(read.windows(9).any(|frame| frame == SETTINGS_ACK)), SeqCst);
             });
             async move {
-                let pass = service_fn(move |request| pass(request, server));
+                let one_less = |many: usize| many.checked_sub(1);
+                let pass = service_fn(move |request| {
+                    let refused = refuse.fetch_update(SeqCst, SeqCst, one_less).is_ok();
+                    async move {
+                        if refused {
+                            return Err(h2::Error::from(h2::Reason::REFUSED_STREAM));
+                        }
+                        Ok(pass(request, server).await)
+                    }
+                });
                 let mut http = hyper::server::conn::http2::Builder::new(TokioExecutor::new());
                 let made = http.max_concurrent_streams(streams).serve_connection(TokioIo::new(stream), pass);
                 let mut made = std::pin::pin!(made);
@@ -101,13 +111,13 @@ impl Authority {
             }
         })
         .await;
-        (front.leave, front.settled) = (Some(leave), settled);
+        (front.leave, front.settled, front.refusing) = (Some(leave), settled, refusing);
         front
     }
 }
 
 /// Passes a request on in HTTP/1.1, on a connection of its own.
-async fn pass(request: Request<Incoming>, server: SocketAddr) -> Result<Response<Incoming>, Infallible> {
+async fn pass(request: Request<Incoming>, server: SocketAddr) -> Response<Incoming> {
     let (head, body) = request.into_parts();
     let body = body.collect().await.unwrap().to_bytes();
     let mut onwards = Request::builder().method(head.method).uri(head.uri.path());
@@ -118,7 +128,7 @@ async fn pass(request: Request<Incoming>, server: SocketAddr) -> Result<Response
     let behind = TokioIo::new(TcpStream::connect(server).await.unwrap());
     let (mut sender, driver) = hyper::client::conn::http1::handshake(behind).await.unwrap();
     tokio::spawn(driver);
-    Ok(sender.send_request(onwards).await.unwrap())
+    sender.send_request(onwards).await.unwrap()
 }
 
 /// What a client answers to a server's settings (RFC 9113, section 6.5).
@@ -130,6 +140,7 @@ pub struct Front {
     accepted: Arc<AtomicUsize>,
     connections: Arc<Mutex<JoinSet<()>>>,
     settled: Arc<AtomicUsize>,
+    refusing: Arc<AtomicUsize>,
     task: JoinHandle<()>,
     leave: Option<watch::Sender<()>>,
 }
@@ -155,7 +166,8 @@ impl Front {
                 });
             }
         });
-        Self { address, accepted, connections, settled: Arc::default(), task, leave: None }
+        let (settled, refusing) = <(Arc<_>, Arc<_>)>::default();
+        Self { address, accepted, connections, settled, refusing, task, leave: None }
     }
 
     /// How many connections there have been whose two sides trusted each other.
@@ -166,6 +178,11 @@ impl Front {
     /// How many connections there have been whose client has said that it knows how many requests they take.
     pub fn settled(&self) -> usize {
         self.settled.load(SeqCst)
+    }
+
+    /// Refuses the next requests (REFUSED_STREAM), over HTTP/2.
+    pub fn refuse(&self, many: usize) {
+        self.refusing.store(many, SeqCst);
     }
 
     /// Closes all connections, without a word.
