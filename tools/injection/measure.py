@@ -7,6 +7,7 @@ import pathlib
 import subprocess
 
 import codes
+import others
 import texts
 import unseen
 
@@ -38,7 +39,8 @@ def tables(sluice, public, show):
     plain(sluice, "Our own test families", texts.held_out(), show)
     plain(sluice, "Families of unseen.py", unseen.rows(), show)
     plain(sluice, "Nineteen languages", abroad(), show)
-    plain(sluice, "Public collections", public, show)
+    plain(sluice, "Public collections", public + others.attacks(), show)
+    plain(sluice, "Ordinary texts of others", others.ordinary(), show)
     for by in "abcde":
         plain(sluice, f"Strangers, {by}", strangers(by), show)
     hidden(sluice, show)

@@ -18,7 +18,6 @@ import base64
 import collections
 import glob
 import hashlib
-import importlib.metadata
 import json
 import math
 import pathlib
@@ -33,12 +32,14 @@ from scipy.sparse import csr_matrix
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import GroupKFold
 
+import ordinary
 import texts
+from ordinary import files
 
 HERE = pathlib.Path(__file__).parent
 ROOT = HERE.parent.parent
 MODULE = ROOT / "src/guard/injection"
-BUCKETS = 1 << 17
+BUCKETS = 1 << 18
 # A slot counts as this much of a feature: the larger, the less it is held back.
 SLOT = 0.5
 STRENGTH = 4.0
@@ -51,18 +52,18 @@ RARE = 6.0
 WRITTEN = collections.defaultdict(lambda: 8.0, {"classic": 60.0, "classic benign": 60.0, "override": 16.0, "leak": 12.0, "benign": 12.0})
 # What says nothing counts as this many.
 NOISE = 12.0
+# An ordinary long text counts as this many.
+ORDINARY = 8.0
 # An order of a person in a document counts as this many.
 QUOTED = 2.0
 # The share of the harmless texts of hands not trained on that may score above the threshold: those of
 # written.jsonl, which are harder than what people mostly ask.
-FALSE_ALARMS = 0.005
-
-# Above that, as the weights of all hands score higher than those of four fifths of them.
-MARGIN = 0.12
+FALSE_ALARMS = 0.01
 
 # What weights depend on: the test in src/guard/injection/tests.rs hashes the same files.
 INPUTS = [
     "tools/injection/more.py",
+    "tools/injection/ordinary.py",
     "tools/injection/texts.py",
     "tools/injection/tongues.py",
     "tools/injection/train.py",
@@ -85,12 +86,6 @@ INPUTS = [
 ]
 
 
-def files(package, pattern):
-    """Files of an installed package."""
-    found = [f for f in importlib.metadata.files(package) if re.search(pattern, str(f))]
-    return sorted(pathlib.Path(f.locate()) for f in found)
-
-
 def row(text, attack, family, trust="user"):
     return {"text": text[:20000], "attack": attack, "family": family, "trust": trust}
 
@@ -102,6 +97,11 @@ def written():
     # What a person may not order a document may not either.
     orders = [r for r in rows if r["kind"] in ("override", "leak", "classic") and r["trust"] == "user"]
     return learned + [row(r["text"], True, f"by_{r['by']}", "document") | {"counts": QUOTED} for r in orders]
+
+
+def long():
+    """Ordinary long texts."""
+    return [row(text, False, family, trust) | {"counts": ORDINARY} for text, family, trust in ordinary.texts()]
 
 
 def noise():
@@ -306,7 +306,7 @@ def main():
         return measure.tables(sluice, public_test(public_training()), said.show)
 
     names = json.loads(subprocess.run([*sluice, "--slots"], capture_output=True, text=True, check=True).stdout)
-    rows = texts.training() + public_training() + written() + noise()
+    rows = texts.training() + public_training() + written() + long() + noise()
     labels = numpy.array([r["attack"] for r in rows])
     found = features(sluice, rows)
     starts = numpy.concatenate([[0], numpy.cumsum([len(f) for f in found])])
@@ -325,10 +325,12 @@ def main():
         away[check] = [scores[i] for i in numpy.array(best(scores, starts))[check]]
     families = numpy.array([r["family"] for r in rows])
     by_hand = numpy.char.startswith(families, "by_")
+    at_length = numpy.char.startswith(families, "ord_")
     threshold = float(numpy.quantile(away[by_hand & ~labels], 1 - FALSE_ALARMS))
-    for name, mine in (("written", by_hand), ("made", ~by_hand)):
+    for name, mine in (("written", by_hand), ("ordinary", at_length), ("made", ~by_hand & ~at_length)):
         flagged = away[mine] >= threshold
-        print(f"across families, {name}: threshold {threshold:.2f}, recall {flagged[labels[mine]].mean():.3f}, false alarms {flagged[~labels[mine]].mean():.4f}")
+        found = f", recall {flagged[labels[mine]].mean():.3f}" if labels[mine].any() else ""
+        print(f"across families, {name}: threshold {threshold:.2f}{found}, false alarms {flagged[~labels[mine]].mean():.4f}")
     for family in sorted(set(families)):
         mine = families == family
         share = (away[mine] >= threshold).mean()
@@ -341,7 +343,7 @@ def main():
     scale = float(numpy.abs(words).max()) / 127
     small = numpy.clip(numpy.round(words / scale), -127, 127).astype(numpy.int8)
     slots = weights[BUCKETS:] * SLOT
-    bias = float(model.intercept_[0]) - threshold - MARGIN
+    bias = float(model.intercept_[0]) - threshold
     digest = hashlib.sha256()
     for name in INPUTS:
         digest.update((ROOT / name).read_bytes())

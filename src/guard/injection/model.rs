@@ -13,7 +13,7 @@ use super::{
 
 /// How many weights there are; a feature's hash is cut to this.
 pub(super) const BUCKETS: usize = 1 << BITS;
-const BITS: u32 = 17;
+const BITS: u32 = 18;
 /// A window, in tokens.
 const WINDOW: usize = 72;
 /// How far the window moves.
