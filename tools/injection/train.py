@@ -75,6 +75,7 @@ INPUTS = [
     "src/guard/injection/decode/hidden.rs",
     "src/guard/injection/decode/leet.rs",
     "src/guard/injection/decode/torn.rs",
+    "src/guard/injection/decode/typos.rs",
     "src/guard/injection/decode/words.rs",
     "src/guard/injection/fold.rs",
     "src/guard/injection/lexicon.rs",

@@ -10,6 +10,7 @@ mod finds;
 mod hidden;
 mod leet;
 mod torn;
+mod typos;
 mod words;
 
 use super::{

@@ -13,6 +13,7 @@ use super::{
     leet::{is_leet, unleet, unleeted},
     telling,
     torn::{apart, gathered, joined, squeezed, untorn},
+    typos::meant,
 };
 
 /// Looks for each other reading of a folded text.
@@ -45,6 +46,9 @@ pub(super) fn find(text: &str, tokens: &[Token], quotations: usize, lexicon: &Le
     }
     if seen.scrambled.many >= 2 {
         make(&seen.scrambled, 1, "scrambled", &mut |part| Some(each_word(part, unscramble)));
+    }
+    if seen.misspelt.many > 0 {
+        make(&seen.misspelt, 1, "misspelt", &mut |part| Some(each_word(part, spell)));
     }
     if seen.leet.many >= 2 || seen.leet.many == 1 && seen.leet_known {
         make(&seen.leet, 3, "leetspeak", &mut |part| Some(unleeted(part)));
@@ -119,6 +123,7 @@ struct Seen {
     reversed: Spots,
     mirrored: Spots,
     scrambled: Spots,
+    misspelt: Spots,
     leet: Spots,
     /// Whether one of them is a known word with other signs for some letters.
     leet_known: bool,
@@ -211,6 +216,9 @@ impl Seen {
         if hidden.scrambled(mess(word)).is_some() {
             self.scrambled.see(begins, ends);
         }
+        if meant(word).is_some() {
+            self.misspelt.see(begins, ends);
+        }
         if hidden.whole.contains(hash_backwards(word)) {
             self.reversed.see(begins, ends);
         }
@@ -263,6 +271,15 @@ fn unscramble(word: &[u8], out: &mut String) {
     let strange = word.len() >= 4 && word.iter().all(u8::is_ascii_lowercase) && !hidden.is_whole(word);
     match strange.then(|| hidden.scrambled(mess(word))).flatten() {
         Some(known) => out.push_str(&hidden.words[known]),
+        None => out.extend(word.iter().map(|byte| char::from(*byte))),
+    }
+}
+
+/// Each word that is misspelt as the one that was meant.
+fn spell(word: &[u8], out: &mut String) {
+    let known = || HIDDEN.is_whole(word);
+    match meant(word).filter(|_| !known()) {
+        Some(meant) => out.push_str(meant),
         None => out.extend(word.iter().map(|byte| char::from(*byte))),
     }
 }
