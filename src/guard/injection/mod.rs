@@ -185,6 +185,8 @@ static NEEDED: LazyLock<[Classes; 2]> = LazyLock::new(|| {
     ["override", "instr|instrw|prompt"].map(|names| Lexicon::get().set(names).unwrap_or_default())
 });
 
+/// What is lifted where an order names no instructions: `ignore everything above`.
+const ALL: &[&str] = &["all", "anything", "everything"];
 /// Whose instructions they are when they are the person's own, who may well take them back.
 const OWN: &[&str] = &["my", "our", "his", "her", "its", "me", "i", "we"];
 /// What such an order has in a document besides where people are told which instructions they need not follow.
@@ -212,7 +214,13 @@ fn is_bare_order(text: &str, tokens: &[tokens::Token], hits: &[rules::Hit], trus
         tokens.len() > 2 && NEEDED.iter().all(|class| tokens.iter().any(|token| token.classes.any(*class)))
     };
     let mut found = hits.iter().filter(orders).peekable();
-    if found.peek().is_some() && is_bare(tokens) {
+    let lifts_all = || {
+        person
+            && hits.iter().any(|hit| rules::slot_name(hit.slot) == ("override_said", false))
+            && has(tokens, ALL)
+            && !has(tokens, OWN)
+    };
+    if (found.peek().is_some() || lifts_all()) && is_bare(tokens) {
         return true;
     }
     found.take(MOST_ORDERS).any(|hit| {
