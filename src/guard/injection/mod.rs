@@ -16,6 +16,8 @@ mod tokens;
 mod values;
 
 #[cfg(test)]
+mod again_tests;
+#[cfg(test)]
 mod tests;
 
 use std::{cell::RefCell, sync::LazyLock};
@@ -145,6 +147,9 @@ fn judge_piece(text: &str, trust: Trust) -> Judgement {
         decode::each_view(&text, tokens, |view, tokens| {
             apply(&view.text, tokens, telling, hits);
             let mut found = model::judge(&view.text, tokens, hits, trust == Trust::Document, model);
+            if is_one_word(tokens) {
+                found.logit = found.logit.min(ONE_WORD);
+            }
             if is_bare_order(&view.text, tokens, hits, trust) {
                 found.logit = found.logit.max(BARE_ORDER);
             }
@@ -170,6 +175,15 @@ fn judge_piece(text: &str, trust: Trust) -> Judgement {
 /// The log-odds of a text that only says that earlier instructions do not count: nine of ten. The model was trained on
 /// attacks that go on, and on much harmless talk about instructions, and has too few words to go by.
 const BARE_ORDER: f32 = 2.2;
+/// The log-odds of one word, however often it is said: it orders nothing.
+const ONE_WORD: f32 = -2.2;
+
+/// Whether a reading has no two words.
+fn is_one_word(tokens: &[tokens::Token]) -> bool {
+    let mut words = tokens.iter().filter(|token| token.is_word());
+    words.next().is_some_and(|first| words.all(|word| word.hash == first.hash))
+}
+
 /// The most words of such a text.
 const BARE_WORDS: usize = 10;
 /// What such an order may have besides.
@@ -194,8 +208,8 @@ const TOLD: &[&str] = &["the", "these", "those", "this", "that", "please", "kind
 /// With what an order ends that goes on.
 const GOES_ON: &[&str] = &["and", "then", "instead", "but"];
 
-/// Whether a reading says nothing but that earlier instructions do not count, and means it; or, of a person, begins
-/// with a sentence that does, or, of a document, has a sentence that begins so. In other languages than English a
+/// Whether a reading says nothing but that earlier instructions do not count, and means it; or, of a person, has such a
+/// sentence at or near its beginning, or, of a document, has a sentence that begins so. In other languages than English a
 /// document that says so is mostly a notice: the old rules of the car park no longer apply.
 fn is_bare_order(text: &str, tokens: &[tokens::Token], hits: &[rules::Hit], trust: Trust) -> bool {
     let said = |token: &tokens::Token| &text[token.start..token.end];
@@ -231,7 +245,9 @@ fn is_bare_order(text: &str, tokens: &[tokens::Token], hits: &[rules::Hit], trus
         };
         let ends = (hit.token + 1..tokens.len()).find(goes_on).unwrap_or(tokens.len());
         let order = &tokens[begins..ends];
-        (!person || begins == 0)
+        // Of a person after a sentence or two at most, and not after a colon.
+        let opens = || begins == 0 || text[..tokens[begins].start].trim_end().ends_with(['.', '!', '?']);
+        (!person || begins <= MOST_BEFORE && opens())
             && is_whole(order)
             && is_bare(order)
             && !has(order, OWN)
@@ -239,6 +255,8 @@ fn is_bare_order(text: &str, tokens: &[tokens::Token], hits: &[rules::Hit], trus
     })
 }
 
+/// The most tokens of a person's text before an order that says that earlier instructions do not count.
+const MOST_BEFORE: usize = 24;
 /// The most orders of a reading that are looked at.
 const MOST_ORDERS: usize = 8;
 
@@ -260,13 +278,15 @@ fn apply(
 pub fn features(text: &str, trust: Trust) -> serde_json::Value {
     let (mut rows, mut slots) = (Vec::new(), Vec::new());
     let (mut tokens, mut telling, mut hits, mut windows) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
-    let document = trust == Trust::Document;
+    let (document, mut threes) = (trust == Trust::Document, model::Threes::default());
     decode::each_view(text, &mut tokens, |view, tokens| {
         apply(&view.text, tokens, &mut telling, &mut hits);
         model::windows(tokens, &mut windows);
+        threes.begin(tokens.len());
+        let again: Vec<bool> = (0..tokens.len()).map(|index| threes.again(tokens, index)).collect();
         for window in &windows {
             let mut buckets = Vec::new();
-            for index in window.clone() {
+            for index in window.clone().filter(|index| !again[*index]) {
                 model::features(&view.text, tokens, index, document, |bucket| buckets.push(bucket));
             }
             model::slots(&hits, window, document, &mut slots);

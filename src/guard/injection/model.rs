@@ -83,9 +83,55 @@ pub(super) struct Found {
     pub(super) slots: Vec<usize>,
 }
 
+/// So many times three tokens in a row count near each other: what a list or a table says again and again says no more.
+const TIMES: u8 = 2;
+/// How near, in tokens.
+const AGAIN: u32 = WINDOW as u32;
+/// How many threes are remembered at a time.
+const REMEMBERED: usize = 256;
+
+/// The threes of tokens seen lately, by their hashes: which, where, how often.
+#[derive(Debug)]
+pub(super) struct Threes {
+    seen: [(u32, u32, u8); REMEMBERED],
+    /// Where the text begins, behind those before it: so that nothing has to be cleared.
+    begins: u32,
+    ends: u32,
+}
+
+impl Default for Threes {
+    fn default() -> Self {
+        Self { seen: [(0, 0, 0); REMEMBERED], begins: 0, ends: 0 }
+    }
+}
+
+impl Threes {
+    /// Another text, of so many tokens.
+    pub(super) fn begin(&mut self, tokens: usize) {
+        self.begins = self.ends.wrapping_add(AGAIN + 1);
+        self.ends = self.begins.wrapping_add(tokens as u32);
+    }
+
+    /// Whether a token with the two before it was there [`TIMES`] times, each not far from the next.
+    pub(super) fn again(&mut self, tokens: &[Token], index: usize) -> bool {
+        let [two, one, token] = &tokens[index.saturating_sub(2)..=index] else { return false };
+        let three = two.hash.rotate_left(31) ^ one.hash.rotate_left(17) ^ token.hash;
+        let three = (three.wrapping_mul(SPREAD) >> 24) as u32;
+        let at = self.begins.wrapping_add(index as u32);
+        let seen = &mut self.seen[three as usize % REMEMBERED];
+        if seen.0 == three && at.wrapping_sub(seen.1) <= AGAIN {
+            (seen.1, seen.2) = (at, seen.2.saturating_add(1));
+        } else {
+            *seen = (three, at, 1);
+        }
+        seen.2 > TIMES
+    }
+}
+
 /// What judging needs room for; kept from one text to the next.
 #[derive(Debug, Default)]
 pub(super) struct Room {
+    threes: Threes,
     sums: Vec<(i32, u32)>,
     windows: Vec<Range<usize>>,
     on: Vec<usize>,
@@ -94,16 +140,19 @@ pub(super) struct Room {
 /// Judges a text: the highest log-odds of its windows. The hits are in the order of their tokens.
 pub(super) fn judge(text: &str, tokens: &[Token], hits: &[Hit], document: bool, room: &mut Room) -> Found {
     let weights = Weights::get();
-    let Room { sums, windows: ranges, on } = room;
+    let Room { threes, sums, windows: ranges, on } = room;
+    threes.begin(tokens.len());
     // Sums up to each token, so that a window's is a difference.
     let (mut sum, mut count) = (0_i32, 0_u32);
     sums.clear();
     sums.push((0, 0));
     for index in 0..tokens.len() {
-        features(text, tokens, index, document, |bucket| {
-            sum += i32::from(weights.words[bucket]);
-            count += 1;
-        });
+        if !threes.again(tokens, index) {
+            features(text, tokens, index, document, |bucket| {
+                sum += i32::from(weights.words[bucket]);
+                count += 1;
+            });
+        }
         sums.push((sum, count));
     }
     windows(tokens, ranges);
