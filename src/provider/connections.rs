@@ -81,29 +81,8 @@ impl Connections {
     /// which it is used: the request is made anew and sent on another. So is, a few times, what a server refused
     /// before it did anything about it.
     pub(super) async fn send(&self, request: impl Fn() -> Request<Sent>) -> Result<Response<Body>> {
-        let answered = self.once(&request).await;
-        match answered {
-            Err(error) if was_refused(&error) => Box::pin(self.insist(error, &request)).await,
-            answered => answered,
-        }
-    }
-
-    /// Asks a server again that refused a request.
-    async fn insist(&self, mut error: Error, request: &impl Fn() -> Request<Sent>) -> Result<Response<Body>> {
-        for wait in REFUSALS {
-            time::sleep(wait).await;
-            match self.once(request).await {
-                Err(again) if was_refused(&again) => error = again,
-                answered => return answered,
-            }
-        }
-        Err(error)
-    }
-
-    /// Sends a request on a connection that is there, or else on a new one.
-    async fn once(&self, request: &impl Fn() -> Request<Sent>) -> Result<Response<Body>> {
         if let Some(place) = self.shared.place()
-            && let Some(answered) = Box::pin(self.onto(place, request)).await
+            && let Some(answered) = Box::pin(self.onto(place, &request)).await
         {
             return answered;
         }
@@ -116,7 +95,7 @@ impl Connections {
             }
         }
         // Boxed, so that a request that finds a connection is not as large as one that makes it.
-        Box::pin(self.open(request())).await
+        Box::pin(self.open(&request)).await
     }
 
     /// Sends a request on HTTP/2 connections that are there; `None` where each of them turned out to be closed.
@@ -136,13 +115,28 @@ impl Connections {
     }
 
     /// Makes a connection and sends a request on it.
-    async fn open(&self, request: Request<Sent>) -> Result<Response<Body>> {
-        let stream = time::timeout(self.connect, self.reach());
-        let stream = stream.await.map_err(|_| Error::Timeout { phase: "connect" })??;
+    async fn open(&self, request: &impl Fn() -> Request<Sent>) -> Result<Response<Body>> {
+        let stream = self.reach_in_time().await?;
         if stream.connected().is_negotiated_h2() {
-            let place = self.shared.greet(stream).await.map_err(Error::broken)?;
-            return shared(place.ask(request).await, place);
+            let mut place = self.shared.greet(stream).await.map_err(Error::broken)?;
+            let mut answered = place.ask(request()).await;
+            for wait in REFUSALS {
+                if !answered.as_ref().is_err_and(|error| causes(error).any(multiplex::refused)) {
+                    break;
+                }
+                time::sleep(wait).await;
+                place = match self.shared.place() {
+                    Some(place) => place,
+                    None => {
+                        let stream = self.reach_in_time().await?;
+                        self.shared.greet(stream).await.map_err(Error::broken)?
+                    }
+                };
+                answered = place.ask(request()).await;
+            }
+            return shared(answered, place);
         }
+        let request = request();
         // Questions are small: one piece is cheaper to copy together than two are to hand over.
         let made = http1::Builder::new().writev(false).handshake(stream);
         let (sender, driver) = made.await.map_err(Error::broken)?;
@@ -166,6 +160,11 @@ impl Connections {
             request.headers_mut().insert(HOST, self.host.clone());
         }
         request
+    }
+
+    async fn reach_in_time(&self) -> Result<Stream> {
+        let stream = time::timeout(self.connect, self.reach()).await;
+        stream.map_err(|_| Error::Timeout { phase: "connect" })?
     }
 
     async fn reach(&self) -> Result<Stream> {
@@ -228,11 +227,6 @@ fn shared(answered: hyper::Result<Response<Incoming>>, place: Place) -> Result<R
         Ok(answered) => Ok(answered.map(|incoming| Body { incoming, line: None, place: Some(place) })),
         Err(error) => Err(place.broke(error)),
     }
-}
-
-/// Whether a server refused a request before it did anything about it.
-fn was_refused(error: &Error) -> bool {
-    matches!(error, Error::Broken(cause) if causes(&**cause).any(multiplex::refused))
 }
 
 /// Whether a connection was closed before any answer: its server had given it up.
