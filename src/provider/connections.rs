@@ -125,12 +125,12 @@ impl Connections {
                     break;
                 }
                 time::sleep(wait).await;
-                place = match self.shared.place() {
-                    Some(place) => place,
-                    None => {
-                        let stream = self.reach_in_time().await?;
-                        self.shared.greet(stream).await.map_err(Error::broken)?
-                    }
+                let free = self.shared.place();
+                place = if let Some(place) = free {
+                    place
+                } else {
+                    let stream = self.reach_in_time().await?;
+                    self.shared.greet(stream).await.map_err(Error::broken)?
                 };
                 answered = place.ask(request()).await;
             }
