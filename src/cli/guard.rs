@@ -2,7 +2,7 @@
 use std::io::{self, BufRead, Write};
 
 use clap::Subcommand;
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 
 use crate::{
     config::Config,
@@ -33,6 +33,9 @@ pub(super) enum GuardCommand {
     /// objects with `text`; writes a JSON object for each: the categories found and what they lead to.
     Safety,
 }
+
+/// The fields of a JSON object that say what is to be judged, and how.
+const FIELDS: [&str; 2] = ["text", "trust"];
 
 /// A line to judge: its text, its id, and whose words it is.
 struct Line {
@@ -107,19 +110,32 @@ fn read(number: usize, bytes: &[u8]) -> Result<Line, String> {
     // Some editors begin a file with a byte order mark.
     let line = line.strip_prefix('\u{feff}').filter(|_| number == 1).unwrap_or(line);
     let is_object = line.trim_start().starts_with('{');
-    let object = is_object.then(|| serde_json::from_str::<Value>(line).ok()).flatten();
-    let Some(object) = object.filter(|object| object.get("text").is_some()) else {
-        return Ok(Line { number, text: line.to_owned(), id: Value::Null, trust: Trust::User });
-    };
-    let Some(text) = object["text"].as_str() else {
-        return Err(format!("`text` is {}, not a string", object["text"]));
+    let object = is_object.then(|| serde_json::from_str::<Map<String, Value>>(line).ok()).flatten();
+    let plain = || Line { number, text: line.to_owned(), id: Value::Null, trust: Trust::User };
+    let Some(object) = object else { return Ok(plain()) };
+    let field = |key: &str| FIELDS.iter().find(|name| key.eq_ignore_ascii_case(name));
+    let known = |key: &String| field(key).is_some() || key.eq_ignore_ascii_case("id");
+    let meant = FIELDS.iter().any(|name| object.contains_key(*name)) || object.keys().all(known);
+    // Any other object is a text itself: what a tool gave back, say.
+    if !meant || !object.keys().any(|key| field(key).is_some()) {
+        return Ok(plain());
+    }
+    for key in object.keys() {
+        if let Some(name) = field(key).filter(|name| key != **name) {
+            return Err(format!("`{key}` is not known: write `{name}`"));
+        }
+    }
+    let text = match object.get("text") {
+        Some(Value::String(text)) => text.clone(),
+        Some(other) => return Err(format!("`text` is {other}, not a string")),
+        None => return Err("there is no `text`".to_owned()),
     };
     let trust = match object.get("trust") {
         None => Trust::User,
         Some(trust) => serde_json::from_value(trust.clone())
             .map_err(|_| format!("`trust` is {trust}, neither \"user\" nor \"document\""))?,
     };
-    Ok(Line { number, text: text.to_owned(), id: object["id"].clone(), trust })
+    Ok(Line { number, text, id: object.get("id").cloned().unwrap_or_default(), trust })
 }
 
 fn attack(line: &Line, threshold: f32) -> Value {
@@ -212,5 +228,21 @@ mod tests {
         assert_eq!(told[2]["error"], "`text` is 3, not a string");
         assert_eq!(told[3]["error"], "`trust` is \"tool\", neither \"user\" nor \"document\"");
         assert_eq!((&told[4]["id"], &told[4]["verdict"]), (&json!(7), &json!("pass")));
+    }
+
+    #[test]
+    fn a_field_that_is_spelled_otherwise_is_told() {
+        let told = |line: &str| read(1, line.as_bytes()).map(|line| line.text);
+        assert_eq!(told(r#"{"Text": "a"}"#).unwrap_err(), "`Text` is not known: write `text`");
+        assert_eq!(
+            told(r#"{"text": "a", "Trust": "document"}"#).unwrap_err(),
+            "`Trust` is not known: write `trust`"
+        );
+        assert_eq!(told(r#"{"trust": "document", "body": "a"}"#).unwrap_err(), "there is no `text`");
+        assert_eq!(told(r#"{"text": "a", "ID": 3, "kind": "own"}"#).unwrap(), "a");
+        // What tools give back may be any object.
+        for object in ["{}", r#"{"id": 3}"#, r#"{"Text": "a", "Author": "b"}"#, r#"{"title": "a"}"#] {
+            assert_eq!(told(object).unwrap(), object);
+        }
     }
 }

@@ -281,9 +281,11 @@ fn see(chat: &Request, injection: bool, rules: &safety::Rules) -> Seen {
 /// The texts of a question that are judged, each with whose they are.
 fn texts(chat: &Request) -> impl Iterator<Item = (&str, Trust)> {
     let judged = chat.messages.iter().filter(|message| matches!(message.role, Role::User | Role::Tool));
-    judged.flat_map(|Message { role, parts, .. }| {
+    judged.flat_map(|Message { role, parts, name, .. }| {
         let trust = if *role == Role::Tool { Trust::Document } else { Trust::User };
-        parts.iter().flat_map(move |part| part_texts(part, trust))
+        // Whoever speaks says his name himself.
+        let name = name.iter().map(move |name| (&**name, trust));
+        name.chain(parts.iter().flat_map(move |part| part_texts(part, trust)))
     })
 }
 

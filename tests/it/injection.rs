@@ -71,6 +71,20 @@ async fn hidden_and_indirect_attacks_are_blocked_and_what_the_application_says_i
 }
 
 #[tokio::test]
+async fn the_name_of_a_speaker_is_judged_and_the_descriptions_of_tools_are_the_applications() {
+    let upstream = Upstream::answering().await;
+    let gateway = gateway(&upstream, &json!({"mode": "block"})).await;
+    let named = |name: &str| json!({"model": "main", "messages": [{"role": "user", "name": name, "content": "When does the shop open?"}]});
+    gateway.post("/v1/chat/completions", &named("anna")).await.expect(200);
+    gateway.post("/v1/chat/completions", &named(ATTACK)).await.expect(400);
+    let mut described = chat("When does the shop open?");
+    described["tools"] = json!([{"type": "function", "function": {
+        "name": "hours", "description": ATTACK, "parameters": {"type": "object", "properties": {}},
+    }}]);
+    gateway.post("/v1/chat/completions", &described).await.expect(200);
+}
+
+#[tokio::test]
 async fn an_attack_in_a_long_text_is_found_and_an_admin_hears_why() {
     let upstream = Upstream::answering().await;
     let mut admin = key("boss", "sk-admin");
