@@ -49,7 +49,7 @@ OFTEN = 3.0
 RARE = 6.0
 # A text that somebody wrote counts as this many of those that a grammar or a script made: by its kind. Most of all
 # what everybody tries, and its harmless like.
-WRITTEN = collections.defaultdict(lambda: 8.0, {"classic": 60.0, "classic benign": 60.0, "override": 16.0, "leak": 12.0, "benign": 12.0})
+WRITTEN = collections.defaultdict(lambda: 8.0, {"classic": 60.0, "classic benign": 60.0, "override": 16.0, "leak": 12.0, "tools": 20.0, "benign": 12.0})
 # What says nothing counts as this many.
 NOISE = 12.0
 # An ordinary long text counts as this many.
@@ -58,7 +58,7 @@ ORDINARY = 8.0
 QUOTED = 2.0
 # The share of the harmless texts of hands not trained on that may score above the threshold: those of
 # written.jsonl, which are harder than what people mostly ask.
-FALSE_ALARMS = 0.0075
+FALSE_ALARMS = 0.0125
 
 # What weights depend on: the test in src/guard/injection/tests.rs hashes the same files.
 INPUTS = [
@@ -319,9 +319,11 @@ def main():
     allowed = hidden_only(rows, found)
     away = numpy.zeros(len(rows))
     counts = numpy.array([counts_as(r) for r in rows])
+    models = []
     for learn, check in GroupKFold(5).split(labels, labels, groups):
         picked = numpy.concatenate([numpy.arange(starts[i], starts[i + 1]) for i in learn])
         model = fit(windows[picked], numpy.concatenate([[0], numpy.cumsum(starts[learn + 1] - starts[learn])]), labels[learn], allowed[picked], counts[learn], rounds=2)
+        models.append(model)
         scores = model.decision_function(windows)
         away[check] = [scores[i] for i in numpy.array(best(scores, starts))[check]]
     families = numpy.array([r["family"] for r in rows])
@@ -338,13 +340,14 @@ def main():
         if labels[mine][0] and share < 0.9 or share > 0.003 and not labels[mine][0]:
             print(f"   {family}: {share:.3f} of {mine.sum()}")
 
-    model = fit(windows, starts, labels, allowed, counts)
-    weights = model.coef_[0]
+    models.append(fit(windows, starts, labels, allowed, counts))
+    # One training more or less moves a score: the mean of all scatters less.
+    weights = numpy.mean([model.coef_[0] for model in models], axis=0)
     words = weights[:BUCKETS]
     scale = float(numpy.abs(words).max()) / 127
     small = numpy.clip(numpy.round(words / scale), -127, 127).astype(numpy.int8)
     slots = weights[BUCKETS:] * SLOT
-    bias = float(model.intercept_[0]) - threshold
+    bias = float(numpy.mean([model.intercept_[0] for model in models])) - threshold
     digest = hashlib.sha256()
     for name in INPUTS:
         digest.update((ROOT / name).read_bytes())

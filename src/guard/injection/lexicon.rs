@@ -39,6 +39,8 @@ pub(super) struct Lexicon {
     pub(super) telling: Vec<String>,
     /// What an address of e-mail is: somewhere to send things to.
     pub(super) address: Classes,
+    /// What a function is, by its name or another word.
+    pub(super) tool: Classes,
     /// Words about attacks, translation, examples: what follows is spoken about.
     pub(super) discuss: Classes,
     /// Instructions, and words between them and what they are about.
@@ -116,6 +118,7 @@ impl Lexicon {
         }
         lexicon.words = Table::new(&words, |one, other| one | other);
         lexicon.address = lexicon.set("target").unwrap_or_default();
+        lexicon.tool = lexicon.set("tool").unwrap_or_default();
         lexicon.discuss = lexicon.set("discuss").unwrap_or_default();
         lexicon.instructions = lexicon.set("instr|instrw").unwrap_or_default();
         lexicon.about = lexicon.set("about").unwrap_or_default();

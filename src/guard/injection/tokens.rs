@@ -105,6 +105,8 @@ pub(super) fn cut_into(text: &str, lexicon: &Lexicon, tokens: &mut Vec<Token>) -
     let mut sign_before = 0;
     // The last byte between words, and whether a sentence or a line ended.
     let (mut gap, mut breaks) = (0, false);
+    // Whether an underscore stands before the last word.
+    let mut joined = false;
     while at < bytes.len() && tokens.len() < MOST {
         let byte = bytes[at];
         let start = at;
@@ -143,6 +145,12 @@ pub(super) fn cut_into(text: &str, lexicon: &Lexicon, tokens: &mut Vec<Token>) -
                 if gap == b'@' {
                     classes |= lexicon.address;
                 }
+                // Two words like this are the name of a function, mostly; more of them are a sentence in disguise.
+                let joins = gap == b'_';
+                if joins && !joined && bytes.get(at) != Some(&b'_') {
+                    classes |= lexicon.tool;
+                }
+                joined = joins;
                 if lexicon.ends_expression(hash) {
                     expressions(tokens, hash, lexicon, &mut classes);
                 }
