@@ -41,7 +41,7 @@ def tables(sluice, public, show):
     plain(sluice, "Nineteen languages", abroad(), show)
     plain(sluice, "Public collections", public + others.attacks(), show)
     plain(sluice, "Ordinary texts of others", others.ordinary(), show)
-    for by in "abcdefgh":
+    for by in "abcdefghi":
         plain(sluice, f"Strangers, {by}", strangers(by), show)
     hidden(sluice, show)
 

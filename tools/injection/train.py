@@ -57,8 +57,9 @@ ORDINARY = 8.0
 # An order of a person in a document counts as this many.
 QUOTED = 2.0
 # The share of the harmless texts of hands not trained on that may score above the threshold: those of
-# written.jsonl, which are harder than what people mostly ask.
-FALSE_ALARMS = 0.0125
+# written.jsonl, which are harder than what people mostly ask. It is measured on models that left them out, each by
+# itself; their mean flags fewer.
+FALSE_ALARMS = 0.01
 
 # What weights depend on: the test in src/guard/injection/tests.rs hashes the same files.
 INPUTS = [
