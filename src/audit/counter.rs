@@ -3,7 +3,7 @@
 //! record waits for it.
 use std::{
     io,
-    sync::{Arc, atomic::Ordering::Relaxed, mpsc},
+    sync::{Arc, atomic::Ordering::Release, mpsc},
     thread::{self, JoinHandle},
 };
 
@@ -80,7 +80,7 @@ fn run(shared: &Shared, work: &mpsc::Receiver<Work>) {
             Work::Count(counted) => {
                 let (record, commit) = *counted;
                 settled(shared, &record, &mut spelled, Some(commit));
-                shared.counting.fetch_sub(1, Relaxed);
+                shared.counting.fetch_sub(1, Release);
             }
             Work::Tell(tell) => drop(tell.send(())),
         }

@@ -83,6 +83,7 @@ impl Keeper {
             {
                 let mut queue = self.shared.queue.lock();
                 std::mem::swap(&mut batch, &mut queue);
+                self.shared.writing.store(batch.len(), Release);
                 self.shared.waiting.fetch_sub(batch.len(), AcqRel);
             }
             if let (Some(first), Some(last)) = (batch.entries.first(), batch.entries.last()) {
@@ -192,6 +193,7 @@ impl Keeper {
         if let Some(kept) = &self.kept {
             self.shared.durable.store(kept.journal.head().seq, Release);
         }
+        self.shared.writing.store(0, Release);
         batch.decide(if missing == 0 { ALL } else { there });
         if let Some(kept) = &mut self.kept {
             for turn in batch.turns.drain(..) {

@@ -57,6 +57,8 @@ pub(super) struct Shared {
     pub(super) waiting: AtomicUsize,
     /// Records whose tokens are being counted.
     pub(super) counting: AtomicUsize,
+    /// Records that the thread has taken out of the queue, and that are not on the disk yet.
+    pub(super) writing: AtomicUsize,
     counter: Counter,
     /// Places that are taken: calls under way, and records that are not on the disk yet.
     pub(super) taken: AtomicUsize,
@@ -175,6 +177,7 @@ impl Writer {
             queue: Mutex::default(),
             waiting: AtomicUsize::new(0),
             counting: AtomicUsize::new(0),
+            writing: AtomicUsize::new(0),
             counter: Counter::default(),
             taken: AtomicUsize::new(0),
             idle: AtomicBool::new(false),
@@ -286,9 +289,10 @@ impl Writer {
         hears.await.ok()
     }
 
-    /// How many records wait to be written.
+    /// How many records are not on the disk yet.
     pub fn pending(&self) -> usize {
-        self.0.waiting.load(Relaxed) + self.0.counting.load(Relaxed)
+        // In the order in which a record goes through them, so that none is missed on its way.
+        [&self.0.counting, &self.0.waiting, &self.0.writing].iter().map(|records| records.load(Acquire)).sum()
     }
 
     /// Whether calls are refused because no record could be kept of them.
