@@ -6,17 +6,18 @@
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::{
     injection::{self, Judgement, Trust},
+    pii,
     remote::{Failing, Remote},
     safety::{self, moderation::Service},
     settings::{Injection, Mode},
 };
 use crate::{
     call::{Call, Judged},
-    chat::{Message, Part, Purpose, Request, Role, Source},
+    chat::{Media, Message, Part, Purpose, Request, Role, Source},
     error::{Error, Result},
     observe::Metrics,
 };
@@ -293,15 +294,37 @@ fn texts(chat: &Request) -> impl Iterator<Item = (&str, Trust)> {
 fn part_texts(part: &Part, trust: Trust) -> Vec<(&str, Trust)> {
     match part {
         Part::Text { text, .. } => vec![(text, trust)],
-        Part::File(media) => match &media.source {
-            Source::Text(text) => vec![(text, Trust::Document)],
-            Source::Base64(_) | Source::Url(_) | Source::Id(_) => Vec::new(),
-        },
+        Part::File(Media { source, name, rest, .. }) => {
+            let mut found = Vec::new();
+            if let Source::Text(text) = source {
+                found.push((text.as_str(), Trust::Document));
+            }
+            found.extend(name.iter().map(|name| (name.as_str(), Trust::Document)));
+            // Titles, contexts, and documents of several parts.
+            rest.iter().for_each(|(name, value)| strings(Some(name), value, &mut found));
+            found
+        }
         Part::ToolResult { parts, .. } => {
             parts.iter().flat_map(|part| part_texts(part, Trust::Document)).collect()
         }
-        Part::Image(_) | Part::Audio(_) | Part::Other(_) => Vec::new(),
+        Part::Image(_) | Part::Audio(_) => Vec::new(),
+        // Results of searches and other parts that only one provider knows.
+        Part::Other(value) => {
+            let mut found = Vec::new();
+            strings(None, value, &mut found);
+            found
+        }
         // What the model said, given back to it.
         Part::ToolCall(_) | Part::Reasoning { .. } | Part::Refusal(_) => Vec::new(),
+    }
+}
+
+/// The texts in a part of another shape: of a document, as nobody typed them.
+fn strings<'c>(name: Option<&str>, value: &'c Value, found: &mut Vec<(&'c str, Trust)>) {
+    match value {
+        Value::String(text) if pii::is_text(name) => found.push((text, Trust::Document)),
+        Value::Array(items) => items.iter().for_each(|item| strings(name, item, found)),
+        Value::Object(map) => map.iter().for_each(|(name, value)| strings(Some(name), value, found)),
+        Value::String(_) | Value::Null | Value::Bool(_) | Value::Number(_) => {}
     }
 }

@@ -85,6 +85,37 @@ async fn the_name_of_a_speaker_is_judged_and_the_descriptions_of_tools_are_the_a
 }
 
 #[tokio::test]
+async fn every_text_that_a_document_brings_is_judged() {
+    let upstream = Upstream::answering().await;
+    let gateway =
+        Setup::one(Wire::Anthropic, &upstream).set(&json!({"injection": {"mode": "block"}})).start().await;
+    let text = |text: &str| json!([{"type": "text", "text": text}]);
+    let parts = |said: &str| {
+        let document = |source: Value| json!({"type": "document", "source": source});
+        let plain = json!({"type": "text", "media_type": "text/plain", "data": "The shop opens at nine."});
+        let mut titled = document(plain.clone());
+        titled["title"] = json!(said);
+        let mut about = document(plain);
+        about["context"] = json!(said);
+        let search = json!({"type": "search_result", "source": "https://shop.example", "title": "Shop", "content": text(said)});
+        [
+            document(json!({"type": "content", "content": text(said)})),
+            document(json!({"type": "content", "content": said})),
+            titled,
+            about,
+            search,
+        ]
+    };
+    for (said, status) in [(ATTACK, 400), ("The shop is closed on Sundays.", 200)] {
+        for part in parts(said) {
+            let question = json!({"type": "text", "text": "When does the shop open?"});
+            let message = json!({"model": "main", "max_tokens": 9, "messages": [{"role": "user", "content": [part, question]}]});
+            gateway.post("/v1/messages", &message).await.expect(status);
+        }
+    }
+}
+
+#[tokio::test]
 async fn an_attack_in_a_long_text_is_found_and_an_admin_hears_why() {
     let upstream = Upstream::answering().await;
     let mut admin = key("boss", "sk-admin");

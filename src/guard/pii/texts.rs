@@ -180,7 +180,8 @@ const NO_TEXT: [&str; 11] = [
     "cache_control",
 ];
 
-fn is_text(name: Option<&str>) -> bool {
+/// Whether a field of such a name may hold text of people.
+pub(in crate::guard) fn is_text(name: Option<&str>) -> bool {
     name.is_none_or(|name| !NO_TEXT.contains(&name))
 }
 
