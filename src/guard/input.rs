@@ -6,7 +6,7 @@
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
-use serde_json::{Value, json};
+use serde_json::json;
 
 use super::{
     injection::{self, Judgement, Trust},
@@ -296,12 +296,13 @@ fn part_texts(part: &Part, trust: Trust) -> Vec<(&str, Trust)> {
         Part::Text { text, .. } => vec![(text, trust)],
         Part::File(Media { source, name, rest, .. }) => {
             let mut found = Vec::new();
+            let mut look = |text| found.push((text, Trust::Document));
             if let Source::Text(text) = source {
-                found.push((text.as_str(), Trust::Document));
+                look(text.as_str());
             }
-            found.extend(name.iter().map(|name| (name.as_str(), Trust::Document)));
+            name.iter().for_each(|name| look(name));
             // Titles, contexts, and documents of several parts.
-            rest.iter().for_each(|(name, value)| strings(Some(name), value, &mut found));
+            rest.iter().for_each(|(name, value)| pii::texts_in(Some(name), value, &mut look));
             found
         }
         Part::ToolResult { parts, .. } => {
@@ -311,20 +312,10 @@ fn part_texts(part: &Part, trust: Trust) -> Vec<(&str, Trust)> {
         // Results of searches and other parts that only one provider knows.
         Part::Other(value) => {
             let mut found = Vec::new();
-            strings(None, value, &mut found);
+            pii::texts_in(None, value, &mut |text| found.push((text, Trust::Document)));
             found
         }
         // What the model said, given back to it.
         Part::ToolCall(_) | Part::Reasoning { .. } | Part::Refusal(_) => Vec::new(),
-    }
-}
-
-/// The texts in a part of another shape: of a document, as nobody typed them.
-fn strings<'c>(name: Option<&str>, value: &'c Value, found: &mut Vec<(&'c str, Trust)>) {
-    match value {
-        Value::String(text) if pii::is_text(name) => found.push((text, Trust::Document)),
-        Value::Array(items) => items.iter().for_each(|item| strings(name, item, found)),
-        Value::Object(map) => map.iter().for_each(|(name, value)| strings(Some(name), value, found)),
-        Value::String(_) | Value::Null | Value::Bool(_) | Value::Number(_) => {}
     }
 }

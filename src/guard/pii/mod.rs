@@ -48,7 +48,7 @@ pub use restore::Restore;
 use settings::Rules;
 pub use settings::{Mode, Settings};
 use text::has_numbers;
-pub(super) use texts::is_text;
+pub(super) use texts::texts_in;
 
 /// The types that are looked for, and what is done about each.
 #[derive(Debug)]

@@ -180,12 +180,11 @@ const NO_TEXT: [&str; 11] = [
     "cache_control",
 ];
 
-/// Whether a field of such a name may hold text of people.
-pub(in crate::guard) fn is_text(name: Option<&str>) -> bool {
+fn is_text(name: Option<&str>) -> bool {
     name.is_none_or(|name| !NO_TEXT.contains(&name))
 }
 
-fn map_texts(map: &Map<String, Value>, look: &mut impl FnMut(&str, Option<&str>, Trust)) {
+fn map_texts<'c>(map: &'c Map<String, Value>, look: &mut impl FnMut(&'c str, Option<&'c str>, Trust)) {
     map.iter().for_each(|(name, value)| value_texts(Some(name), value, look));
 }
 
@@ -225,7 +224,20 @@ fn change_schema(schema: &mut Value, change: &mut impl FnMut(&mut String, Trust)
     }
 }
 
-fn value_texts(name: Option<&str>, value: &Value, look: &mut impl FnMut(&str, Option<&str>, Trust)) {
+/// Shows every text of people in a JSON value, which stands in a field of such a name.
+pub(in crate::guard) fn texts_in<'c>(
+    name: Option<&'c str>,
+    value: &'c Value,
+    look: &mut impl FnMut(&'c str),
+) {
+    value_texts(name, value, &mut |text, _, _| look(text));
+}
+
+fn value_texts<'c>(
+    name: Option<&'c str>,
+    value: &'c Value,
+    look: &mut impl FnMut(&'c str, Option<&'c str>, Trust),
+) {
     match value {
         Value::String(text) if is_text(name) => look(text, name, Trust::Words),
         Value::Array(items) => items.iter().for_each(|item| value_texts(name, item, look)),
