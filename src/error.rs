@@ -6,6 +6,8 @@
 //! provider's address or another caller's data.
 mod words;
 
+pub(crate) use words::NO_MODEL;
+
 use std::{borrow::Cow, time::Duration};
 
 use http::StatusCode;
@@ -198,6 +200,13 @@ pub enum Error {
         #[source]
         source: Option<Cause>,
     },
+    /// The provider does not have the model that a route is configured with: nothing that the caller could change.
+    #[error("the model behind this name is not there at its provider")]
+    UpstreamLacks {
+        /// Its words, for the log.
+        #[source]
+        source: Option<Cause>,
+    },
     /// The provider finds the caller's request wrong; its words are for the caller.
     #[error("{message}")]
     Refused {
@@ -384,6 +393,10 @@ impl Error {
             Self::UpstreamFailed { .. } => row(S::BAD_GATEWAY, "server_error", "upstream_failed", AGAIN),
             Self::UpstreamRejected { .. } => {
                 row(S::BAD_GATEWAY, "server_error", "upstream_rejected", ELSEWHERE)
+            }
+            // A caller can name what is not there, too: no fault that the breaker counts.
+            Self::UpstreamLacks { .. } => {
+                row(S::BAD_GATEWAY, "server_error", "upstream_rejected", (false, true, false))
             }
             Self::Refused { status: 404, .. } => row(S::NOT_FOUND, bad, "model_not_found", NOTHING),
             Self::Refused { status: 413, .. } => row(S::PAYLOAD_TOO_LARGE, bad, "request_too_large", NOTHING),

@@ -134,8 +134,10 @@ impl Stage for Attempt {
             Err(_) => Err(late()),
         };
         // A provider may quote what it was asked, and logs and callers get to see its words.
-        let answered =
-            answered.map_err(|error| error.reworded(|words| self.pii.masker().mask(words).into_owned()));
+        let answered = answered.map_err(|error| {
+            let error = if row.configured { error.of_configured(&metering.target.model) } else { error };
+            error.reworded(|words| self.pii.masker().mask(words).into_owned())
+        });
         metering.note(answered.as_ref().err());
         let reply = match answered {
             Ok(reply) => reply,

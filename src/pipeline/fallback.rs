@@ -18,11 +18,10 @@ use crate::{
     call::{Call, Target, Uncounted},
     chat::Usage,
     error::{Error, Result},
-    guard::pii::Pii,
     observe::Metrics,
     provider::continuation::{self, Prefill},
     reply::Reply,
-    route::Table,
+    route::{Naming, Table},
     stage::{Answer, Next, Stage},
 };
 
@@ -30,8 +29,8 @@ use crate::{
 pub struct Fallback {
     /// The routes.
     pub table: Arc<Table>,
-    /// Whether a model's name is configured, and so may be shown as a label.
-    pub known: Arc<dyn Fn(&str) -> bool + Send + Sync>,
+    /// What is known of the name of a model that no route has.
+    pub naming: Arc<dyn Fn(&str) -> Naming + Send + Sync>,
     /// Asks two where the first is late.
     pub hedging: Hedging,
     /// What it takes to go on with an answer that broke off.
@@ -57,18 +56,12 @@ pub struct GoingOn {
     pub metrics: Arc<Metrics>,
 }
 
-/// Whether a name that only its provider knows holds something personal: it would stand in records as it is, and no
-/// model is called so.
-fn tells(chain: &[Arc<Target>]) -> bool {
-    chain.first().is_some_and(|target| &*target.label == "other" && Pii::tells(&target.model))
-}
-
 impl Stage for Fallback {
     async fn run<S: Answer>(&self, call: Call, next: Next<'_, S>) -> Result<Reply> {
         let caller = &call.context.caller;
         let (model, sticky) = (&call.chat.model, caller.user.as_deref());
-        let chain = self.table.chain(model, sticky, call.chat.stream, &*self.known);
-        let chain = chain.filter(|chain| !tells(chain)).ok_or_else(|| Error::UnknownModel(model.clone()))?;
+        let chain = self.table.chain(model, sticky, call.chat.stream, &*self.naming);
+        let chain = chain.ok_or_else(|| Error::UnknownModel(model.clone()))?;
         call.context.explain(
             "fallback",
             || json!({"route": self.table.canonical(model), "targets": self.table.explained(&chain)}),

@@ -17,7 +17,7 @@ use crate::{
     limit::Limits,
     price::Prices,
     reply::{Head, Reply},
-    route::Table,
+    route::{Naming, Table},
     stage::{Answer, Next, Stage},
     tokens,
 };
@@ -44,8 +44,8 @@ pub struct Forecast {
     pub gates: Standing,
     /// What tokens cost.
     pub prices: Arc<Prices>,
-    /// Whether a model's name is configured, and so may be shown as a label.
-    pub known: Arc<dyn Fn(&str) -> bool + Send + Sync>,
+    /// What is known of the name of a model that no route has.
+    pub naming: Arc<dyn Fn(&str) -> Naming + Send + Sync>,
 }
 
 impl Stage for Foresee {
@@ -74,7 +74,7 @@ impl Stage for Foresee {
 impl Answer for Forecast {
     async fn answer(&self, call: Call) -> Result<Reply> {
         let user = call.context.caller.user.as_deref();
-        let chain = self.table.chain(&call.chat.model, user, call.chat.stream, &*self.known);
+        let chain = self.table.chain(&call.chat.model, user, call.chat.stream, &*self.naming);
         let chain = chain.ok_or_else(|| Error::UnknownModel(call.chat.model.clone()))?;
         let (chat, most) = (call.chat.clone(), most_written(&call.chat));
         let counted = tokio::task::spawn_blocking(move || tokens::estimate(&chat, "", None));

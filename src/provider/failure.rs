@@ -10,7 +10,7 @@ use regex::Regex;
 use serde_json::{Value, value::RawValue};
 
 use super::bounds::{self, TOO_MANY};
-use crate::error::{Cause, Error};
+use crate::error::{Cause, Error, NO_MODEL};
 
 /// Nobody is made to wait longer than this by a provider's word.
 const LONGEST_WAIT: Duration = Duration::from_secs(3600);
@@ -64,7 +64,7 @@ impl Said {
     fn read(body: &Value) -> Self {
         let inner = body.get("error").unwrap_or(body);
         let text = |name: &str| match inner.get(name) {
-            Some(Value::String(text)) => text.clone(),
+            Some(Value::String(text)) if is_name(text) => text.clone(),
             Some(Value::Number(number)) => number.to_string(),
             _ => String::new(),
         };
@@ -131,7 +131,7 @@ impl Said {
     fn refused(self, status: u16) -> Error {
         let message = match (self.message.is_empty(), status) {
             (false, _) => self.message,
-            (true, 404) => "the provider does not have this model".to_owned(),
+            (true, 404) => NO_MODEL.to_owned(),
             (true, 413) => "the request is too large for the provider".to_owned(),
             (true, _) => "the provider finds the request not valid".to_owned(),
         };
@@ -160,6 +160,16 @@ impl Said {
         let words: Vec<_> = words.into_iter().filter(|word| !word.is_empty()).collect();
         (!words.is_empty()).then(|| words.join(": ").into())
     }
+}
+
+/// Longer names of a kind, a code or a parameter are none, in bytes.
+const LONGEST_NAME: usize = 128;
+
+/// Whether a provider's word is the name of a kind, a code or a parameter, and tells nothing else: callers compare
+/// them, so that one is told whole or not at all.
+fn is_name(word: &str) -> bool {
+    let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"_-.[]$/' ".contains(&byte);
+    word.len() <= LONGEST_NAME && word.bytes().all(plain) && scrub(word) == word
 }
 
 /// A provider's words without addresses, keys and account names.
@@ -251,6 +261,32 @@ mod tests {
         let Error::Refused { status: 400, message, param, code } = error else { panic!("{error:?}") };
         assert_eq!(message, "Bad `model`, key […], see […] (now).");
         assert_eq!((param.as_deref(), code.as_deref()), (Some("model"), Some("bad_model")));
+    }
+
+    #[test]
+    fn a_name_is_told_whole_or_not_at_all() {
+        let told = |param: &str, code: &str| {
+            let body = json!({"error": {"message": "no", "param": param, "code": code}}).to_string();
+            match of_reply(StatusCode::BAD_REQUEST, &HeaderMap::new(), body.as_bytes()) {
+                Error::Refused { param, code, .. } => (param, code),
+                error => panic!("{error:?}"),
+            }
+        };
+        for name in
+            ["messages[0].content[1].image_url", "tools.0.input_schema", "response_format", "InvalidValue"]
+        {
+            assert_eq!(told(name, name), (Some(name.to_owned()), Some(name.to_owned())));
+        }
+        for secret in [
+            "sk-proj-abc123DEF456ghi",
+            "http://10.0.0.7:8000/v1",
+            "Bearer abcdef",
+            "jane@acme.org",
+            "<b>\u{7}</b>",
+            &"x".repeat(LONGEST_NAME + 1),
+        ] {
+            assert_eq!(told(secret, secret), (None, None), "{secret}");
+        }
     }
 
     #[test]

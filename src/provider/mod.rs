@@ -20,6 +20,7 @@ mod text;
 pub mod transport;
 
 pub use catalog::Kind;
+pub(crate) use settings::read_key;
 pub use settings::{Settings, build};
 
 use std::borrow::Cow;

@@ -96,8 +96,19 @@ impl Settings {
     }
 
     fn key(&self) -> Result<Option<Secret>, String> {
-        let Some(source) = self.key_source() else { return Ok(None) };
-        source.fetch().map(Some).ok_or_else(|| format!("its key is missing: {source} is empty or not there"))
+        self.key_source().map(|source| read_key(&source)).transpose()
+    }
+}
+
+/// Reads the key of a provider.
+///
+/// # Errors
+/// There is none, or it can be in no header; in words.
+pub(crate) fn read_key(from: &SecretFrom) -> Result<Secret, String> {
+    let key = from.read().map_err(|why| format!("its key is missing: {why}"))?;
+    match HeaderValue::from_str(key.reveal()) {
+        Ok(_) => Ok(key),
+        Err(_) => Err("its key has characters that no header may have".into()),
     }
 }
 
@@ -231,7 +242,7 @@ mod tests {
         let error = build("main", &settings, &documents()).err().unwrap();
         assert_eq!(
             error,
-            "provider `main`: its key is missing: environment variable `SLUICE_TEST_NO_SUCH_KEY` is empty or not there"
+            "provider `main`: its key is missing: the environment variable `SLUICE_TEST_NO_SUCH_KEY` is unset"
         );
     }
 

@@ -6,7 +6,7 @@ use std::{
 };
 
 use parking_lot::Mutex;
-use prometheus::IntGaugeVec;
+use prometheus::{IntGauge, IntGaugeVec};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -45,48 +45,97 @@ impl Default for Settings {
     }
 }
 
-/// A target's provider and label.
+/// A provider and one of its models, or the label of some.
 type Name = (Arc<str>, Arc<str>);
+
+/// Beyond so many, those that nobody holds any more are given up: callers' names for models come and go with reloads.
+const MANY: usize = 4096;
 
 /// One breaker a target. They outlive reloads.
 #[derive(Debug)]
 pub struct Breakers {
     all: Mutex<HashMap<Name, Arc<Breaker>>>,
+    shown: Mutex<HashMap<Name, Arc<Shown>>>,
     gauge: IntGaugeVec,
 }
 
 impl Breakers {
     /// No breakers yet; their states will be shown in `gauge`.
     pub fn new(gauge: IntGaugeVec) -> Self {
-        Self { all: Mutex::default(), gauge }
+        Self { all: Mutex::default(), shown: Mutex::default(), gauge }
     }
 
-    /// The breaker of a configured target. Targets that are not configured by
-    /// name share the one of their provider, so that the map stays bounded.
+    /// The breaker of a target's model.
     pub fn of(&self, target: &Target, settings: &Settings) -> Arc<Breaker> {
-        let key = (target.provider.clone(), target.label.clone());
         let mut all = self.all.lock();
-        let breaker = all.entry(key).or_insert_with_key(|(provider, label)| {
+        if all.len() >= MANY {
+            all.retain(|_, breaker| Arc::strong_count(breaker) > 1);
+        }
+        let key = (target.provider.clone(), target.model.clone());
+        let breaker = all.entry(key).or_insert_with(|| {
             Arc::new(Breaker {
-                name: format!("{provider}/{label}"),
+                name: format!("{}/{}", target.provider, target.model),
                 state: Mutex::new(State {
                     settings: settings.clone(),
                     phase: Phase::Closed,
                     row: 0,
                     recent: VecDeque::new(),
                 }),
-                gauge: self.gauge.with_label_values(&[&**provider, &**label]),
+                shown: self.shown(target),
             })
         });
         breaker.state.lock().settings = settings.clone();
         breaker.clone()
     }
 
-    /// The names of the targets that are left alone right now.
+    fn shown(&self, target: &Target) -> Arc<Shown> {
+        let mut shown = self.shown.lock();
+        let name = (target.provider.clone(), target.label.clone());
+        let gauge = || self.gauge.with_label_values(&[&*target.provider, &*target.label]);
+        let new = || Shown { gauge: gauge(), phases: Mutex::default() };
+        shown.entry(name).or_insert_with(|| Arc::new(new())).clone()
+    }
+
+    /// The names of the targets that are left alone right now; those of models that callers name are not told.
     pub fn open(&self) -> Vec<String> {
-        let all = self.all.lock();
-        let open = |breaker: &&Arc<Breaker>| !matches!(breaker.state.lock().phase, Phase::Closed);
-        all.values().filter(open).map(|breaker| breaker.name.clone()).collect()
+        let shown = self.shown.lock();
+        let open = shown.iter().filter(|(_, shown)| !shown.is_closed());
+        let mut open: Vec<_> = open.map(|((provider, label), _)| format!("{provider}/{label}")).collect();
+        open.sort_unstable();
+        open
+    }
+}
+
+/// What is shown of the breakers under one label: the worst of their states.
+#[derive(Debug)]
+struct Shown {
+    gauge: IntGauge,
+    /// How many are half-open, and how many open.
+    phases: Mutex<(usize, usize)>,
+}
+
+impl Shown {
+    fn turned(&self, from: Phase, to: Phase) {
+        let mut phases = self.phases.lock();
+        match from {
+            Phase::Closed => {}
+            Phase::HalfOpen => phases.0 -= 1,
+            Phase::Open { .. } => phases.1 -= 1,
+        }
+        match to {
+            Phase::Closed => {}
+            Phase::HalfOpen => phases.0 += 1,
+            Phase::Open { .. } => phases.1 += 1,
+        }
+        self.gauge.set(match *phases {
+            (_, 1..) => 2,
+            (1.., 0) => 1,
+            (0, 0) => 0,
+        });
+    }
+
+    fn is_closed(&self) -> bool {
+        *self.phases.lock() == (0, 0)
     }
 }
 
@@ -95,7 +144,7 @@ impl Breakers {
 pub struct Breaker {
     name: String,
     state: Mutex<State>,
-    gauge: prometheus::IntGauge,
+    shown: Arc<Shown>,
 }
 
 #[derive(Debug)]
@@ -142,8 +191,7 @@ impl Breaker {
                 if now < until {
                     return Err(until - now);
                 }
-                state.phase = Phase::HalfOpen;
-                self.gauge.set(1);
+                self.turn(&mut state, Phase::HalfOpen);
                 tracing::info!(target = %self.name, "Circuit breaker half-open: one call probes the target");
                 true
             }
@@ -175,9 +223,8 @@ impl Breaker {
         state.row = 0;
         state.remember(false);
         if !matches!(state.phase, Phase::Closed) {
-            state.phase = Phase::Closed;
+            self.turn(&mut state, Phase::Closed);
             state.recent.clear();
-            self.gauge.set(0);
             tracing::info!(target = %self.name, "Circuit breaker closed");
         }
     }
@@ -192,8 +239,8 @@ impl Breaker {
             Phase::Open { .. } => false,
         };
         if trip {
-            state.phase = Phase::Open { until: Instant::now() + state.settings.open_for.0 };
-            self.gauge.set(2);
+            let until = Instant::now() + state.settings.open_for.0;
+            self.turn(&mut state, Phase::Open { until });
             tracing::warn!(target = %self.name, "Circuit breaker opened after {} failures", state.row);
         }
     }
@@ -202,8 +249,18 @@ impl Breaker {
         // A probe that told nothing makes room for the next one.
         let mut state = self.state.lock();
         if probe && matches!(state.phase, Phase::HalfOpen) {
-            state.phase = Phase::Open { until: Instant::now() };
+            self.turn(&mut state, Phase::Open { until: Instant::now() });
         }
+    }
+
+    fn turn(&self, state: &mut State, to: Phase) {
+        self.shown.turned(std::mem::replace(&mut state.phase, to), to);
+    }
+}
+
+impl Drop for Breaker {
+    fn drop(&mut self) {
+        self.shown.turned(self.state.get_mut().phase, Phase::Closed);
     }
 }
 
@@ -253,17 +310,19 @@ impl Drop for Permission {
 mod tests {
     use super::*;
 
-    fn breaker(open_for: Duration) -> Arc<Breaker> {
+    fn breakers() -> Breakers {
         let gauge = IntGaugeVec::new(prometheus::Opts::new("b", "b"), &["provider", "model"]).unwrap();
-        let target = Target {
-            provider: "p".into(),
-            model: "m".into(),
-            version: "m".into(),
-            label: "m".into(),
-            slot: 0,
-        };
+        Breakers::new(gauge)
+    }
+
+    fn target(model: &str, label: &str) -> Target {
+        let (model, label): (Arc<str>, _) = (model.into(), label.into());
+        Target { provider: "p".into(), version: model.clone(), model, label, slot: 0 }
+    }
+
+    fn breaker(open_for: Duration) -> Arc<Breaker> {
         let settings = Settings { open_for: Span(open_for), ..Settings::default() };
-        Breakers::new(gauge).of(&target, &settings)
+        breakers().of(&target("m", "m"), &settings)
     }
 
     fn fail(breaker: &Arc<Breaker>, times: usize) {
@@ -301,5 +360,45 @@ mod tests {
             it.ask().unwrap().failed();
         }
         assert!(it.ask().is_err());
+    }
+
+    #[test]
+    fn breakers_under_one_label_show_the_worst_of_their_states() {
+        let all = breakers();
+        let settings = Settings { open_for: Span(Duration::ZERO), ..Settings::default() };
+        let [one, two] = ["one", "two"].map(|model| all.of(&target(model, "other"), &settings));
+        let shown = || all.gauge.with_label_values(&["p", "other"]).get();
+        fail(&one, 5);
+        fail(&two, 5);
+        assert_eq!((shown(), all.open()), (2, vec!["p/other".to_owned()]));
+        one.ask().unwrap().succeeded();
+        assert_eq!(shown(), 2, "the other one is still open");
+        let probe = two.ask().unwrap();
+        assert_eq!(shown(), 1);
+        probe.succeeded();
+        assert_eq!((shown(), all.open()), (0, vec![]));
+    }
+
+    #[test]
+    fn those_that_nobody_holds_are_given_up() {
+        let all = breakers();
+        let settings = Settings::default();
+        let held = all.of(&target("held", "other"), &settings);
+        fail(&held, 5);
+        for n in 0..3 * MANY {
+            let passing = all.of(&target(&n.to_string(), "other"), &settings);
+            if n % 10 == 0 {
+                fail(&passing, 5);
+            }
+        }
+        assert!(all.all.lock().len() <= MANY);
+        assert!(all.of(&target("held", "other"), &settings).ask().is_err());
+        drop(held);
+        all.all.lock().clear();
+        assert_eq!(
+            all.gauge.with_label_values(&["p", "other"]).get(),
+            0,
+            "those that are gone are not counted"
+        );
     }
 }

@@ -1,6 +1,7 @@
 //! From a model's name to the targets that can answer, in order.
 mod breaker;
 mod budget;
+mod lent;
 mod order;
 mod outlier;
 mod seam;
@@ -10,6 +11,7 @@ mod vitals;
 
 pub use breaker::{Breaker, Breakers, Permission, Settings as BreakerSettings};
 pub use budget::AttemptBudget;
+pub use lent::Naming;
 pub use order::Strategy;
 pub use outlier::Settings as OutlierSettings;
 pub use seam::{NoProof, Seam, Way, last_words};

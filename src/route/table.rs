@@ -5,7 +5,9 @@ use foldhash::HashMap;
 use serde_json::{Value, json};
 
 use super::{
-    Breaker, BreakerSettings, Breakers, RouteSettings, RoutingSettings, Strategy, Timeouts, Vital, Vitals,
+    Breaker, BreakerSettings, Breakers, Naming, RouteSettings, RoutingSettings, Strategy, Timeouts, Vital,
+    Vitals,
+    lent::{self, Lent},
     order::{Choice, Choices},
     outlier::Group,
 };
@@ -19,13 +21,16 @@ use crate::{
 pub struct Table {
     routes: HashMap<String, Arc<Entry>>,
     aliases: HashMap<String, String>,
-    patterns: Vec<Pattern>,
+    lent: Lent,
+    /// Of targets that are configured by name; their slots begin where those of lent models end.
     rows: Vec<Row>,
 }
 
 /// What belongs to a target, resolved once.
 #[derive(Debug)]
 pub struct Row {
+    /// Whether a route names it, and not the caller.
+    pub configured: bool,
     /// Its breaker.
     pub breaker: Arc<Breaker>,
     /// Its metrics, for chats.
@@ -51,14 +56,6 @@ struct Entry {
     fallback: Vec<Arc<Target>>,
 }
 
-/// Models of a provider that may be asked for by their own names.
-#[derive(Debug)]
-struct Pattern {
-    provider: Arc<str>,
-    pattern: String,
-    slot: usize,
-}
-
 /// What a table is made of.
 pub struct Plan<'a> {
     /// The routes by name.
@@ -70,7 +67,7 @@ pub struct Plan<'a> {
     /// When a target is left alone.
     pub breaker: &'a BreakerSettings,
     /// The breakers, which outlive the table.
-    pub breakers: &'a Breakers,
+    pub breakers: &'a Arc<Breakers>,
     /// How targets are chosen.
     pub routing: &'a RoutingSettings,
     /// How well they do, which outlives the table.
@@ -88,25 +85,14 @@ impl Table {
         let mut this = Self {
             routes: HashMap::default(),
             aliases: HashMap::default(),
-            patterns: Vec::new(),
+            lent: Lent::new(plan.breakers, plan.breaker, plan.timeouts, plan.metrics),
             rows: Vec::new(),
         };
         for (provider, patterns) in plan.providers {
             let provider: Arc<str> = provider.as_str().into();
-            let target = Target {
-                provider: provider.clone(),
-                model: "".into(),
-                version: "".into(),
-                label: "other".into(),
-                slot: 0,
-            };
-            let slot = this.row(plan, target, plan.timeouts, None).slot;
-            for pattern in patterns {
-                this.patterns.push(Pattern { provider: provider.clone(), pattern: pattern.clone(), slot });
-            }
+            let rest = this.row(plan, Lent::rest(&provider), plan.timeouts, None).slot;
+            this.lent.lend(provider, patterns, rest);
         }
-        // The one that says most of a name decides, and of equal ones the first provider.
-        this.patterns.sort_by_key(|lent| Reverse((!lent.pattern.ends_with('*'), lent.pattern.len())));
         for (name, route) in plan.routes {
             let timeouts = route.timeouts.as_ref().unwrap_or(plan.timeouts);
             let choices = this.choices(plan, route, timeouts);
@@ -168,9 +154,10 @@ impl Table {
         timeouts: &Timeouts,
         vital: Option<Arc<Vital>>,
     ) -> Arc<Target> {
-        target.slot = self.rows.len();
+        target.slot = lent::PLACES + self.rows.len();
         let target = Arc::new(target);
         self.rows.push(Row {
+            configured: !target.model.is_empty(),
             breaker: plan.breakers.of(&target, plan.breaker),
             chat: Arc::new(plan.metrics.of("chat", &target)),
             embed: Arc::new(plan.metrics.of("embeddings", &target)),
@@ -210,7 +197,7 @@ impl Table {
         name: &str,
         sticky: Option<&str>,
         streamed: bool,
-        known: impl Fn(&str) -> bool,
+        naming: impl Fn(&str) -> Naming,
     ) -> Option<Vec<Arc<Target>>> {
         let name = self.canonical(name);
         if let Some(entry) = self.routes.get(name) {
@@ -219,15 +206,7 @@ impl Table {
             chain.extend(entry.fallback.iter().cloned());
             return Some(chain);
         }
-        let by_provider = name.split_once('/');
-        let found = by_provider
-            .and_then(|(provider, model)| self.pattern(Some(provider), model).map(|p| (p, model)))
-            .or_else(|| self.pattern(None, name).map(|p| (p, name)))?;
-        let (pattern, model) = found;
-        let model: Arc<str> = model.into();
-        let label = if known(&model) { model.clone() } else { "other".into() };
-        let (provider, slot) = (pattern.provider.clone(), pattern.slot);
-        Some(vec![Arc::new(Target { provider, version: model.clone(), model, label, slot })])
+        self.lent.target(name, naming).map(|target| vec![target])
     }
 
     /// Every model that may answer for a name, in its provider's words: all versions, all fallbacks.
@@ -238,15 +217,7 @@ impl Table {
             entry.fallback.iter().for_each(|target| each(&target.model));
             return;
         }
-        let by_provider =
-            name.split_once('/').filter(|(one, model)| self.pattern(Some(one), model).is_some());
-        each(by_provider.map_or(name, |(_, model)| model));
-    }
-
-    fn pattern(&self, provider: Option<&str>, model: &str) -> Option<&Pattern> {
-        self.patterns
-            .iter()
-            .find(|p| provider.is_none_or(|name| *p.provider == *name) && matches(&p.pattern, model))
+        each(self.lent.model(name));
     }
 
     /// The name of the route that has this name or alias, if its streams are
@@ -258,9 +229,7 @@ impl Table {
 
     /// The provider that lends a model by its own name, without a route.
     pub fn lender(&self, name: &str) -> Option<&Arc<str>> {
-        let by_provider = name.split_once('/');
-        let found = by_provider.and_then(|(provider, model)| self.pattern(Some(provider), model));
-        found.or_else(|| self.pattern(None, name)).map(|pattern| &pattern.provider)
+        self.lent.lender(name)
     }
 
     /// Targets, in their order, each with whether its breaker lets calls through.
@@ -278,7 +247,10 @@ impl Table {
 
     /// What belongs to a target.
     pub fn row_of(&self, target: &Target) -> Option<&Row> {
-        self.rows.get(target.slot)
+        match target.slot.checked_sub(lent::PLACES) {
+            Some(row) => self.rows.get(row),
+            None => self.lent.row(target.slot),
+        }
     }
 
     /// The names of the routes, and each one's first provider.
@@ -352,7 +324,7 @@ mod tests {
             providers,
             timeouts: &Timeouts::default(),
             breaker: &BreakerSettings::default(),
-            breakers: &Breakers::new(metrics.breaker.clone()),
+            breakers: &Arc::new(Breakers::new(metrics.breaker.clone())),
             routing: &RoutingSettings::default(),
             vitals: &Vitals::default(),
             price: &|_| 0,
@@ -365,7 +337,8 @@ mod tests {
         let routes = r#"{"m": {"targets": [{"provider": "p", "model": "v1", "weight": 80},
             {"provider": "p", "model": "v2", "weight": 20}]}}"#;
         let table = table(routes, &[("p".into(), vec![])]);
-        let version = |user: &str| table.chain("m", Some(user), true, |_| false).unwrap()[0].model.clone();
+        let version =
+            |user: &str| table.chain("m", Some(user), true, |_| Naming::Unpriced).unwrap()[0].model.clone();
         let second = (0..10_000).filter(|n| &*version(&format!("user-{n}")) == "v2").count();
         assert!((1800..2200).contains(&second), "{second}");
         assert_eq!(version("user-7"), version("user-7"));
@@ -381,7 +354,7 @@ mod tests {
         let routes = r#"{"m": {"targets": [{"provider": "p", "model": "a"}], "fallback": ["x"]},
             "n": {"targets": [{"provider": "q", "model": "b"}], "aliases": ["x"]}}"#;
         let table = table(routes, &[("p".into(), vec![]), ("q".into(), vec![])]);
-        let chain = table.chain("m", None, true, |_| false).unwrap();
+        let chain = table.chain("m", None, true, |_| Naming::Unpriced).unwrap();
         let models: Vec<&str> = chain.iter().map(|target| &*target.model).collect();
         assert_eq!(models, ["a", "b"], "a fallback that is left out is found out when it is needed");
     }
@@ -406,7 +379,7 @@ mod tests {
         ];
         for (name, provider) in asked {
             assert_eq!(table.lender(name).map(|name| &**name), Some(provider), "{name}");
-            let chain = table.chain(name, None, true, |_| false).unwrap();
+            let chain = table.chain(name, None, true, |_| Naming::Unpriced).unwrap();
             assert_eq!(&*chain[0].provider, provider, "{name}");
         }
     }
@@ -417,7 +390,7 @@ mod tests {
             "n": {"targets": [{"provider": "q", "model": "b"}]}}"#;
         let table = table(routes, &[("p".into(), vec!["gpt-*".into()]), ("q".into(), vec![])]);
         let chain = |name: &str| {
-            let chain = table.chain(name, None, true, |_| false)?;
+            let chain = table.chain(name, None, true, |_| Naming::Unpriced)?;
             Some(chain.iter().map(|t| format!("{}/{}", t.provider, t.model)).collect::<Vec<_>>().join(" "))
         };
         assert_eq!(chain("m").as_deref(), Some("p/a q/b q/z"));

@@ -131,3 +131,32 @@ async fn one_targets_breaker_leaves_the_fallback_alone() {
     }
     assert_eq!((primary.asked(), spare.asked()), (3, 10));
 }
+
+#[tokio::test]
+async fn models_that_a_provider_lends_by_name_have_one_each() {
+    let upstream = Upstream::start(Act::default()).await;
+    upstream.choose(|seen| if seen.body["model"] == "m-bad" { Act::failed() } else { Act::default() });
+    let settings = json!({"retry": {"attempts": 1}, "breaker": {"failures": 3}, "providers": {"primary": {"models": ["*"]}}});
+    let gateway = Setup::one(Wire::OpenAi, &upstream).set(&settings).start().await;
+    let ask = async |model: &str| {
+        let body = json!({"model": model, "messages": [{"role": "user", "content": "Hi"}]});
+        gateway.post("/v1/chat/completions", &body).await.status
+    };
+    for _ in 0..3 {
+        assert_eq!(ask("m-bad").await, 502);
+    }
+    assert_eq!((ask("m-bad").await, ask("m-good").await, ask("gpt-4o").await), (503, 200, 200));
+    assert_eq!(
+        gateway.get("/health").await.expect(200)["components"]["breakers"]["open"],
+        json!(["primary/other"])
+    );
+    // What the price list has is shown by its name; what callers make up is not.
+    let shown = gateway.get("/metrics").await.text();
+    for (model, state) in [("gpt-4o", 0), ("other", 2)] {
+        let line = format!("sluice_breaker_state{{model=\"{model}\",provider=\"primary\"}} {state}");
+        assert!(shown.contains(&line), "{line}\n{shown}");
+    }
+    let taken = [("provider", "primary"), ("model", "gpt-4o"), ("outcome", "success")];
+    assert!(gateway.metric("sluice_attempts_total", &taken).await > 0.5);
+    assert!(!shown.contains("m-bad") && !shown.contains("m-good"));
+}

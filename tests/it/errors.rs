@@ -84,3 +84,26 @@ async fn the_native_api_falls_back_to_words_or_says_what_failed() {
         assert!(!problem["detail"].as_str().unwrap().contains("secret"));
     }
 }
+
+#[tokio::test]
+async fn no_field_of_a_providers_error_gives_its_secrets_away() {
+    let upstream = Upstream::answering().await;
+    let gateway = Setup::one(Wire::OpenAi, &upstream).start().await;
+    let body = json!({"model": "solo", "messages": [{"role": "user", "content": "Hi"}]});
+    let address = format!("http://{}/v1", upstream.address);
+    for secret in ["sk-proj-abcdef1234567890abcdef", &address, "jane@acme.org", "4111 1111 1111 1111"] {
+        for status in [400, 404, 413, 422] {
+            let said = json!({"error": {"message": format!("bad: {secret}"), "param": secret, "code": secret, "type": secret}});
+            upstream.set_default(Act::status(status, &said));
+            let told = gateway.post("/v1/chat/completions", &body).await;
+            assert!(told.status >= 400 && !told.text().contains(secret), "{status}: {}", told.text());
+        }
+    }
+    let said = json!({"error": {"message": "no", "param": "messages[0].content", "code": "invalid_image"}});
+    upstream.set_default(Act::status(400, &said));
+    let told = gateway.post("/v1/chat/completions", &body).await.expect(400);
+    assert_eq!(
+        (&told["error"]["param"], &told["error"]["code"]),
+        (&json!("messages[0].content"), &json!("invalid_image"))
+    );
+}

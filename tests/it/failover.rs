@@ -185,3 +185,37 @@ async fn weighted_versions_are_sticky_by_user() {
     }
     assert_eq!(versions.len(), 2, "both versions are used");
 }
+
+#[tokio::test]
+async fn a_model_that_its_provider_does_not_have_is_no_mistake_of_the_caller() {
+    let missing =
+        json!({"error": {"message": "The model `model-a` does not exist", "code": "model_not_found"}});
+    let first = Upstream::start(Act::status(404, &missing)).await;
+    let spare = Upstream::answering().await;
+    let gateway = Setup::two(&first, Wire::OpenAi, &spare).start().await;
+    let ask = async |model: &str| {
+        let body = json!({"model": model, "messages": [{"role": "user", "content": "Hi"}]});
+        gateway.post("/v1/chat/completions", &body).await
+    };
+    for _ in 0..8 {
+        ask("main").await.expect(200);
+    }
+    assert_eq!(
+        (first.asked(), spare.asked()),
+        (8, 8),
+        "asked once each: nothing heals it, and no breaker opens"
+    );
+    let told = ask("solo").await.expect(502);
+    assert_eq!(told["error"]["code"], "upstream_rejected");
+    assert!(!told.to_string().contains("model-a"), "{told}");
+    // A wrong address says nothing at all.
+    for said in [json!({}), json!({"detail": "Not Found"})] {
+        first.set_default(Act::status(404, &said));
+        assert_eq!(ask("solo").await.expect(502)["error"]["code"], "upstream_rejected", "{said}");
+    }
+    // What the caller named is for the caller to hear of.
+    let file = json!({"error": {"message": "No such file: file-123", "code": "not_found"}});
+    first.set_default(Act::status(404, &file));
+    let told = ask("main").await.expect(404);
+    assert_eq!(told["error"]["message"], "No such file: file-123");
+}

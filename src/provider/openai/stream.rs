@@ -102,7 +102,7 @@ impl Decoder for Stream {
         if self.done {
             return Ok(());
         }
-        if data == b"[DONE]" {
+        if data.trim_ascii() == b"[DONE]" {
             self.done = true;
             return self.close(out);
         }
