@@ -5,6 +5,11 @@
 //! system or developer is not judged, nor what the model said before.
 use std::sync::Arc;
 
+use base64::{
+    Engine as _,
+    alphabet::STANDARD,
+    engine::{DecodePaddingMode::Indifferent, GeneralPurpose, GeneralPurposeConfig},
+};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
@@ -70,7 +75,7 @@ impl Inspector {
             // An embedding obeys nobody, and tells nobody anything.
             return Ok(());
         }
-        let seen = if texts(&call.chat).map(|(text, _)| text.len()).sum::<usize>() < QUICK {
+        let seen = if length(&call.chat) < QUICK {
             see(&call.chat, injection, &self.safety)
         } else {
             let (chat, rules) = (call.chat.clone(), self.safety.clone());
@@ -261,7 +266,7 @@ struct Seen {
 
 fn see(chat: &Request, injection: bool, rules: &safety::Rules) -> Seen {
     let mut seen = Seen { attack: None, unsafe_content: Vec::new() };
-    for (text, trust) in texts(chat) {
+    let mut look = |text: &str, trust: Trust| {
         if injection {
             let found = injection::judge(text, trust);
             if seen.attack.as_ref().is_none_or(|(worst, _)| found.score > worst.score) {
@@ -275,19 +280,112 @@ fn see(chat: &Request, injection: bool, rules: &safety::Rules) -> Seen {
                 }
             }
         }
+    };
+    texts(chat).for_each(|(text, trust)| look(text, trust));
+    for (parts, trust) in judged(chat).map(|message| (&*message.parts, trust_in(message))) {
+        joined(parts, trust, &mut look);
+        files(parts, &mut look);
     }
     seen
 }
 
+/// How much there is to judge, in bytes; what files come with counts as they come.
+fn length(chat: &Request) -> usize {
+    let encoded = judged(chat).flat_map(|message| &message.parts).map(encoded).sum::<usize>();
+    encoded + texts(chat).map(|(text, _)| text.len()).sum::<usize>()
+}
+
+fn encoded(part: &Part) -> usize {
+    match part {
+        Part::File(Media { source: Source::Base64(encoded), .. }) => encoded.len(),
+        Part::ToolResult { parts, .. } => parts.iter().map(self::encoded).sum(),
+        _ => 0,
+    }
+}
+
+/// The messages of a question that are judged.
+fn judged(chat: &Request) -> impl Iterator<Item = &Message> {
+    chat.messages.iter().filter(|message| matches!(message.role, Role::User | Role::Tool))
+}
+
+fn trust_in(message: &Message) -> Trust {
+    if message.role == Role::Tool { Trust::Document } else { Trust::User }
+}
+
 /// The texts of a question that are judged, each with whose they are.
 fn texts(chat: &Request) -> impl Iterator<Item = (&str, Trust)> {
-    let judged = chat.messages.iter().filter(|message| matches!(message.role, Role::User | Role::Tool));
-    judged.flat_map(|Message { role, parts, name, .. }| {
-        let trust = if *role == Role::Tool { Trust::Document } else { Trust::User };
+    judged(chat).flat_map(|message| {
+        let trust = trust_in(message);
         // Whoever speaks says his name himself.
-        let name = name.iter().map(move |name| (&**name, trust));
-        name.chain(parts.iter().flat_map(move |part| part_texts(part, trust)))
+        let name = message.name.iter().map(move |name| (&**name, trust));
+        name.chain(message.parts.iter().flat_map(move |part| part_texts(part, trust)))
     })
+}
+
+/// Shows what several texts say that a model reads as one: an order may begin in one of them and end in another.
+fn joined(parts: &[Part], trust: Trust, look: &mut impl FnMut(&str, Trust)) {
+    let mut texts: Vec<&str> = Vec::new();
+    let mut one = |texts: &[&str], trust| {
+        if texts.len() > 1 {
+            let apart = |pair: &[&str]| {
+                pair[0].ends_with(char::is_whitespace) || pair[1].starts_with(char::is_whitespace)
+            };
+            look(&texts.concat(), trust);
+            // Words at a seam are two words, or two halves of one.
+            if !texts.windows(2).all(apart) {
+                look(&texts.join(" "), trust);
+            }
+        }
+    };
+    for part in parts {
+        match part {
+            Part::Text { text, .. } => texts.push(text),
+            Part::File(_) | Part::Other(_) => {
+                let told: Vec<&str> = part_texts(part, trust).into_iter().map(|(text, _)| text).collect();
+                one(&told, Trust::Document);
+            }
+            _ => {}
+        }
+    }
+    one(&texts, trust);
+    for part in parts {
+        if let Part::ToolResult { parts, .. } = part {
+            joined(parts, Trust::Document, look);
+        }
+    }
+}
+
+/// Shows what files say that are text, and come in base64 all the same.
+fn files(parts: &[Part], look: &mut impl FnMut(&str, Trust)) {
+    for part in parts {
+        match part {
+            Part::File(Media { source: Source::Base64(encoded), .. }) => {
+                if let Some(text) = text_of(encoded) {
+                    look(&text, Trust::Document);
+                }
+            }
+            Part::ToolResult { parts, .. } => files(parts, look),
+            _ => {}
+        }
+    }
+}
+
+/// How much of a file is looked at to tell whether it is text, in characters of its base64: whole groups.
+const BEGINNING: usize = 1024;
+
+/// What a file says, if it is text in UTF-8.
+fn text_of(encoded: &str) -> Option<String> {
+    const LENIENT: GeneralPurpose =
+        GeneralPurpose::new(&STANDARD, GeneralPurposeConfig::new().with_decode_padding_mode(Indifferent));
+    // Most files are none, which their first bytes tell. A character may be cut where they end.
+    let beginning = LENIENT.decode(encoded.get(..BEGINNING).unwrap_or(encoded)).ok()?;
+    let is_text = !beginning.contains(&0)
+        && std::str::from_utf8(&beginning).map_or_else(|error| error.error_len().is_none(), |_| true);
+    if !is_text {
+        return None;
+    }
+    let text = String::from_utf8(LENIENT.decode(encoded).ok()?).ok()?;
+    Some(text).filter(|text| !text.contains('\0'))
 }
 
 /// The texts of a part; what a tool gave back is a document.
