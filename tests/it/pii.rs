@@ -126,7 +126,8 @@ async fn whatever_else_a_provider_is_told_is_masked() {
     let gateway = Setup::one(Wire::OpenAi, &upstream).start().await;
     let schema = json!({"type": "object", "properties": {"to": {"type": "string", "enum": [MAIL], "description": format!("like {MAIL}")}}});
     let body = json!({"model": "main", "stop": [MAIL, "\n\n"], "user": MAIL, "metadata": {"about": MAIL}, "prompt_cache_key": MAIL,
-        "tools": [{"type": "function", "function": {"name": "send", "description": format!("Sends as {MAIL}"), "parameters": schema}}],
+        "tools": [{"type": "function", "function": {"name": "send", "description": format!("Sends as {MAIL}"), "parameters": schema}},
+            {"type": "custom", "custom": {"name": "note", "description": format!("As {MAIL} writes")}}],
         "response_format": {"type": "json_schema", "json_schema": {"name": "x", "schema": schema}},
         "messages": [{"role": "user", "name": "ann", "content": "hello"}]});
     gateway.post(CHAT, &body).await;

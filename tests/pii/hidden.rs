@@ -23,6 +23,9 @@ fn what_is_spelled_out_is_found() {
         ("Jane Doe (b. 12 March 1985, Leeds)", "birth 12 March 1985"),
         ("write to jane&commat;example&period;com", "email jane&commat;example&period;com"),
         ("R&D asks jane&commat;example.com", "email jane&commat;example.com"),
+        ("see jane@example.com.txt", "email jane@example.com"),
+        ("open jane.doe@example.co.uk.json, please", "email jane.doe@example.co.uk"),
+        ("pišite na jelena@firma.rs", "email jelena@firma.rs"),
         ("Jane Doe, b. 12/3/1985", "birth 12/3/1985"),
         ("Jane Doe, b. 12 March 1985", "birth 12 March 1985"),
         ("Hans Meier, geb. 12.03.1985", "birth 12.03.1985"),
@@ -51,8 +54,21 @@ fn what_is_spelled_out_is_found() {
         "Neue Preise *12.03.2024",
         "x = 5 *12.03",
         r#"["", "@example.com"]"#,
+        "logo@2x.png, logo@2x.min.js.map, serde@1.0.rs, app@3.min.css",
     ] {
         assert!(found(&pii, text).is_empty(), "{text}: {:?}", found(&pii, text));
+    }
+}
+
+#[test]
+fn what_is_spelled_out_in_an_answer_is_found_too() {
+    let pii = Arc::new(Pii::new(&Settings { output: masking(), ..Settings::default() }).unwrap());
+    for (text, expected) in [
+        (r#"{"to": "jane\u0040example.com", "n": 1}"#, r#"{"to": "[EMAIL]", "n": 1}"#),
+        ("in jane@example.com.txt, say", "in [EMAIL].txt, say"),
+    ] {
+        assert_eq!(streamed(&pii, &[text]), expected);
+        same_at_each_cut(&pii, text);
     }
 }
 

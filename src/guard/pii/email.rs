@@ -12,10 +12,13 @@ pub(super) const LONGEST_NAME: usize = 64;
 const LONGEST_DOMAIN: usize = 255;
 
 /// Endings of files, which pictures in two sizes (`logo@2x.png`) and packages have.
-const FILES: [&str; 26] = [
+const FILES: [&str; 27] = [
     "png", "jpg", "jpeg", "gif", "svg", "webp", "js", "css", "json", "ts", "html", "htm", "xml", "yaml",
-    "yml", "md", "txt", "py", "rs", "java", "tsx", "jsx", "mjs", "tgz", "gz", "exe",
+    "yml", "md", "txt", "py", "rs", "java", "tsx", "jsx", "mjs", "map", "tgz", "gz", "exe",
 ];
+
+/// Those that are countries' endings, too: of a file only where the rest has a digit (`lib@2.rs`).
+const COUNTRIES: [&str; 3] = ["md", "py", "rs"];
 
 /// An address around the at sign at `at`.
 pub(super) fn find(text: &Text<'_>, at: usize) -> Option<Found> {
@@ -142,7 +145,16 @@ fn domain_after(text: &Text<'_>, from: usize) -> Option<usize> {
     let domain = &text.str[from..from + length];
     // `ann@example.org...now`
     let domain = domain.split("..").next().unwrap_or_default().trim_end_matches(['.', '-']);
-    let (host, last) = domain.rsplit_once('.')?;
+    let (mut host, mut last) = domain.rsplit_once('.')?;
+    // `ann@example.org.txt`: a file that is called as she is.
+    let domain = match host.rsplit_once('.') {
+        Some((inner, ending)) if is_file(last) && spoken::is_ending(ending) => {
+            let domain = host;
+            (host, last) = (inner, ending);
+            domain
+        }
+        _ => domain,
+    };
     // `ann@example.org—thanks`: no ending has a hyphen within.
     let cut = last.split('-').next().filter(|cut| cut.len() < last.len() && spoken::is_ending(cut));
     let (domain, last) = match cut {
@@ -153,6 +165,8 @@ fn domain_after(text: &Text<'_>, from: usize) -> Option<usize> {
         last.starts_with("xn--") || (last.chars().count() >= 2 && last.chars().all(char::is_alphabetic));
     let labels =
         domain.split('.').all(|label| !label.is_empty() && label.len() <= 63 && !label.starts_with('-'));
-    let good = ending && labels && !host.is_empty() && !is_file(last) && last.len() <= 24;
+    let country = COUNTRIES.iter().any(|country| last.eq_ignore_ascii_case(country));
+    let file = is_file(last) && (!country || host.bytes().any(|b| b.is_ascii_digit()));
+    let good = ending && labels && !host.is_empty() && !file && last.len() <= 24;
     (good && text.byte(from + domain.len()) != b'_').then_some(from + domain.len())
 }

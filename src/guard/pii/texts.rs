@@ -13,11 +13,16 @@ pub(super) fn each(chat: &Request, system: bool, look: &mut impl FnMut(&str, Opt
     chat.user.iter().for_each(|user| look(user, None, Trust::Words));
     chat.stop.iter().for_each(|stop| look(stop, None, Trust::Words));
     for tool in &chat.tools {
-        // One that the provider runs itself may carry a key that it is to use.
-        let Tool::Function { description, parameters, rest, .. } = tool else { continue };
-        description.iter().for_each(|text| look(text, None, Trust::Words));
-        schema_texts(parameters, look);
-        map_texts(rest, look);
+        match tool {
+            Tool::Function { description, parameters, rest, .. } => {
+                description.iter().for_each(|text| look(text, None, Trust::Words));
+                schema_texts(parameters, look);
+                map_texts(rest, look);
+            }
+            Tool::Other(tool) => {
+                custom_description(tool).into_iter().for_each(|text| look(text, None, Trust::Words));
+            }
+        }
     }
     if let Some(Format::Schema { schema, description, .. }) = &chat.format {
         description.iter().for_each(|text| look(text, None, Trust::Words));
@@ -35,16 +40,37 @@ pub(super) fn each_mut(chat: &mut Request, system: bool, change: &mut impl FnMut
     chat.user.iter_mut().for_each(|user| change(user, Trust::Words));
     chat.stop.iter_mut().for_each(|stop| change(stop, Trust::Words));
     for tool in &mut chat.tools {
-        let Tool::Function { description, parameters, rest, .. } = tool else { continue };
-        description.iter_mut().for_each(|text| change(text, Trust::Words));
-        change_schema(parameters, change);
-        change_map(rest, change);
+        match tool {
+            Tool::Function { description, parameters, rest, .. } => {
+                description.iter_mut().for_each(|text| change(text, Trust::Words));
+                change_schema(parameters, change);
+                change_map(rest, change);
+            }
+            Tool::Other(tool) => {
+                if let Some(Value::String(text)) = description_mut(tool) {
+                    change(text, Trust::Words);
+                }
+            }
+        }
     }
     if let Some(Format::Schema { schema, description, .. }) = &mut chat.format {
         description.iter_mut().for_each(|text| change(text, Trust::Words));
         change_schema(schema, change);
     }
     change_map(&mut chat.rest, change);
+}
+
+/// The description of a tool that takes free text (`custom`, of both of OpenAI's APIs). One that the provider runs itself
+/// may carry a key that it is to use, and a grammar is followed to the letter.
+fn custom_description(tool: &Value) -> Option<&str> {
+    let is_custom = tool["type"] == "custom";
+    tool.get("custom").unwrap_or(tool).get("description").filter(|_| is_custom)?.as_str()
+}
+
+fn description_mut(tool: &mut Value) -> Option<&mut Value> {
+    custom_description(tool)?;
+    let at = if tool.get("custom").is_some() { "/custom/description" } else { "/description" };
+    tool.pointer_mut(at)
 }
 
 /// Shows texts that stand side by side, in one message or at the border of two that one party writes one after the
