@@ -8,6 +8,7 @@ mod forget;
 mod gates;
 mod masks;
 mod parts;
+mod read;
 mod reload;
 mod replaying;
 
@@ -29,10 +30,7 @@ use tokio::{
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
-use self::{
-    parts::{Lasting, Parts},
-    reload::Changes,
-};
+use self::{parts::Lasting, read::Parts, reload::Changes};
 use crate::{
     auth,
     config::{Config, Loaded, Problem},

@@ -11,16 +11,17 @@ use super::{
     forget::forgets,
     gates::{gates, plan},
     masks::Masks,
+    read::Parts,
     replaying::{replay, root},
 };
 use crate::{
     admit::Gates,
-    audit::{self, erase::Forget},
-    auth::{self, Key, Keyring, Pepper},
+    audit::{self, erase::Forget, settings::Durability},
+    auth::{self, Keyring, Pepper},
     budget::{Calendar, Ledger, Local, Shared, Told},
     cache,
     chat::Usage,
-    config::{self, Config},
+    config::Config,
     guard::{
         Inspector,
         pii::{Pii, Tags},
@@ -53,11 +54,10 @@ use crate::{
         simulate::{Forecast, Foresee},
     },
     price::Prices,
-    prompt::Prompts,
     provider::{self, Provider, continuation::Prefill},
     replay::{Replay, shelf},
     review::{self, Reviews},
-    route::{AttemptBudget, Breakers, Plan, Table, Vitals},
+    route::{AttemptBudget, Breakers, Naming, Plan, Table, Vitals},
     session::{self, Numbers, Sessions},
     stack::{self, Rehearsal, Stages},
     store::{
@@ -110,15 +110,6 @@ struct Counting {
     hedges: Arc<AttemptBudget>,
 }
 
-/// A configuration and what was read for it: what a reload compares.
-#[derive(Clone)]
-pub(super) struct Parts {
-    pub(super) config: Arc<Config>,
-    pub(super) keys: Vec<Key>,
-    pub(super) prices: Arc<Prices>,
-    pub(super) prompts: Arc<Prompts>,
-}
-
 impl Lasting {
     /// Makes what lasts, and opens the audit file and the stores.
     pub(super) async fn new(parts: &Parts, knowledge: Knowledge, logs: &Logs) -> Result<Self, String> {
@@ -132,9 +123,16 @@ impl Lasting {
             redis: Redis::start(&config.store, &metrics).await?,
             sql: Sql::open(&config.store, TABLES, &metrics).await?,
         };
-        let pepper = Pepper::find(&config.auth, &config.store, stores.sql.kind())?;
+        // Records that are written with another pepper than those before them end their chain.
+        let of_records = config.audit.key.is_none() && config.audit.durability != Durability::Off;
+        let pepper = if of_records && auth::Book::knows_pepper(&stores.sql).await? {
+            Pepper::known(&config.auth, &config.store, stores.sql.kind())?
+        } else {
+            Pepper::find(&config.auth, &config.store, stores.sql.kind())?
+        };
         let root = root(config, &stores, pepper.as_ref());
         let archive = archive(config, &stores.sql, pepper.as_ref())?;
+        let keys = auth::Book::open(&stores.sql, pepper.clone().map(Arc::new), of_records).await?;
         let secret = |word| pepper.as_ref().map_or_else(rand::random, |pepper| pepper.hash(word));
         let (names, conversations) =
             (Tags::new(secret(b"sluice names")), Numbers::new(secret(b"sluice conversations")));
@@ -161,7 +159,7 @@ impl Lasting {
         Ok(Self {
             replay,
             forget,
-            keys: auth::Book::open(&stores.sql, pepper.map(Arc::new)).await?,
+            keys,
             ledger: Arc::new(ledger(config, alerts.told(), stores.redis.as_ref())?),
             alerts,
             calendar: Arc::default(),
@@ -211,26 +209,6 @@ impl Lasting {
         };
         *kept = Some(counting.clone());
         counting
-    }
-}
-
-impl Parts {
-    /// Reads all that a configuration names. Blocks.
-    pub(super) fn read(config: Config) -> Result<Self, String> {
-        Ok(Self {
-            keys: config::keys(&config.auth).map_err(|problems| super::listed(&problems))?,
-            prices: Arc::new(Prices::load(config.prices.as_deref())?),
-            prompts: Arc::new(Prompts::load(&config.prompts.path, &config.prompts.version)?),
-            config: Arc::new(config),
-        })
-    }
-
-    /// Whether these are other parts.
-    pub(super) fn differ(&self, other: &Self) -> bool {
-        self.config != other.config
-            || self.keys != other.keys
-            || self.prices != other.prices
-            || self.prompts.digest() != other.prompts.digest()
     }
 }
 
@@ -344,7 +322,11 @@ fn stages(parts: &Parts, lasting: &Lasting, table: &Arc<Table>, version: &str) -
     pii.prepare();
     let gates = lasting.gates.stand(&plan(config));
     let priced = prices.clone();
-    let known = Arc::new(move |model: &str| priced.known(model));
+    let naming = Arc::new(move |model: &str| match (priced.known(model), Pii::tells(model)) {
+        (true, _) => Naming::Priced,
+        (false, true) => Naming::Personal,
+        (false, false) => Naming::Unpriced,
+    });
     let knowledge = lasting.knowledge.clone();
     let unsafe_content = Arc::new(Rules::new(&config.safety)?);
     let questions = if config.safety.input { unsafe_content.clone() } else { Arc::default() };
@@ -414,7 +396,7 @@ fn stages(parts: &Parts, lasting: &Lasting, table: &Arc<Table>, version: &str) -
                 metrics: metrics.clone(),
             },
             table: table.clone(),
-            known,
+            naming,
             going_on: Arc::new(going_on(parts, metrics)),
             metrics: metrics.clone(),
         },
@@ -467,7 +449,7 @@ fn rehearsal(stages: &Stages, parts: &Parts) -> Rehearsal {
             table,
             gates,
             prices: parts.prices.clone(),
-            known: stages.fallback.known.clone(),
+            naming: stages.fallback.naming.clone(),
         },
     }
 }

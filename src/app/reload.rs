@@ -5,7 +5,8 @@ use tokio::signal::unix::{Signal, SignalKind};
 
 use super::{
     heard, listed,
-    parts::{self, Lasting, Parts},
+    parts::{self, Lasting},
+    read::Parts,
     read_knowledge,
 };
 use crate::{
@@ -13,6 +14,7 @@ use crate::{
     config::{self, Config, Source, watch::Watch},
     http::App,
     observe::logs::Logs,
+    settings::SecretFrom,
 };
 
 /// What asks for everything to be read anew.
@@ -156,6 +158,11 @@ fn watched(config: &Config, source: &Source) -> Vec<PathBuf> {
     paths.extend(config.auth.keys_file.clone());
     paths.extend(config.prices.clone());
     paths.push(config.prompts.path.clone());
+    let keys = config.providers.values().filter_map(|provider| provider.api_key.as_ref());
+    paths.extend(keys.filter_map(|from| match from {
+        SecretFrom::File(path) => Some(path.clone()),
+        SecretFrom::Env(_) => None,
+    }));
     if config.knowledge.watch {
         paths.push(config.knowledge.path.clone());
     }

@@ -114,11 +114,11 @@ struct Inner {
 }
 
 impl Book {
-    /// Reads all keys. Without a pepper none can be made.
+    /// Reads all keys. Without a pepper none can be made. `of_records`: records are made with it, too.
     ///
     /// # Errors
     /// The keys were made with another pepper, or cannot be read; in words.
-    pub async fn open(sql: &Sql, pepper: Option<Arc<Pepper>>) -> Result<Self, String> {
+    pub async fn open(sql: &Sql, pepper: Option<Arc<Pepper>>, of_records: bool) -> Result<Self, String> {
         let this = Self(Arc::new(Inner {
             sql: sql.clone(),
             pepper,
@@ -127,7 +127,7 @@ impl Book {
             reading: tokio::sync::Mutex::new(()),
         }));
         this.refresh().await.map_err(|error| format!("the keys cannot be read: {error}"))?;
-        this.try_pepper().await?;
+        this.try_pepper(of_records).await?;
         Ok(this)
     }
 
@@ -269,8 +269,21 @@ impl Book {
         written.await.map_err(away)
     }
 
-    /// Whether the keys were made with this pepper.
-    async fn try_pepper(&self) -> Result<(), String> {
+    /// Whether the database was used with a pepper before.
+    ///
+    /// # Errors
+    /// It does not answer; in words.
+    pub async fn knows_pepper(sql: &Sql) -> Result<bool, String> {
+        let known = sql.within(async {
+            let row =
+                sqlx::query("SELECT pepper FROM key_state WHERE id = 1").fetch_optional(sql.pool()).await?;
+            row.map_or(Ok(None), |row| row.try_get::<Option<String>, _>(0))
+        });
+        known.await.map(|known| known.is_some()).map_err(|error| error.to_string())
+    }
+
+    /// Whether the keys, and where records stand on it those, were made with this pepper.
+    async fn try_pepper(&self, of_records: bool) -> Result<(), String> {
         let Inner { sql, pepper, .. } = &*self.0;
         let is_unused = self.page().keys.is_empty();
         let Some(pepper) = pepper else {
@@ -283,14 +296,19 @@ impl Book {
             };
         };
         let mark = Pepper::hex(&pepper.hash(MARK));
+        let replaced = is_unused && !of_records;
         let known = sql.within(async {
             let set = "UPDATE key_state SET pepper = $1 WHERE id = 1 AND (pepper IS NULL OR $2 = 1)";
-            sqlx::query(set).bind(&*mark).bind(i64::from(is_unused)).execute(sql.pool()).await?;
+            sqlx::query(set).bind(&*mark).bind(i64::from(replaced)).execute(sql.pool()).await?;
             let known =
                 sqlx::query("SELECT pepper FROM key_state WHERE id = 1").fetch_one(sql.pool()).await?;
             known.try_get::<Option<String>, _>(0)
         });
         match known.await.map_err(|error| error.to_string())? {
+            Some(known) if known != mark && is_unused => Err("the pepper (`auth.pepper`, or the file beside the SQLite file) \
+                is not the one that the records in the database were made with, and they could not be checked any more: put \
+                it back; to begin anew without them, move the database and `audit.folder` away"
+                .into()),
             Some(known) if known != mark => {
                 Err("`auth.pepper` is not the one that the keys in the database were made with".into())
             }

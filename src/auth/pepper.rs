@@ -2,8 +2,9 @@
 use std::{
     fmt,
     fs::{self, OpenOptions},
-    io::{ErrorKind, Write},
+    io::{self, ErrorKind, Write},
     os::unix::fs::OpenOptionsExt,
+    path::{Path, PathBuf},
 };
 
 use hmac::{Hmac, KeyInit, Mac};
@@ -51,26 +52,35 @@ impl Pepper {
     /// # Errors
     /// It cannot be read, or is too short; in words.
     pub fn find(auth: &Auth, stores: &store::Settings, kind: Kind) -> Result<Option<Self>, String> {
+        if auth.pepper.is_none() && kind == Kind::Sqlite {
+            let path = path(stores);
+            match OpenOptions::new().create_new(true).write(true).mode(0o600).open(&path) {
+                Ok(mut file) => {
+                    let written = file.write_all(fresh().as_bytes()).and_then(|()| file.sync_all());
+                    written.map_err(|error| bad(&path, &error))?;
+                }
+                Err(error) if error.kind() == ErrorKind::AlreadyExists => {}
+                Err(error) => return Err(bad(&path, &error)),
+            }
+        }
+        Self::known(auth, stores, kind)
+    }
+
+    /// The same for who only looks: none is made beside a database.
+    ///
+    /// # Errors
+    /// It is not there, cannot be read, or is too short; in words.
+    pub fn known(auth: &Auth, stores: &store::Settings, kind: Kind) -> Result<Option<Self>, String> {
         if let Some(from) = &auth.pepper {
             return Self::read(from).map(Some).map_err(|why| format!("`auth.pepper`: {why}"));
         }
-        let fresh = || Self::hex(&rand::random::<[u8; 32]>());
         match kind {
             Kind::Postgres => Ok(None),
             // It lives as long as the keys do.
             Kind::Memory => Ok(Self::new(&fresh())),
             Kind::Sqlite => {
-                let path = stores.sqlite.with_extension("pepper");
-                let bad =
-                    |error: std::io::Error| format!("the pepper of the keys, `{}`: {error}", path.display());
-                match OpenOptions::new().create_new(true).write(true).mode(0o600).open(&path) {
-                    Ok(mut file) => {
-                        file.write_all(fresh().as_bytes()).and_then(|()| file.sync_all()).map_err(bad)?;
-                    }
-                    Err(error) if error.kind() == ErrorKind::AlreadyExists => {}
-                    Err(error) => return Err(bad(error)),
-                }
-                let found = Self::new(fs::read_to_string(&path).map_err(bad)?.trim());
+                let path = path(stores);
+                let found = Self::new(fs::read_to_string(&path).map_err(|error| bad(&path, &error))?.trim());
                 let short =
                     || format!("the pepper of the keys, `{}`, is too short to be one", path.display());
                 found.ok_or_else(short).map(Some)
@@ -89,4 +99,24 @@ impl Pepper {
     pub fn hex(hash: &[u8; 32]) -> String {
         hash.iter().map(|byte| format!("{byte:02x}")).collect()
     }
+}
+
+fn fresh() -> String {
+    Pepper::hex(&rand::random::<[u8; 32]>())
+}
+
+/// Where the pepper of an embedded database is.
+fn path(stores: &store::Settings) -> PathBuf {
+    stores.sqlite.with_extension("pepper")
+}
+
+fn bad(path: &Path, error: &io::Error) -> String {
+    let hint = match error.kind() {
+        ErrorKind::NotFound => {
+            "; the keys and records in the database were made with it: put it back from where it is kept, or name it in \
+             `auth.pepper`; to begin anew without them, move the database and `audit.folder` away"
+        }
+        _ => "",
+    };
+    format!("the pepper of the keys, `{}`: {error}{hint}", path.display())
 }

@@ -123,7 +123,11 @@ async fn carried_out(command: AuditCommand, config: &Config) -> Result<ExitCode,
     let has_journal = folder.exists();
     let metrics = Arc::new(Metrics::new().map_err(|error| error.to_string())?);
     let sql = Sql::open(&config.store, app::TABLES, &metrics).await?;
-    let pepper = Pepper::find(&config.auth, &config.store, sql.kind())?;
+    // A new one would open nothing, and the gateway would go on with it.
+    let pepper = match config.audit.key {
+        Some(_) => None,
+        None => Pepper::known(&config.auth, &config.store, sql.kind())?,
+    };
     let archive = app::archive(config, &sql, pepper.as_ref())?;
     let code = match command {
         AuditCommand::Erase { .. } => Ok(elsewhere(&command).unwrap_or(ExitCode::FAILURE)),

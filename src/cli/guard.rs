@@ -110,7 +110,12 @@ fn read(number: usize, bytes: &[u8]) -> Result<Line, String> {
     // Some editors begin a file with a byte order mark.
     let line = line.strip_prefix('\u{feff}').filter(|_| number == 1).unwrap_or(line);
     let is_object = line.trim_start().starts_with('{');
-    let object = is_object.then(|| serde_json::from_str::<Map<String, Value>>(line).ok()).flatten();
+    let object = match is_object.then(|| serde_json::from_str::<Map<String, Value>>(line)).transpose() {
+        Ok(object) => object,
+        // What begins as such an object was meant as one.
+        Err(error) if is_meant(line) => return Err(format!("not JSON: {error}")),
+        Err(_) => None,
+    };
     let plain = || Line { number, text: line.to_owned(), id: Value::Null, trust: Trust::User };
     let Some(object) = object else { return Ok(plain()) };
     let field = |key: &str| FIELDS.iter().find(|name| key.eq_ignore_ascii_case(name));
@@ -138,11 +143,18 @@ fn read(number: usize, bytes: &[u8]) -> Result<Line, String> {
     Ok(Line { number, text, id: object.get("id").cloned().unwrap_or_default(), trust })
 }
 
+/// Whether the first key of what looks like an object is one of ours.
+fn is_meant(line: &str) -> bool {
+    let key = line.trim_start().trim_start_matches('{').trim_start().strip_prefix('"');
+    let key = key.and_then(|rest| rest.split('"').next()).unwrap_or_default();
+    ["id", "text", "trust"].iter().any(|known| key.eq_ignore_ascii_case(known))
+}
+
 fn attack(line: &Line, threshold: f32) -> Value {
     let found = injection::judge(&line.text, line.trust);
     let verdict = if found.score >= threshold { "attack" } else { "pass" };
     json!({
-        "id": line.id, "score": found.score, "verdict": verdict, "reasons": found.reasons, "layers": found.layers,
+        "line": line.number, "id": line.id, "score": found.score, "verdict": verdict, "reasons": found.reasons, "layers": found.layers,
     })
 }
 
@@ -155,7 +167,7 @@ fn unsafe_content(rules: &Rules, line: &Line) -> Value {
         }
     }
     let told = found.iter().map(|found| json!({"category": found.category, "mode": found.mode}));
-    json!({"id": line.id, "findings": told.collect::<Vec<_>>()})
+    json!({"line": line.number, "id": line.id, "findings": told.collect::<Vec<_>>()})
 }
 
 fn judged(pii: &Pii, line: &Line) -> Value {

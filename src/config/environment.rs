@@ -5,6 +5,7 @@ use super::{
     Problem,
     tree::{At, Entry, Node, Value},
 };
+use crate::observe::logs;
 
 const PREFIX: &str = "SLUICE__";
 
@@ -23,6 +24,25 @@ pub(super) fn apply(tree: &mut Node, variables: &[(String, String)], problems: &
             problems.push(Problem::of(&*origin, message));
         }
     }
+}
+
+/// What variables most likely mean, and do not say.
+pub(super) fn doubts(variables: &[(String, String)]) -> Vec<String> {
+    let mut doubts = Vec::new();
+    for (name, value) in variables {
+        let rest = name.strip_prefix("SLUICE_").filter(|rest| !rest.starts_with('_') && rest.contains("__"));
+        if let Some(rest) = rest {
+            doubts.push(format!(
+                "the environment variable `{name}` says nothing; did you mean `{PREFIX}{rest}`?"
+            ));
+        }
+        if name == "LOG_LEVEL" && !logs::is_level(value) {
+            doubts.push(format!(
+                "`LOG_LEVEL`: {value:?} is no level, such as `info` or `warn`; `log.level` holds"
+            ));
+        }
+    }
+    doubts
 }
 
 /// Puts a value where a path leads, and makes the sections on the way.

@@ -15,7 +15,6 @@ use super::{
     references::{self, Dangling},
     tree::{At, Node, Path as Steps, Value},
 };
-use crate::{price::Prices, prompt::Prompts};
 
 /// Where the configuration comes from.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -64,12 +63,10 @@ pub fn load(source: &Source) -> Result<Loaded, Vec<Problem>> {
         .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
         .collect();
     let config = parse(&name, &text, &variables, source.listen, &outside::check)?;
-    let problems = companions(&config);
-    if !problems.is_empty() {
-        return Err(problems);
-    }
-    let mut warnings = missing_secrets(&config);
-    warnings.extend(effect::doubts(&config));
+    // Their rows are part of it.
+    keys(&config.auth)?;
+    let mut warnings = effect::doubts(&config);
+    warnings.extend(environment::doubts(&variables));
     if config.is_open() {
         warnings.push(format!("`auth.open`: all who reach {} may call, without a key", config.server.listen));
     }
@@ -85,23 +82,6 @@ pub(super) fn read_file(path: &Path) -> Result<String, Problem> {
     }
     let text = std::fs::read_to_string(path).map_err(|error| bad(format!("cannot be read: {error}")))?;
     Ok(text)
-}
-
-/// The files that the configuration names: they are part of it.
-fn companions(config: &Config) -> Vec<Problem> {
-    let mut problems = keys(&config.auth).err().unwrap_or_default();
-    problems.extend(Prices::load(config.prices.as_deref()).err().map(|why| Problem::of("prices", why)));
-    let prompts = Prompts::load(&config.prompts.path, &config.prompts.version);
-    problems.extend(prompts.err().map(|why| Problem::of("prompts", why)));
-    problems
-}
-
-fn missing_secrets(config: &Config) -> Vec<String> {
-    let missing = config.providers.iter().filter_map(|(name, provider)| {
-        let from = provider.api_key.as_ref().filter(|from| from.fetch().is_none())?;
-        Some(format!("provider `{name}` has no key: {from} is unset or empty"))
-    });
-    missing.collect()
 }
 
 /// Reads a text, variables and flags; tells all mistakes at once, and those that `outside` finds around it.

@@ -9,7 +9,10 @@ use crate::{
     audit::{self, settings::Durability},
     auth::Pepper,
     caller::Caps,
-    knowledge, prompt,
+    knowledge,
+    price::Prices,
+    prompt::{self, Prompts},
+    provider,
     settings::SecretFrom,
     store::{self, place, redis},
 };
@@ -42,9 +45,33 @@ pub(super) fn check(config: &Config) -> Vec<Dangling> {
         let key = judge.api_key.as_ref().filter(|_| judge.url.is_some());
         secret(&format!("{path}.api_key"), key, &|from| from.read().map(drop));
     }
+    for (name, provider) in &config.providers {
+        // Where none is named it is the vendor's own variable.
+        if let Some(from) = provider.key_source() {
+            let path = format!("providers.{name}.api_key");
+            secret(&path, Some(&from), &|from| provider::read_key(from).map(drop));
+        }
+    }
     found.extend(files(config));
-    found.extend(folders(config));
+    let folders = folders(config);
+    let prompts = folders.iter().all(|wrong| wrong.path != PROMPTS);
+    found.extend(folders);
+    found.extend(read(config, prompts));
     found
+}
+
+/// The key of the folder of prompts.
+const PROMPTS: &str = "prompts.path";
+
+/// Files that are read at the start; of prompts where their folder is good.
+fn read(config: &Config, prompts: bool) -> Vec<Dangling> {
+    let prices = Prices::load(config.prices.as_deref()).err().map(|why| ("prices", why));
+    let prompts = prompts.then(|| Prompts::load(&config.prompts.path, &config.prompts.version).err());
+    let prompts = prompts.flatten().map(|why| ("prompts.version", why));
+    let keys = config.auth.keys_file.as_deref().and_then(|path| path.metadata().err());
+    let keys = keys.map(|error| ("auth.keys_file", format!("cannot be read: {error}")));
+    let found = [prices, prompts, keys].into_iter().flatten();
+    found.map(|(path, why)| Dangling::new(path.into(), why)).collect()
 }
 
 fn files(config: &Config) -> Vec<Dangling> {
@@ -79,10 +106,8 @@ fn files(config: &Config) -> Vec<Dangling> {
 /// another was named, that is not what was meant.
 fn folders(config: &Config) -> Vec<Dangling> {
     let usual = (knowledge::Settings::default().path, prompt::Settings::default().path);
-    let folders = [
-        ("knowledge.path", &config.knowledge.path, usual.0),
-        ("prompts.path", &config.prompts.path, usual.1),
-    ];
+    let folders =
+        [("knowledge.path", &config.knowledge.path, usual.0), (PROMPTS, &config.prompts.path, usual.1)];
     let wrong = folders.into_iter().filter_map(|(name, path, usual)| {
         let why = match path.metadata() {
             Ok(found) if found.is_dir() => return None,

@@ -1,6 +1,7 @@
 //! What one section says of another: names that must exist, secrets that must not be there.
 use super::{Config, problem::nearest};
 use crate::{
+    provider::{self, transport},
     route,
     settings::{SecretFrom, Size, Span},
 };
@@ -21,6 +22,7 @@ const CREDENTIALS: [&str; 6] =
 pub(super) fn check(config: &Config, mentioned: &dyn Fn(&str, &str) -> bool) -> Vec<Dangling> {
     let mut found = Vec::new();
     routes(config, mentioned, &mut found);
+    vendors(config, mentioned, &mut found);
     secrets(config, &mut found);
     keys(config, &mut found);
     waits(config, &mut found);
@@ -57,8 +59,16 @@ fn routes(config: &Config, mentioned: &dyn Fn(&str, &str) -> bool, found: &mut V
     let route = |name: &str| routes.contains(&name) || mentioned("models", name);
     let direct =
         |name: &str| name.split_once('/').is_some_and(|(name, model)| provider(name) && !model.is_empty());
-    let by_pattern = |name: &str| {
-        config.providers.values().any(|p| p.models.iter().any(|pattern| route::matches(pattern, name)))
+    let lends = |provider: &provider::Settings, model: &str| {
+        provider.models.iter().any(|pattern| route::matches(pattern, model))
+    };
+    // `provider/model` is never another provider's.
+    let lent = |name: &str| match name.split_once('/') {
+        Some((of, _)) if mentioned("providers", of) && !providers.contains(&of) => true,
+        Some((of, model)) if providers.contains(&of) => {
+            config.providers.get(of).is_some_and(|of| lends(of, model))
+        }
+        _ => config.providers.values().any(|provider| lends(provider, name)),
     };
     for (name, settings) in &config.models {
         for (index, target) in
@@ -92,10 +102,28 @@ fn routes(config: &Config, mentioned: &dyn Fn(&str, &str) -> bool, found: &mut V
         ("session.summary_model", config.session.summary_model.as_deref()),
     ];
     for (key, name) in asked {
-        let Some(name) = name.filter(|name| !route(name) && !direct(name) && !by_pattern(name)) else {
+        let Some(name) = name.filter(|name| !route(name) && !lent(name)) else {
             continue;
         };
-        say(key.into(), format!("there is no route `{name}`; {}", nearest(name, &routes)));
+        let why = match name.split_once('/').filter(|_| direct(name)) {
+            Some((of, model)) => {
+                format!("there is no route `{name}`, and `providers.{of}.models` does not lend `{model}`")
+            }
+            None => format!("there is no route `{name}`; {}", nearest(name, &routes)),
+        };
+        say(key.into(), why);
+    }
+}
+
+/// Where the vendors' own variables say where they are.
+fn vendors(config: &Config, mentioned: &dyn Fn(&str, &str) -> bool, found: &mut Vec<Dangling>) {
+    for (name, provider) in config.providers.iter().filter(|(name, _)| !mentioned("providers", name)) {
+        let wrong = provider.base_url.as_deref().and_then(|url| transport::base_url(url).err());
+        if let Some(why) = wrong {
+            let variable = format!("{}_BASE_URL", name.to_uppercase());
+            let message = format!("{why} (environment variable `{variable}`)");
+            found.push(Dangling::new(format!("providers.{name}.base_url"), message));
+        }
     }
 }
 

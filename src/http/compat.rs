@@ -133,7 +133,8 @@ pub async fn model(
     listed(&app, request, |rows, caller, anthropic| {
         let running = app.running();
         let table = &running.table;
-        let route = table.canonical(&name);
+        let asked = running.model(Some(name.clone()));
+        let route = table.canonical(&asked);
         let listed = rows.iter().find(|row| row.id == route).copied();
         // One that no list has, as its provider takes it by a pattern.
         let lent = || {

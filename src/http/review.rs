@@ -11,6 +11,7 @@ use jiff::Timestamp;
 use schemars::JsonSchema;
 use serde::Serialize;
 use serde_json::json;
+use uuid::Uuid;
 
 use super::{App, error::Shape, fields::Fields, inbound, respond_error};
 use crate::{
@@ -168,11 +169,15 @@ fn filter(query: &str) -> Result<Filter> {
             time(&text).ok_or_else(|| Error::invalid("since", problem))?.as_microsecond()
         }
     };
+    let after = asked("after").unwrap_or_default();
+    if !after.is_empty() && after.parse::<Uuid>().is_err() {
+        return Err(Error::invalid("after", "must be the `next` of the page before"));
+    }
     Ok(Filter {
         status: word("status", &STATUS)?,
         reason: word("reason", &Reason::NAMES)?,
         since,
-        after: asked("after").unwrap_or_default(),
+        after,
         limit,
     })
 }

@@ -62,6 +62,11 @@ fn filter(text: &str) -> Option<EnvFilter> {
     text.split(',').all(known).then(|| EnvFilter::try_new(text.to_ascii_lowercase()).ok()).flatten()
 }
 
+/// Whether a text names a level, or levels of parts of the program; an empty one says nothing, which is good too.
+pub(crate) fn is_level(text: &str) -> bool {
+    text.trim().is_empty() || filter(text).is_some()
+}
+
 /// The level in force: the environment's, else the configured one.
 fn level(settings: &Settings) -> EnvFilter {
     let set = std::env::var("LOG_LEVEL").ok().and_then(|text| filter(&text));

@@ -186,6 +186,34 @@ async fn a_stream_that_breaks_off_ends_once_its_record_is_on_the_disk() {
 }
 
 #[tokio::test]
+async fn a_check_without_the_pepper_says_so_and_makes_none() {
+    let upstream = Upstream::answering().await;
+    let mut gateway = setup(&upstream).start().await;
+    asked(&gateway, "one", &chat("Hi", false)).send().await.expect(200);
+    gateway.kill();
+    let (pepper, away) = (gateway.folder().join("sluice.pepper"), gateway.folder().join("away"));
+    std::fs::rename(&pepper, &away).unwrap();
+    for arguments in [&["audit", "verify"][..], &["audit", "export", "--tenant", "default", "--user", "u1"]] {
+        let (is_well, told) = gateway.sluice(arguments);
+        assert!(!is_well && told.contains("sluice.pepper") && told.contains("put it back"), "{told}");
+        assert!(!pepper.exists(), "{arguments:?}");
+    }
+    // A new one would end the chain: nothing is written with it.
+    let listen = ["--listen", "127.0.0.1:0"];
+    let (starts, told) = gateway.sluice(&listen);
+    assert!(!starts && told.contains("sluice.pepper") && !pepper.exists(), "{told}");
+    std::fs::write(&pepper, "another pepper of thirty-two letters").unwrap();
+    let (starts, told) = gateway.sluice(&listen);
+    assert!(
+        !starts && told.contains("is not the one that the records in the database were made with"),
+        "{told}"
+    );
+    std::fs::rename(&away, &pepper).unwrap();
+    gateway.restart().await;
+    sound(&gateway);
+}
+
+#[tokio::test]
 async fn a_torn_end_is_left_out_and_the_start_is_quick() {
     let upstream = Upstream::answering().await;
     let mut gateway = setup(&upstream).start().await;

@@ -92,6 +92,48 @@ fn what_the_stores_say_of_the_world_is_looked_at_with_line_and_caret() {
 }
 
 #[test]
+fn what_would_not_start_is_told_with_its_line() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path();
+    std::fs::create_dir(path.join("words")).unwrap();
+    for (row, wanted) in [
+        (
+            "providers: {p: {kind: openai, api_key: {env: NOT_SET_AT_ALL}}}",
+            "`providers.p.api_key.env`: its key is missing: the environment variable `NOT_SET_AT_ALL` is unset",
+        ),
+        ("providers: {p: {kind: openai}}", "`OPENAI_API_KEY` is unset"),
+        (
+            "providers: {p: {kind: openai, api_key: {file: nowhere}}}",
+            "`providers.p.api_key.file`: its key is missing: the file `nowhere` cannot be read",
+        ),
+        ("prices: nowhere.yaml", "`prices`: nowhere.yaml"),
+        ("prompts: {path: words, version: v9}", "`prompts.version`: there is no prompt version `v9`"),
+        ("auth: {keys_file: nowhere.yaml}", "`auth.keys_file`: cannot be read"),
+        (
+            "default_model: p/x\nproviders: {p: {kind: openai, base_url: 'http://127.0.0.1:9/v1', models: [gpt-*]}}",
+            "`default_model`: there is no route `p/x`, and `providers.p.models` does not lend `x`",
+        ),
+    ] {
+        let (good, said) = check(path, &format!("# A comment.\n{row}\n"), &[]);
+        assert!(
+            !good && said.contains(wanted) && said.contains(":2:") && said.contains('^'),
+            "{row}\n{said}"
+        );
+    }
+    let (good, said) = check(path, "", &[("OPENAI_BASE_URL", "foo")]);
+    assert!(!good && said.contains("`OPENAI_BASE_URL`") && said.contains("`http://`"), "{said}");
+    for (name, value, wanted) in [
+        ("LOG_LEVEL", "loud", "\"loud\" is no level"),
+        ("SLUICE_CACHE__TTL", "1h", "did you mean `SLUICE__CACHE__TTL`?"),
+    ] {
+        let (good, said) = check(path, "", &[(name, value)]);
+        assert!(good && said.contains(wanted), "{said}");
+    }
+    let (_, said) = check(path, "", &[("LOG_LEVEL", "info,sluice=debug"), ("SLUICE__CACHE__TTL", "1h")]);
+    assert!(!said.contains("warning"), "{said}");
+}
+
+#[test]
 fn a_journal_that_nobody_needs_may_have_no_place() {
     let folder = tempfile::tempdir().unwrap();
     std::fs::write(folder.path().join("data"), "").unwrap();

@@ -17,6 +17,7 @@ async fn the_configured_routes_are_the_models() {
     assert!(body["data"].as_array().unwrap().iter().all(|model| model["object"] == "model"));
     assert_eq!(gateway.get("/v1/models/main").await.expect(200)["id"], "main");
     assert_eq!(gateway.get("/v1/models/alias-of-main").await.expect(200)["id"], "main");
+    assert_eq!(gateway.get("/v1/models/default").await.expect(200)["object"], "model");
     let body = gateway.get("/v1/models/nobody").await.expect(404);
     assert_eq!(body["error"]["code"], "model_not_found");
 }

@@ -42,6 +42,29 @@ async fn sighup_reloads() {
 }
 
 #[tokio::test]
+async fn a_new_key_of_a_provider_is_taken_up_from_its_file() {
+    let upstream = Upstream::answering().await;
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("key");
+    std::fs::write(&file, "sk-old\n").unwrap();
+    let keyed = json!({"kind": "openai", "base_url": Wire::OpenAi.base_url(upstream.address), "api_key": {"file": file}});
+    let route = json!({"targets": [{"provider": "keyed", "model": "model-a"}]});
+    let settings = json!({"providers": {"keyed": keyed}, "models": {"keyed": route}});
+    let gateway = Setup::one(Wire::OpenAi, &upstream).set(&settings).start().await;
+    gateway.post("/v1/chat/completions", &chat("keyed")).await.expect(200);
+    assert_eq!(upstream.last().header("authorization"), Some("Bearer sk-old"));
+    std::fs::write(&file, "sk-new\n").unwrap();
+    for _ in 0..100 {
+        gateway.post("/v1/chat/completions", &chat("keyed")).await.expect(200);
+        if upstream.last().header("authorization") == Some("Bearer sk-new") {
+            return;
+        }
+        tokio::time::sleep(ms(50)).await;
+    }
+    panic!("{}", gateway.log());
+}
+
+#[tokio::test]
 async fn a_bad_file_changes_nothing() {
     let upstream = Upstream::answering().await;
     let gateway = Setup::one(Wire::OpenAi, &upstream).start().await;

@@ -192,6 +192,7 @@ async fn what_is_cut_or_little_supported_waits_too_and_too_many_are_only_counted
     let page = gateway.get_as("sk-ada", "/review?limit=1").await.expect(200);
     let next = format!("limit=1&after={}", page["next"].as_str().unwrap());
     assert_eq!(items(&gateway, "sk-ada", &next).await[0]["reason"], "low_confidence");
+    gateway.get_as("sk-ada", "/review?after=nope").await.expect(422);
     upstream.script([Act::failed()]);
     ask(&gateway, "third").await;
     let mut full = 0.0;

@@ -120,8 +120,10 @@ async fn the_book_of_keys_is_the_same_on_every_database() {
     for place in Place::each().await {
         let sql = place.open(&[book::TABLES]).await.unwrap();
         let pepper = || Pepper::new("thirty-two letters at the least!").map(std::sync::Arc::new);
-        let (one, two) =
-            (Book::open(&sql, pepper()).await.unwrap(), Book::open(&sql, pepper()).await.unwrap());
+        let (one, two) = (
+            Book::open(&sql, pepper(), false).await.unwrap(),
+            Book::open(&sql, pepper(), false).await.unwrap(),
+        );
         let mut made = Vec::new();
         for name in ["a", "b", "c"] {
             let grant = Grant { models: Some(vec![name.into()]), ..Grant::default() };
@@ -156,7 +158,7 @@ async fn the_book_of_keys_is_the_same_on_every_database() {
 
         let other = Pepper::new("another one, of thirty-two letters").map(std::sync::Arc::new);
         for wrong in [other, None] {
-            assert!(Book::open(&sql, wrong).await.unwrap_err().contains("auth.pepper"));
+            assert!(Book::open(&sql, wrong, false).await.unwrap_err().contains("auth.pepper"));
         }
     }
 }
