@@ -3,6 +3,8 @@
 //! Who writes such a thing believes that something is guarded, limited or preferred, and nothing is.
 use std::collections::BTreeSet;
 
+use jiff::Timestamp;
+
 use super::{Config, problem::nearest, references::Dangling};
 use crate::{
     guard::safety::{self, moderation},
@@ -19,6 +21,10 @@ pub(super) fn check(config: &Config, whole: bool) -> Vec<Dangling> {
     if outlier.longest < outlier.eject_for {
         let message = format!("is less than `routing.outlier.eject_for`, which is {}", outlier.eject_for);
         found.push(Dangling::new("routing.outlier.longest".into(), message));
+    }
+    if config.budget.webhook_secret.is_some() && config.budget.webhook.is_none() {
+        let message = "has no effect without `budget.webhook`";
+        found.push(Dangling::new("budget.webhook_secret".into(), message.into()));
     }
     if whole {
         categories(config, &mut found);
@@ -39,6 +45,10 @@ pub(super) fn doubts(config: &Config) -> Vec<String> {
         }
     }
     models_of_keys(config, &mut doubts);
+    let now = Timestamp::now();
+    for key in config.auth.keys.iter().filter(|key| key.expiry().is_some_and(|end| end <= now)) {
+        doubts.push(format!("key `{}`: it has ended; nobody is let in with it", key.name));
+    }
     let tenants: Vec<&str> = config.tenants.keys().map(String::as_str).collect();
     for key in config.auth.keys.iter().filter(|key| !config.tenants.contains_key(&key.tenant)) {
         let meant = nearest(&key.tenant, &tenants);
@@ -288,6 +298,11 @@ mod tests {
                 "`safety.moderation.service.url`: the address has to begin",
             ),
             ("audit: {anchor_url: a.example}", "a.example", "`audit.anchor_url`: the address has to begin"),
+            (
+                "budget: {webhook_secret: {env: HOME}}",
+                "webhook_secret",
+                "`budget.webhook_secret`: has no effect without",
+            ),
             ("session: {ttl: 0s}", "0s", "`session.ttl`: must be more than 0"),
             ("review: {retention: 36501d}", "36501d", "`review.retention`: `36501d` is longer than `36500d`"),
         ] {
@@ -299,6 +314,9 @@ mod tests {
     fn what_is_most_likely_not_meant_is_doubted() {
         let doubts = |text: &str| super::doubts(&read_with(text, &[]).unwrap());
         let key = format!("auth: {{keys: [{{name: a, tenant: acm, hash: 'sha256:{}'}}]}}", "0".repeat(64));
+        let ended =
+            format!("auth: {{keys: [{{name: a, expires: 2020-01-01, hash: 'sha256:{}'}}]}}", "0".repeat(64));
+        assert_eq!(doubts(&ended), ["key `a`: it has ended; nobody is let in with it"]);
         assert_eq!(
             doubts(&format!("{key}\ntenants: {{acme: {{}}}}")),
             ["key `a`: nothing is said of its tenant `acm`; did you mean `acme`?"]
