@@ -5,15 +5,11 @@
 //! system or developer is not judged, nor what the model said before.
 use std::sync::Arc;
 
-use base64::{
-    Engine as _,
-    alphabet::STANDARD,
-    engine::{DecodePaddingMode::Indifferent, GeneralPurpose, GeneralPurposeConfig},
-};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
 use super::{
+    encoded,
     injection::{self, Judgement, Trust},
     pii,
     remote::{Failing, Remote},
@@ -291,14 +287,15 @@ fn see(chat: &Request, injection: bool, rules: &safety::Rules) -> Seen {
 
 /// How much there is to judge, in bytes; what files come with counts as they come.
 fn length(chat: &Request) -> usize {
-    let encoded = judged(chat).flat_map(|message| &message.parts).map(encoded).sum::<usize>();
+    let encoded = judged(chat).flat_map(|message| &message.parts).map(size).sum::<usize>();
     encoded + texts(chat).map(|(text, _)| text.len()).sum::<usize>()
 }
 
-fn encoded(part: &Part) -> usize {
+/// How much a part brings in base64, in bytes.
+fn size(part: &Part) -> usize {
     match part {
         Part::File(Media { source: Source::Base64(encoded), .. }) => encoded.len(),
-        Part::ToolResult { parts, .. } => parts.iter().map(self::encoded).sum(),
+        Part::ToolResult { parts, .. } => parts.iter().map(size).sum(),
         _ => 0,
     }
 }
@@ -360,7 +357,7 @@ fn files(parts: &[Part], look: &mut impl FnMut(&str, Trust)) {
     for part in parts {
         match part {
             Part::File(Media { source: Source::Base64(encoded), .. }) => {
-                if let Some(text) = text_of(encoded) {
+                if let Some(text) = encoded::text(encoded) {
                     look(&text, Trust::Document);
                 }
             }
@@ -368,24 +365,6 @@ fn files(parts: &[Part], look: &mut impl FnMut(&str, Trust)) {
             _ => {}
         }
     }
-}
-
-/// How much of a file is looked at to tell whether it is text, in characters of its base64: whole groups.
-const BEGINNING: usize = 1024;
-
-/// What a file says, if it is text in UTF-8.
-fn text_of(encoded: &str) -> Option<String> {
-    const LENIENT: GeneralPurpose =
-        GeneralPurpose::new(&STANDARD, GeneralPurposeConfig::new().with_decode_padding_mode(Indifferent));
-    // Most files are none, which their first bytes tell. A character may be cut where they end.
-    let beginning = LENIENT.decode(encoded.get(..BEGINNING).unwrap_or(encoded)).ok()?;
-    let is_text = !beginning.contains(&0)
-        && std::str::from_utf8(&beginning).map_or_else(|error| error.error_len().is_none(), |_| true);
-    if !is_text {
-        return None;
-    }
-    let text = String::from_utf8(LENIENT.decode(encoded).ok()?).ok()?;
-    Some(text).filter(|text| !text.contains('\0'))
 }
 
 /// The texts of a part; what a tool gave back is a document.

@@ -1,5 +1,6 @@
 //! Rules that a text must keep: prompt injection, personal data and secrets,
 //! content, form, and the mechanism by which rules judge what comes in pieces.
+mod encoded;
 pub mod hold;
 pub mod injection;
 mod input;

@@ -1,4 +1,5 @@
 //! Personal data and secrets: what the model sees, what the caller gets back, and where they are found afterwards.
+use base64::{Engine as _, engine::general_purpose::STANDARD};
 use serde_json::{Value, json};
 
 use crate::support::{Act, Gateway, Setup, Upstream, Wire};
@@ -138,6 +139,26 @@ async fn whatever_else_a_provider_is_told_is_masked() {
     assert!(user.starts_with("[EMAIL:") && user.len() == "[EMAIL:3f9a12c4]".len(), "{user}");
     let parameters = &seen["tools"][0]["function"]["parameters"]["properties"]["to"];
     assert_eq!((&parameters["enum"], &parameters["type"]), (&json!(["[EMAIL_1]"]), &json!("string")));
+}
+
+#[tokio::test]
+async fn a_file_that_is_text_is_masked_though_it_comes_in_base64() {
+    let upstream = echo().await;
+    let gateway = Setup::one(Wire::OpenAi, &upstream).start().await;
+    let csv = format!("name,mail\nAnn,{MAIL}\n");
+    for (said, masked) in [
+        (csv.as_bytes(), "name,mail\nAnn,[EMAIL_1]\n".as_bytes()),
+        (b"no one in here", b"no one in here"),
+        (b"%PDF-1.7 jane@example.com", b"%PDF-1.7 jane@example.com"),
+    ] {
+        let file = json!({"filename": "people.csv", "file_data": format!("data:text/csv;base64,{}", STANDARD.encode(said))});
+        let question = json!({"type": "text", "text": "Who is in it?"});
+        let body = json!({"model": "main", "messages": [{"role": "user", "content": [{"type": "file", "file": file}, question]}]});
+        gateway.post(CHAT, &body).await.expect(200);
+        let seen = upstream.last().body["messages"][0]["content"][0]["file"]["file_data"].clone();
+        let data = seen.as_str().unwrap().strip_prefix("data:text/csv;base64,").unwrap();
+        assert_eq!(STANDARD.decode(data).unwrap(), masked);
+    }
 }
 
 #[tokio::test]

@@ -9,6 +9,7 @@ use std::{
 
 use memchr::memmem;
 
+use super::super::encoded;
 use crate::{
     call::Trail,
     chat::{Part, Request, Source},
@@ -101,11 +102,11 @@ fn texts(part: &Part, each: &mut impl FnMut(&str)) {
         Part::Text { text, .. } | Part::Refusal(text) | Part::Reasoning { text, .. } => each(text),
         Part::ToolCall(call) => each(&call.arguments),
         Part::ToolResult { parts, .. } => parts.iter().for_each(|part| texts(part, each)),
-        Part::File(media) => {
-            if let Source::Text(text) = &media.source {
-                each(text);
-            }
-        }
+        Part::File(media) => match &media.source {
+            Source::Text(text) => each(text),
+            Source::Base64(file) => encoded::text(file).iter().for_each(|text| each(text)),
+            Source::Url(_) | Source::Id(_) => {}
+        },
         Part::Other(value) => each(&value.to_string()),
         Part::Image(_) | Part::Audio(_) => {}
     }

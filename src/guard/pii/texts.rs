@@ -1,7 +1,7 @@
 //! All texts of a question, in one order: what is searched is what is changed.
 use serde_json::{Map, Value};
 
-use super::question::Trust;
+use super::{super::encoded, question::Trust};
 use crate::chat::{Format, Media, Message, Part, Purpose, Request, Role, Source, Tool};
 
 /// Shows every text to `look`, with the name of the field it stands in where that says something.
@@ -136,6 +136,7 @@ fn is_system(role: Role) -> bool {
 
 /// `said`: how what it says in words is to be taken.
 fn part_texts(part: &Part, said: Trust, look: &mut impl FnMut(&str, Option<&str>, Trust)) {
+    let is_file = matches!(part, Part::File(_));
     match part {
         Part::Text { text, rest } => {
             look(text, None, said);
@@ -153,8 +154,12 @@ fn part_texts(part: &Part, said: Trust, look: &mut impl FnMut(&str, Option<&str>
         }
         Part::Image(media) | Part::File(media) | Part::Audio(media) => {
             let Media { source, name, rest, mime: _ } = media;
-            if let Source::Text(text) = source {
-                look(text, None, said);
+            match source {
+                Source::Text(text) => look(text, None, said),
+                Source::Base64(file) if is_file => {
+                    encoded::text(file).iter().for_each(|text| look(text, None, said));
+                }
+                _ => {}
             }
             name.iter().for_each(|name| look(name, None, Trust::Words));
             map_texts(rest, look);
@@ -164,6 +169,7 @@ fn part_texts(part: &Part, said: Trust, look: &mut impl FnMut(&str, Option<&str>
 }
 
 fn change_part(part: &mut Part, said: Trust, change: &mut impl FnMut(&mut String, Trust)) {
+    let is_file = matches!(part, Part::File(_));
     match part {
         Part::Text { text, rest } => {
             change(text, said);
@@ -181,8 +187,18 @@ fn change_part(part: &mut Part, said: Trust, change: &mut impl FnMut(&mut String
         }
         Part::Image(media) | Part::File(media) | Part::Audio(media) => {
             let Media { source, name, rest, mime: _ } = media;
-            if let Source::Text(text) = source {
-                change(text, said);
+            match source {
+                Source::Text(text) => change(text, said),
+                Source::Base64(file) if is_file => {
+                    if let Some(text) = encoded::text(file) {
+                        let mut masked = text.clone();
+                        change(&mut masked, said);
+                        if masked != text {
+                            *file = encoded::file(&masked);
+                        }
+                    }
+                }
+                _ => {}
             }
             name.iter_mut().for_each(|name| change(name, Trust::Words));
             change_map(rest, change);
