@@ -41,6 +41,7 @@ def tables(sluice, public, show):
     plain(sluice, "Nineteen languages", abroad(), show)
     plain(sluice, "Public collections", public + others.attacks(), show)
     plain(sluice, "Ordinary texts of others", others.ordinary(), show)
+    plain(sluice, "Pasted documents", pasted(), show)
     for by in "abcdefghi":
         plain(sluice, f"Strangers, {by}", strangers(by), show)
     hidden(sluice, show)
@@ -50,6 +51,12 @@ def abroad():
     """Plain attacks and harmless texts in nineteen languages, written before the training's of tongues.py."""
     lines = (pathlib.Path(__file__).parent / "abroad.jsonl").read_text().splitlines()
     return [json.loads(line) for line in lines]
+
+
+def pasted():
+    """Whole documents that somebody pastes to ask about them, by a stranger who was asked for the hardest: many quote attacks."""
+    lines = (pathlib.Path(__file__).parent / "pasted.jsonl").read_text().splitlines()
+    return [r | {"family": r["kind"]} for r in map(json.loads, lines)]
 
 
 def strangers(by):
