@@ -124,7 +124,8 @@ impl Lasting {
             sql: Sql::open(&config.store, TABLES, &metrics).await?,
         };
         // Records that are written with another pepper than those before them end their chain.
-        let of_records = config.audit.key.is_none() && config.audit.durability != Durability::Off;
+        let of_records = config.audit.key.is_none()
+            && (config.audit.durability != Durability::Off || audit::has_records(&stores.sql).await?);
         let pepper = if of_records && auth::Book::knows_pepper(&stores.sql).await? {
             Pepper::known(&config.auth, &config.store, stores.sql.kind())?
         } else {

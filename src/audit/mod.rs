@@ -56,6 +56,7 @@ pub use chain::Key;
 pub use commit::Ticket;
 pub use filing::Filing;
 pub use lock::Lock;
+pub use rows::has_records;
 pub use settings::Settings;
 pub use writer::{Place, Writer};
 

@@ -10,7 +10,16 @@ use super::{
     archive::{Archive, Block},
     frame::Frame,
 };
-use crate::store::sql::Failed;
+use crate::store::sql::{Failed, Sql};
+
+/// Whether the database holds records already.
+///
+/// # Errors
+/// It does not answer; in words.
+pub async fn has_records(sql: &Sql) -> Result<bool, String> {
+    let query = sqlx::query("SELECT first FROM audit_blocks LIMIT 1").fetch_optional(sql.pool());
+    sql.within(query).await.map(|row| row.is_some()).map_err(|error| error.to_string())
+}
 
 /// A block as it is in the database.
 pub(super) struct Stored {
